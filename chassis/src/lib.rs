@@ -1,0 +1,12 @@
+//! What every Postern service does at its edges: settings, telemetry, faults, health, reflection, TLS and shutdown.
+//!
+//! It knows the contract's error model and the metadata between gateway and connector; it knows no provider.
+
+pub mod fault;
+pub mod healthcheck;
+pub mod opened;
+pub mod program;
+pub mod serve;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,180 @@
+//! The one seam of storage: [`Store`] for small values with revisions, [`EventLog`] for the log of events. All else in
+//! the gateway is written on these two. Engines are modules of this one; one conformance suite runs against each.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+/// A value's revision: grows with each change in the store, never 0.
+pub type Revision = u64;
+
+/// An event's place in the log: 1 for the first, without holes in the order of what was appended; holes may come where
+/// retention removed events. 0 is the place before the first.
+pub type Sequence = u64;
+
+/// A value as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key: segments joined by `/`, each of `[a-zA-Z0-9._-]`, such as `connections/billing`.
+    pub key: String,
+    /// The value: up to 1 MiB.
+    pub value: Bytes,
+    /// Its revision.
+    pub revision: Revision,
+}
+
+/// What must hold of a key for a write to take place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing.
+    Any,
+    /// The key is not there.
+    Absent,
+    /// The key's value has this revision.
+    Revision(Revision),
+}
+
+/// A write of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The key.
+    pub key: String,
+    /// The new value; `None` deletes.
+    pub value: Option<Bytes>,
+    /// What must hold.
+    pub expect: Expect,
+}
+
+/// One change, as watchers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: String,
+    /// The new value; `None`: deleted.
+    pub value: Option<Entry>,
+}
+
+/// Why storage could not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// A write's expectation did not hold; nothing was written.
+    #[error("{key} has changed since it was read")]
+    Conflict {
+        /// The key.
+        key: String,
+    },
+    /// The store cannot be opened: no right to write, another process has it, a newer version made it, it is damaged.
+    #[error("store {place}: {problem}")]
+    Unusable {
+        /// Where the store is.
+        place: String,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+    /// It failed for now, such as on a full disk. Whether the write took place is known: it did not.
+    #[error("storage failed: {0}")]
+    Failed(String),
+}
+
+/// Small values with revisions. A write is durable once it is answered.
+#[tonic::async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The value of a key.
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
+
+    /// Writes one key if its expectation holds. Gives the new revision (for a deletion: that of the deletion).
+    async fn write(&self, write: Write) -> Result<Revision, StoreError>;
+
+    /// The values whose keys begin with `prefix` and come after the key `after`, by key, at most `limit`.
+    async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// All changes from now on, in order, of keys that begin with `prefix`. A watcher that falls more than 1,024 changes
+    /// behind gets an error from its receiver and lists anew.
+    fn watch(&self) -> tokio::sync::broadcast::Receiver<Change>;
+}
+
+/// An event to append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// What tells it from all others: an id that the log keeps is not stored again.
+    pub id: String,
+    /// `Event.source`.
+    pub source: String,
+    /// `Event.type`.
+    pub event_type: String,
+    /// The encoded `postern.event.v1.Event`, without `cursor` and `record_time`: the log appends these two fields.
+    pub encoded: Bytes,
+}
+
+/// An event as the log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its place.
+    pub sequence: Sequence,
+    /// `Event.source`.
+    pub source: Arc<str>,
+    /// `Event.type`.
+    pub event_type: Arc<str>,
+    /// The whole encoded `postern.event.v1.Event`, encoded once and shared by all who receive it.
+    pub encoded: Bytes,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// How many events were new; the others' ids were kept already.
+    pub stored: usize,
+    /// The last place in the log after it.
+    pub last: Sequence,
+}
+
+/// What a log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// What tells this log from another, such as the same one restored from a backup.
+    pub epoch: u64,
+    /// The place of the first event kept, or the place after `last` where none is.
+    pub first: Sequence,
+    /// The place of the last event; 0 where there never was one.
+    pub last: Sequence,
+}
+
+/// How long events are kept: an event goes once it passes either bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The greatest age.
+    pub age: std::time::Duration,
+    /// The greatest size of all events in bytes, encoded.
+    pub bytes: u64,
+}
+
+/// The log of events: append-only, each id once for as long as it is kept.
+#[tonic::async_trait]
+pub trait EventLog: Send + Sync + 'static {
+    /// Appends events and makes writes: durable once answered. The writes never become durable before the events do;
+    /// the embedded engine makes both at once. Where a write's expectation does not hold, nothing is appended.
+    async fn append(&self, events: Vec<NewEvent>, writes: Vec<Write>) -> Result<Appended, StoreError>;
+
+    /// Events after a place, in order: at most `events` of them and about `bytes` (one event at least, where there is
+    /// one). Places that retention has passed are skipped: compare with [`EventLog::bounds`].
+    async fn read(
+        &self,
+        after: Sequence,
+        events: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// What the log holds now.
+    async fn bounds(&self) -> Result<Bounds, StoreError>;
+
+    /// The place before the first kept event that became durable at or after a time.
+    async fn place_at(&self, time: SystemTime) -> Result<Sequence, StoreError>;
+
+    /// The last durable place, as it grows.
+    fn tail(&self) -> watch::Receiver<Sequence>;
+
+    /// Removes what retention has passed. Gives how many events went.
+    async fn trim(&self, retention: Retention) -> Result<u64, StoreError>;
+}

@@ -1,0 +1,69 @@
+//! `Debug` for the messages that hold a secret: it says whether one is there, never what it is.
+
+use std::fmt::{Debug, Formatter, Result};
+
+use crate::connector::v1::{OpenConnection, RefreshCredentialsResponse};
+use crate::outlook::v1::outlook_credentials::SignIn;
+use crate::outlook::v1::{ClientCertificate, OutlookCredentials};
+use crate::smtp::v1::SmtpCredentials;
+
+/// What stands in the place of a secret.
+fn mask(secret: &[u8]) -> &'static str {
+    if secret.is_empty() { "absent" } else { "[redacted]" }
+}
+
+impl Debug for SmtpCredentials {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("SmtpCredentials")
+            .field("password", &mask(self.password.as_bytes()))
+            .field("dkim_private_key", &mask(self.dkim_private_key.as_bytes()))
+            .field("oauth_client_secret", &mask(self.oauth_client_secret.as_bytes()))
+            .finish()
+    }
+}
+
+impl Debug for OutlookCredentials {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("OutlookCredentials").field("sign_in", &self.sign_in).finish()
+    }
+}
+
+impl Debug for SignIn {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::ClientSecret(secret) => {
+                f.debug_tuple("ClientSecret").field(&mask(secret.as_bytes())).finish()
+            }
+            Self::ClientCertificate(certificate) => {
+                f.debug_tuple("ClientCertificate").field(certificate).finish()
+            }
+        }
+    }
+}
+
+impl Debug for ClientCertificate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("ClientCertificate")
+            .field("certificate", &self.certificate)
+            .field("private_key", &mask(self.private_key.as_bytes()))
+            .finish()
+    }
+}
+
+impl Debug for OpenConnection {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("OpenConnection")
+            .field("connection", &self.connection)
+            .field("grant", &mask(&self.grant))
+            .finish()
+    }
+}
+
+impl Debug for RefreshCredentialsResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("RefreshCredentialsResponse")
+            .field("grant", &mask(&self.grant))
+            .field("expire_time", &self.expire_time)
+            .finish()
+    }
+}
