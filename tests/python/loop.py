@@ -215,6 +215,26 @@ class Loop:
                 check(secret.encode() not in read.SerializeToString(), f"{name} gives a secret back")
             check(read.connection.WhichOneof("credentials") is None, f"{name} gives its credentials back")
 
+    def reconnect(self):
+        """A sandbox that was started anew has another certificate: the update changes that and nothing else."""
+        server = self.world["smtp"]
+        asked = connections.GetConnectionRequest(name=self.smtp_name)
+        before = self.connections.GetConnection(asked, timeout=CALL).connection
+        changed = connections.Connection(
+            name=self.smtp_name, etag=before.etag, smtp={"ca_certificates": server["ca_certificates"]}
+        )
+        after = self.connections.UpdateConnection(
+            connections.UpdateConnectionRequest(
+                request_id=uuid.uuid4().hex, connection=changed, update_mask={"paths": ["smtp.ca_certificates"]}
+            ),
+            timeout=CALL,
+        ).connection
+        equal(after.smtp.ca_certificates, server["ca_certificates"], "the certificates after the update")
+        before.smtp.ca_certificates = server["ca_certificates"]
+        equal(after.smtp, before.smtp, "the settings that were not named")
+        equal(after.display_name, before.display_name, "the name that was not named")
+        self.connections.CheckConnection(connections.CheckConnectionRequest(name=self.smtp_name), timeout=CALL)
+
     def watch(self):
         """A trigger is stored that watches the Inbox."""
         trigger = triggers.Trigger(interval={"seconds": 1}, new_email={"folder_path": "Inbox"})
@@ -377,6 +397,8 @@ def main():
     steps = [loop.health, loop.reflection, loop.errors]
     if state is None:
         steps += [loop.connect, loop.watch, loop.first_mail]
+    else:
+        steps += [loop.reconnect]
     steps += [loop.next_mail, loop.nothing_lost, loop.read]
     if not kept:
         steps += [loop.remove]
