@@ -2,6 +2,13 @@
 //! data is opaque to it.
 
 pub mod cursor;
+pub mod filter;
+pub mod reading;
 pub mod record;
+pub mod retention;
+pub mod server;
+pub mod wire;
+pub mod wish;
 
 pub use record::new_event;
+pub use server::EventServer;
