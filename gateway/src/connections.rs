@@ -121,6 +121,11 @@ impl Connections {
         self.room.refresh(opened).await
     }
 
+    /// Gets a newer grant for a connection that was opened, apart from the call: for one that cannot be repeated.
+    pub fn renew(&self, opened: &Arc<Opened>) {
+        self.room.renew_ahead(opened);
+    }
+
     /// Calls a method of `ConnectorService` through a connection, in `timeout` in all. Where the access token was
     /// refused, the call is repeated once with a new grant.
     ///

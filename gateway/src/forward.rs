@@ -1,1 +1,243 @@
-//! To be written.
+//! Forwarding: the calls of the services that connectors take are passed to them as bodies, frame by frame, in both
+//! directions. Of a message it reads which connection is meant, and nothing else; what a method does it does not know.
+
+mod first;
+mod headers;
+mod passing;
+mod returning;
+mod scan;
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use postern_chassis::fault::{Fault, REFRESH_METADATA};
+use postern_chassis::opened::CONNECTION_METADATA;
+use tokio::time::{Instant, timeout_at};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Service, ServiceExt as _};
+
+use crate::connections::{Connections, Opened};
+use crate::connectors::{Connector, Connectors, Replica, unavailable};
+use crate::contract;
+use crate::error::Error;
+use first::First;
+use passing::{Handed, Passing};
+use returning::Returning;
+
+/// Forwards calls. Cheap to clone: clones share all they have.
+#[derive(Debug, Clone)]
+pub struct Forwarder {
+    connections: Arc<Connections>,
+    connectors: Arc<Connectors>,
+}
+
+/// A call on its way.
+struct Call {
+    uri: Uri,
+    headers: HeaderMap,
+    first: First,
+    deadline: Option<Instant>,
+}
+
+/// What became of one try to hand a call over.
+enum Sent {
+    /// The connector answered.
+    Answered(Answer),
+    /// There was no connection to it: it got nothing.
+    NotConnected,
+    /// The connection to it had gone before the call was handed over: it got nothing.
+    Stale,
+}
+
+/// A connector's answer, and what of the request it was handed.
+struct Answer {
+    response: Response<Body>,
+    handed: Arc<Handed>,
+}
+
+impl Forwarder {
+    /// A forwarder to these connectors, through these connections.
+    #[must_use]
+    pub fn new(connections: Arc<Connections>, connectors: Arc<Connectors>) -> Self {
+        Self { connections, connectors }
+    }
+
+    /// Whether a path is a connector's to take, or may be once every connector is reached. Never so for the gateway's
+    /// own services.
+    #[must_use]
+    pub fn takes(&self, path: &str) -> bool {
+        service_of(path).is_some_and(|service| self.connectors.takes(service))
+    }
+
+    async fn forward(self, request: Request<Body>) -> Result<Response<Body>, Error> {
+        let (parts, body) = request.into_parts();
+        if !headers::is_grpc(&parts.headers) {
+            let mut refused = Response::new(Body::empty());
+            *refused.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Ok(refused);
+        }
+        let deadline = headers::deadline(&parts.headers);
+        let connector = self.connectors.for_service(service_of(parts.uri.path()).unwrap_or_default())?;
+        let first = within(deadline, First::read(body)).await??;
+        // The one place where a request is known before it is handed over: what is to be done once is told by its
+        // `request_id` here.
+        let wanted = scan::scan(first.message())?;
+        let opened = within(deadline, self.connections.open(wanted.connection)).await??;
+        if opened.kind() != connector.kind() {
+            return Err(wrong_kind(&opened, &connector).into());
+        }
+        let mut call = Call { uri: parts.uri, headers: headers::cleaned(parts.headers), first, deadline };
+        let answer = call.send(&connector, &opened).await?;
+        let answer = self.refreshed(&mut call, &connector, &opened, answer).await?;
+        let (mut head, body) = answer.response.into_parts();
+        headers::strip_own(&mut head.headers);
+        let body = Returning::wrap(body, &call.uri);
+        Ok(Response::from_parts(head, body))
+    }
+
+    /// Repeats a call once with a new grant, where its access token was refused and all of it is still here.
+    async fn refreshed(
+        &self,
+        call: &mut Call,
+        connector: &Connector,
+        opened: &Arc<Opened>,
+        answer: Answer,
+    ) -> Result<Answer, Error> {
+        if !answer.response.headers().contains_key(REFRESH_METADATA) {
+            return Ok(answer);
+        }
+        if !answer.handed.is_whole() {
+            self.connections.renew(opened);
+            return Ok(answer);
+        }
+        let opened = within(call.deadline, self.connections.refreshed(opened)).await??;
+        call.send(connector, &opened).await
+    }
+}
+
+impl Call {
+    /// Hands the call to the replica that the connection sticks to; to the next one as long as it is certain that
+    /// nothing was handed over; in the end once more to one whose connection had only gone stale.
+    async fn send(&mut self, connector: &Connector, opened: &Opened) -> Result<Answer, Error> {
+        let replicas = connector.replicas_for(opened.name());
+        let mut stale = None;
+        for replica in &replicas {
+            match self.send_to(replica, opened).await? {
+                Sent::Answered(answer) => return Ok(answer),
+                Sent::NotConnected => replica.mark_lost(),
+                Sent::Stale => stale = stale.or(Some(replica)),
+            }
+        }
+        if let Some(replica) = stale
+            && let Sent::Answered(answer) = self.send_to(replica, opened).await?
+        {
+            return Ok(answer);
+        }
+        Err(unavailable("it is not reached").into())
+    }
+
+    async fn send_to(&mut self, replica: &Replica, opened: &Opened) -> Result<Sent, Error> {
+        let handed = Arc::new(Handed::default());
+        let request = self.request(opened, &handed);
+        let mut channel = replica.channel();
+        let sending = async { channel.ready().await?.call(request).await };
+        let error = match within(self.deadline, sending).await? {
+            Ok(response) => return Ok(Sent::Answered(Answer { response, handed })),
+            Err(error) => error,
+        };
+        tracing::debug!(connector.address = %replica.uri(), %error, "a call broke off");
+        if handed.is_touched() {
+            return Err(interrupted(&self.uri).into());
+        }
+        // What was not read of the request is needed for the next try.
+        if !self.first.take_back(&handed) {
+            return Err(unavailable("the call to it broke off").into());
+        }
+        Ok(if is_connect_error(&error) { Sent::NotConnected } else { Sent::Stale })
+    }
+
+    fn request(&mut self, opened: &Opened, handed: &Arc<Handed>) -> Request<Body> {
+        let body = Passing::new(self.first.buffered(), self.first.rest(), handed.clone());
+        let mut request = Request::new(Body::new(body));
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request.headers_mut().insert(CONNECTION_METADATA, opened.header());
+        if let Some(deadline) = self.deadline {
+            headers::set_timeout(request.headers_mut(), deadline);
+        }
+        request
+    }
+}
+
+/// The service in a path `/{service}/{method}`.
+fn service_of(path: &str) -> Option<&str> {
+    Some(path.strip_prefix('/')?.split_once('/')?.0)
+}
+
+/// What a future gives, if it does so by the deadline.
+async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Error> {
+    let Some(deadline) = deadline else { return Ok(future.await) };
+    timeout_at(deadline, future).await.map_err(|_| {
+        Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call's deadline has passed").into()
+    })
+}
+
+/// Whether a call failed before there was a connection to make it on.
+fn is_connect_error(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The error of a call that broke off once it was handed over: whether it was carried out is not known. Where that
+/// makes no difference, it is worth a repeat.
+fn interrupted(uri: &Uri) -> Fault {
+    if contract::is_safe(uri.path()) {
+        return unavailable("the call to it broke off");
+    }
+    let message = "the call to the connector broke off: it may or may not have been carried out";
+    Fault::new(Code::Unknown, "OUTCOME_UNKNOWN", message)
+}
+
+fn wrong_kind(opened: &Opened, connector: &Connector) -> Fault {
+    let (name, kind, expected) = (opened.name(), opened.kind(), connector.kind());
+    let message = format!("{name} is of the kind {kind}: this method needs one of the kind {expected}");
+    Fault::new(Code::FailedPrecondition, "CONNECTION_WRONG_KIND", message)
+        .with("connection", name)
+        .with("kind", kind)
+        .with("expected_kind", expected)
+}
+
+impl Service<Request<Body>> for Forwarder {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let forwarding = self.clone().forward(request);
+        Box::pin(async move {
+            Ok(forwarding.await.unwrap_or_else(|error| {
+                let mut response = Status::from(error).into_http();
+                headers::say_encodings(response.headers_mut());
+                response
+            }))
+        })
+    }
+}

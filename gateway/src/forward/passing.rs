@@ -1,0 +1,99 @@
+//! A request's body on its way to a connector, and the record of what of it was handed over. A body that was never
+//! read proves that the connector got nothing: it gives its rest back when it is dropped.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use tonic::Status;
+use tonic::body::Body;
+
+/// What of a request was handed over.
+#[derive(Debug, Default)]
+pub(super) struct Handed {
+    touched: AtomicBool,
+    ended: AtomicBool,
+    went_on: AtomicBool,
+    rest: Mutex<Option<Body>>,
+}
+
+impl Handed {
+    /// Whether the body was read: some of it may have reached the connector.
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::Acquire)
+    }
+
+    /// Whether the request was no more than what had been buffered.
+    pub(super) fn is_whole(&self) -> bool {
+        self.ended.load(Ordering::Acquire) && !self.went_on.load(Ordering::Acquire)
+    }
+
+    /// What an unread body gave back.
+    pub(super) fn rest(&self) -> Option<Body> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The body.
+pub(super) struct Passing {
+    buffered: Option<Bytes>,
+    rest: Option<Body>,
+    handed: Arc<Handed>,
+}
+
+impl Passing {
+    pub(super) fn new(buffered: Bytes, rest: Option<Body>, handed: Arc<Handed>) -> Self {
+        if rest.is_none() {
+            handed.ended.store(true, Ordering::Release);
+        }
+        Self { buffered: Some(buffered), rest, handed }
+    }
+}
+
+impl http_body::Body for Passing {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.handed.touched.store(true, Ordering::Release);
+        if let Some(buffered) = self.buffered.take() {
+            return Poll::Ready(Some(Ok(Frame::data(buffered))));
+        }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(rest).poll_frame(cx));
+        match &frame {
+            None => self.handed.ended.store(true, Ordering::Release),
+            Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+            Some(_) => self.handed.went_on.store(true, Ordering::Release),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.buffered.is_none() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.buffered, &self.rest) {
+            (Some(buffered), None) => SizeHint::with_exact(buffered.len() as u64),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if !self.handed.is_touched() {
+            *self.handed.rest.lock().unwrap_or_else(PoisonError::into_inner) = self.rest.take();
+        } else if self.is_end_stream() {
+            // Whoever reads a body to its end need not ask whether it has ended.
+            self.handed.ended.store(true, Ordering::Release);
+        }
+    }
+}
