@@ -1,5 +1,6 @@
 //! The first message of a call: the only one that is buffered, up to the bound on inline messages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -10,7 +11,7 @@ use postern_chassis::serve::MAX_MESSAGE_BYTES;
 use tonic::Code;
 use tonic::body::Body;
 
-use super::passing::Handed;
+use super::passing::{Handed, Passing};
 
 /// The flag byte and the length before each message.
 const PREFIX_BYTES: usize = 5;
@@ -18,7 +19,7 @@ const PREFIX_BYTES: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The beginning of a call's body, with its first message whole, and the rest of it.
-pub(super) struct First {
+pub(crate) struct First {
     buffered: Bytes,
     end: usize,
     rest: Option<Body>,
@@ -31,7 +32,7 @@ impl First {
     /// # Errors
     /// INVALID_ARGUMENT (MESSAGE_MALFORMED), RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE), UNIMPLEMENTED
     /// (COMPRESSION_UNSUPPORTED), CANCELLED where the caller went away, DEADLINE_EXCEEDED where it sent nothing.
-    pub(super) async fn read(body: Body) -> Result<Self, Fault> {
+    pub(crate) async fn read(body: Body) -> Result<Self, Fault> {
         tokio::time::timeout(PATIENCE, Self::collect(body)).await.map_err(|_| {
             let message = format!("no first message came within {} s", PATIENCE.as_secs());
             Fault::new(Code::DeadlineExceeded, "MESSAGE_MISSING", message)
@@ -74,8 +75,13 @@ impl First {
     }
 
     /// The first message.
-    pub(super) fn message(&self) -> &[u8] {
+    pub(crate) fn message(&self) -> &[u8] {
         &self.buffered[PREFIX_BYTES..self.end]
+    }
+
+    /// The body as it was before it was read.
+    pub(crate) fn into_body(self) -> Body {
+        Body::new(Passing::new(self.buffered, self.rest, Arc::default()))
     }
 
     /// All that was read, to be passed on.

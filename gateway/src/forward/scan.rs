@@ -14,18 +14,18 @@ const REQUEST_ID: u32 = 2;
 
 /// What the gateway reads of a request. Absent fields are empty.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// The connection's name.
-    pub(super) connection: &'a str,
+    pub(crate) connection: &'a str,
     /// The caller's id of the change.
-    pub(super) request_id: &'a str,
+    pub(crate) request_id: &'a str,
 }
 
 /// Scans a message.
 ///
 /// # Errors
 /// INVALID_ARGUMENT (MESSAGE_MALFORMED).
-pub(super) fn scan(message: &[u8]) -> Result<Wanted<'_>, Fault> {
+pub(crate) fn scan(message: &[u8]) -> Result<Wanted<'_>, Fault> {
     let mut wanted = Wanted::default();
     let mut left = message;
     while left.has_remaining() {
