@@ -1,1 +1,168 @@
-//! To be written.
+//! Connections: kept with their credentials sealed, opened for calls with a fresh grant, changed by callers. What
+//! settings, credentials and grants mean is their connector's to know.
+
+mod cache;
+mod call;
+mod change;
+mod event;
+mod grant;
+mod opened;
+mod record;
+mod service;
+mod shape;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_chassis::fault::{Fault, REFRESH_METADATA};
+use postern_proto::connection::v1::connection_service_server::ConnectionServiceServer;
+use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+
+use crate::connectors::Connectors;
+use crate::error::Error;
+use crate::names;
+use crate::seal::KeyRing;
+use crate::store::{EventLog, Store};
+
+use opened::Freshness;
+pub use opened::Opened;
+pub use service::ConnectionRpc;
+
+/// The connections of a gateway.
+#[derive(Debug)]
+pub struct Connections {
+    room: Arc<Room>,
+    _stop: DropGuard,
+}
+
+/// What work on connections needs; shared with the tasks that outlive the call that started them.
+struct Room {
+    store: Arc<dyn Store>,
+    log: Arc<dyn EventLog>,
+    connectors: Arc<Connectors>,
+    keys: KeyRing,
+    cache: cache::Cache,
+    flights: grant::Flights,
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Room").field("connectors", &self.connectors).finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    /// The connections kept in a store. Must be called within a runtime: a task follows the store's changes for as long
+    /// as the result lives.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        log: Arc<dyn EventLog>,
+        connectors: Arc<Connectors>,
+        keys: KeyRing,
+    ) -> Self {
+        let changes = store.watch();
+        let (cache, flights) = (cache::Cache::default(), grant::Flights::default());
+        let room = Arc::new(Room { store, log, connectors, keys, cache, flights });
+        let stop = CancellationToken::new();
+        let following = cache::follow(changes, room.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(following));
+        Self { room, _stop: stop.drop_guard() }
+    }
+
+    /// The gRPC service that callers keep their connections by.
+    #[must_use]
+    pub fn service(self: &Arc<Self>) -> ConnectionServiceServer<ConnectionRpc> {
+        ConnectionServiceServer::new(ConnectionRpc::new(self.clone()))
+    }
+
+    /// The connectors that these connections are for.
+    #[must_use]
+    pub fn connectors(&self) -> &Arc<Connectors> {
+        &self.room.connectors
+    }
+
+    /// Opens a connection for a call: its credentials unsealed, its grant fresh.
+    ///
+    /// # Errors
+    /// FIELD_INVALID `connection`; CONNECTION_NOT_FOUND; FAILED_PRECONDITION (CREDENTIALS_REFUSED) at once while it
+    /// needs a sign-in; what the connector says to a refresh; CONNECTOR_MISSING and CONNECTOR_UNAVAILABLE.
+    pub async fn open(&self, name: &str) -> Result<Arc<Opened>, Error> {
+        let opened = match self.room.cache.get(name) {
+            Some(opened) => opened,
+            None => {
+                names::connection("connection", name)?;
+                self.room.load(name).await?
+            }
+        };
+        if opened.needs_sign_in() {
+            return Err(refused(name));
+        }
+        match opened.freshness() {
+            Freshness::Fresh => Ok(opened),
+            Freshness::Ageing => {
+                self.room.renew_ahead(&opened);
+                Ok(opened)
+            }
+            Freshness::Spent => self.room.refresh(&opened).await,
+        }
+    }
+
+    /// A connection that was opened, with a newer grant: for a call whose access token was refused. Callers that ask at
+    /// the same time share one refresh.
+    ///
+    /// # Errors
+    /// What the connector says to a refresh.
+    pub async fn refreshed(&self, opened: &Arc<Opened>) -> Result<Arc<Opened>, Error> {
+        self.room.refresh(opened).await
+    }
+
+    /// Calls a method of `ConnectorService` through a connection, in `timeout` in all. Where the access token was
+    /// refused, the call is repeated once with a new grant.
+    ///
+    /// ```ignore
+    /// connections.call(name, TIMEOUT, request, |mut connector, request| async move { connector.poll(request).await })
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Connections::open`]; what the connector answers, as it is.
+    pub async fn call<Req, Res, F, Fut>(
+        &self,
+        connection: &str,
+        timeout: Duration,
+        request: Req,
+        method: F,
+    ) -> Result<Res, Error>
+    where
+        Req: Clone,
+        F: Fn(ConnectorServiceClient<Channel>, tonic::Request<Req>) -> Fut,
+        Fut: Future<Output = Result<Response<Res>, Status>>,
+    {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let opening = tokio::time::timeout_at(deadline, self.open(connection));
+        let opened = opening.await.map_err(|_| call::out_of_time())??;
+        self.room.call(&opened, deadline, request, method).await
+    }
+}
+
+/// The error of a connection that needs a sign-in.
+fn refused(name: &str) -> Error {
+    let message =
+        format!("the provider refuses the credentials of {name}: update them, or check it once more");
+    Fault::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message).with("connection", name).into()
+}
+
+/// Whether a connector says that the provider refuses the credentials for good.
+fn is_refusal(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition
+        && postern_chassis::fault::reason_of(status) == "CREDENTIALS_REFUSED"
+}
+
+/// Whether a connector says that only the access token was refused.
+fn asks_for_refresh(status: &Status) -> bool {
+    status.metadata().contains_key(REFRESH_METADATA)
+}

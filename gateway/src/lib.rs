@@ -5,10 +5,14 @@
 pub mod auth;
 pub mod connections;
 pub mod connectors;
+pub mod contract;
 pub mod error;
 pub mod events;
 pub mod forward;
+pub mod mask;
 pub mod names;
+pub mod page;
+pub mod seal;
 pub mod serve;
 pub mod settings;
 pub mod store;

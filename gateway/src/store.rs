@@ -7,11 +7,20 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub mod sqlite;
+
+/// The largest value of a key, in bytes.
+pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
+/// The longest key, in bytes.
+pub const MAX_KEY_BYTES: usize = 512;
+/// How many changes a watcher may fall behind.
+pub const WATCH_BACKLOG: usize = 1024;
+
 /// A value's revision: grows with each change in the store, never 0.
 pub type Revision = u64;
 
-/// An event's place in the log: 1 for the first, without holes in the order of what was appended; holes may come where
-/// retention removed events. 0 is the place before the first.
+/// An event's place in the log: 1 for the first, without holes in the order of what was appended. Retention removes from
+/// the front only, so a hole tells how many events went. 0 is the place before the first.
 pub type Sequence = u64;
 
 /// A value as stored.
@@ -19,7 +28,7 @@ pub type Sequence = u64;
 pub struct Entry {
     /// Its key: segments joined by `/`, each of `[a-zA-Z0-9._-]`, such as `connections/billing`.
     pub key: String,
-    /// The value: up to 1 MiB.
+    /// The value: up to [`MAX_VALUE_BYTES`].
     pub value: Bytes,
     /// Its revision.
     pub revision: Revision,
@@ -73,6 +82,9 @@ pub enum StoreError {
         /// What is wrong and what was expected.
         problem: String,
     },
+    /// What was asked is beyond the bounds of every store, such as a value that is too large. A repeat is refused too.
+    #[error("not storable: {0}")]
+    Refused(String),
     /// It failed for now, such as on a full disk. Whether the write took place is known: it did not.
     #[error("storage failed: {0}")]
     Failed(String),
@@ -87,11 +99,12 @@ pub trait Store: Send + Sync + 'static {
     /// Writes one key if its expectation holds. Gives the new revision (for a deletion: that of the deletion).
     async fn write(&self, write: Write) -> Result<Revision, StoreError>;
 
-    /// The values whose keys begin with `prefix` and come after the key `after`, by key, at most `limit`.
+    /// The values whose keys begin with `prefix` and come after the key `after`, by key, at most `limit`. Fewer than
+    /// `limit` means that these were the last.
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError>;
 
-    /// All changes from now on, in order, of keys that begin with `prefix`. A watcher that falls more than 1,024 changes
-    /// behind gets an error from its receiver and lists anew.
+    /// All changes of all keys from now on, in order, each once it is durable. A watcher that falls more than
+    /// [`WATCH_BACKLOG`] changes behind gets an error from its receiver and lists anew. To miss nothing: watch, then list.
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Change>;
 }
 
@@ -139,6 +152,8 @@ pub struct Bounds {
     pub first: Sequence,
     /// The place of the last event; 0 where there never was one.
     pub last: Sequence,
+    /// When the last event that retention removed had become durable. `None` where none was removed.
+    pub trimmed: Option<SystemTime>,
 }
 
 /// How long events are kept: an event goes once it passes either bound.
@@ -153,8 +168,9 @@ pub struct Retention {
 /// The log of events: append-only, each id once for as long as it is kept.
 #[tonic::async_trait]
 pub trait EventLog: Send + Sync + 'static {
-    /// Appends events and makes writes: durable once answered. The writes never become durable before the events do;
-    /// the embedded engine makes both at once. Where a write's expectation does not hold, nothing is appended.
+    /// Appends events and makes writes, each of another key: durable once answered. The writes never become durable
+    /// before the events do; the embedded engine makes both at once. Where a write's expectation does not hold, nothing
+    /// is appended. Goes on in the background where the caller stops waiting.
     async fn append(&self, events: Vec<NewEvent>, writes: Vec<Write>) -> Result<Appended, StoreError>;
 
     /// Events after a place, in order: at most `events` of them and about `bytes` (one event at least, where there is

@@ -1,0 +1,109 @@
+//! Calls of `ConnectorService` that the gateway makes itself: to the replica that a connection sticks to, to the next
+//! one where that is certain to have got nothing.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::sync::Arc;
+
+use postern_chassis::fault::{Fault, REFRESH_METADATA};
+use postern_chassis::opened::CONNECTION_METADATA;
+use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
+use tokio::time::{Instant, timeout_at};
+use tonic::metadata::BinaryMetadataValue;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use super::{Opened, Room, asks_for_refresh};
+use crate::connectors::{Connector, unavailable};
+use crate::error::Error;
+
+/// The largest answer taken from a connector: many occurrences of up to 60 KiB.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// The error of a connector that did not answer in time.
+pub(super) fn out_of_time() -> Fault {
+    unavailable("it did not answer in time")
+}
+
+impl Room {
+    /// Calls a method through an opened connection; where the access token was refused, once more with a new grant.
+    pub(super) async fn call<Req, Res, F, Fut>(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        deadline: Instant,
+        request: Req,
+        method: F,
+    ) -> Result<Res, Error>
+    where
+        Req: Clone,
+        F: Fn(ConnectorServiceClient<Channel>, tonic::Request<Req>) -> Fut,
+        Fut: Future<Output = Result<Response<Res>, Status>>,
+    {
+        let connector = self.connectors.for_kind(opened.kind())?;
+        let name = opened.name();
+        let first = self.ask(&connector, name, opened.metadata(), deadline, &request, &method).await;
+        let again = match first {
+            Err(Error::Connector(status)) if asks_for_refresh(&status) => {
+                let refreshing = timeout_at(deadline, self.refresh(opened));
+                let opened = refreshing.await.map_err(|_| out_of_time())??;
+                self.ask(&connector, name, opened.metadata(), deadline, &request, &method).await
+            }
+            other => return other,
+        };
+        again.map_err(|error| match error {
+            // Between gateway and connector only: who called must not take it for something to act on.
+            Error::Connector(mut status) => {
+                status.metadata_mut().remove(REFRESH_METADATA);
+                Error::Connector(status)
+            }
+            other => other,
+        })
+    }
+
+    /// Calls a method once.
+    pub(super) async fn ask<Req, Res, F, Fut>(
+        &self,
+        connector: &Connector,
+        name: &str,
+        metadata: &BinaryMetadataValue,
+        deadline: Instant,
+        request: &Req,
+        method: &F,
+    ) -> Result<Res, Error>
+    where
+        Req: Clone,
+        F: Fn(ConnectorServiceClient<Channel>, tonic::Request<Req>) -> Fut,
+        Fut: Future<Output = Result<Response<Res>, Status>>,
+    {
+        for replica in connector.replicas_for(name) {
+            let client =
+                ConnectorServiceClient::new(replica.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
+            let mut request = tonic::Request::new(request.clone());
+            request.metadata_mut().insert_bin(CONNECTION_METADATA, metadata.clone());
+            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            match timeout_at(deadline, method(client, request)).await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) if is_not_connected(&status) => replica.mark_lost(),
+                // What has a source was not said by the connector, but by the way to it.
+                Ok(Err(status)) if status.source().is_some() => {
+                    return Err(unavailable("the call to it broke off").into());
+                }
+                Ok(Err(status)) => return Err(status.into()),
+                Err(_) => return Err(out_of_time().into()),
+            }
+        }
+        Err(unavailable("it is not reached").into())
+    }
+}
+
+/// Whether a call failed before there was a connection to make it on.
+fn is_not_connected(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,102 @@
+//! The state of a connection, and the event that says it changed: both become durable together.
+
+use std::time::SystemTime;
+
+use postern_proto::connection::v1::ConnectionState;
+use postern_proto::event::v1::event_data::Kind;
+use postern_proto::event::v1::{ConnectionStateChanged, Event, EventData};
+use prost::Message as _;
+use ring::digest::{SHA256, digest};
+
+use super::Room;
+use super::record::Stored;
+use crate::error::Error;
+use crate::store::{Expect, NewEvent, Revision, StoreError, Write};
+
+/// The type of the event.
+const STATE_CHANGED: &str = "connection.state_changed";
+/// How often a change that meets another one at the same time is tried.
+pub(super) const TRIES: usize = 5;
+
+/// The event that a connection, as it was at a revision, turned to another state. Its id is derived from these, so that
+/// it is told once.
+fn state_changed(name: &str, before: Revision, state: ConnectionState, reason: &str) -> NewEvent {
+    let what = format!("{STATE_CHANGED}\0{name}\0{before}\0{}", state as i32);
+    let id: String =
+        digest(&SHA256, what.as_bytes()).as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let changed = ConnectionStateChanged { state: state.into(), reason: reason.to_owned() };
+    let event = Event {
+        id: id.clone(),
+        source: name.to_owned(),
+        r#type: STATE_CHANGED.to_owned(),
+        time: Some(SystemTime::now().into()),
+        data: Some(EventData { kind: Some(Kind::ConnectionStateChanged(changed)) }),
+        ..Default::default()
+    };
+    let encoded = event.encode_to_vec().into();
+    NewEvent { id, source: name.to_owned(), event_type: STATE_CHANGED.to_owned(), encoded }
+}
+
+impl Room {
+    /// Writes a connection over the revision that it was read at. With `from` another state than its own, the change
+    /// of state is told. Gives the new revision.
+    pub(super) async fn write(
+        &self,
+        stored: &Stored,
+        from: ConnectionState,
+        reason: &str,
+    ) -> Result<Revision, Error> {
+        let name = &stored.connection.name;
+        let expect = if stored.revision == 0 { Expect::Absent } else { Expect::Revision(stored.revision) };
+        let value = stored.value();
+        let write = Write { key: name.clone(), value: Some(value.clone()), expect };
+        let state = stored.connection.state();
+        let written = if state == from {
+            self.store.write(write).await
+        } else {
+            let event = state_changed(name, stored.revision, state, reason);
+            match self.log.append(vec![event], vec![write]).await {
+                // Where it is overwritten already, its own revision is not to be had: 0 matches none.
+                Ok(_) => self.store.get(name).await.map(|entry| {
+                    entry.filter(|entry| entry.value == value).map_or(0, |entry| entry.revision)
+                }),
+                Err(error) => Err(error),
+            }
+        };
+        self.cache.forget(name);
+        if written.is_ok() && state != from {
+            tracing::warn!(
+                connection.name = name,
+                state = state.as_str_name(),
+                reason,
+                "a connection changed state"
+            );
+        }
+        Ok(written?)
+    }
+
+    /// Turns a connection to a state. `edition`: only while it is still of this edition, so that news of old
+    /// credentials do not touch new ones. Gives the connection as it then is.
+    pub(super) async fn turn(
+        &self,
+        name: &str,
+        edition: u64,
+        state: ConnectionState,
+        reason: &str,
+    ) -> Result<Stored, Error> {
+        for _ in 0..TRIES {
+            let mut stored = self.stored(name).await?;
+            let from = stored.connection.state();
+            if stored.edition != edition || from == state {
+                return Ok(stored);
+            }
+            stored.connection.set_state(state);
+            match self.write(&stored, from, reason).await {
+                Ok(revision) => return Ok(Stored { revision, ..stored }),
+                Err(Error::Store(StoreError::Conflict { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Conflict { key: name.to_owned() }.into())
+    }
+}

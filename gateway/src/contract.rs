@@ -1,0 +1,48 @@
+//! The contract's descriptors, by which the gateway speaks of kinds, fields and methods without knowing any provider.
+
+use std::sync::LazyLock;
+
+use prost_reflect::{DescriptorPool, MethodDescriptor};
+
+/// `google.protobuf.MethodOptions.IdempotencyLevel.NO_SIDE_EFFECTS`.
+const NO_SIDE_EFFECTS: i32 = 1;
+
+/// The set is this program's own, made with it: a unit test holds that it decodes.
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(postern_proto::FILE_DESCRIPTOR_SET).unwrap_or_default());
+
+/// Every file of the contract.
+#[must_use]
+pub fn pool() -> &'static DescriptorPool {
+    &POOL
+}
+
+/// The method that a path `/{service}/{method}` names, where the contract has it.
+#[must_use]
+pub fn method(path: &str) -> Option<MethodDescriptor> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    pool().get_service_by_name(service)?.methods().find(|known| known.name() == method)
+}
+
+/// Whether the contract says that calling a method changes nothing. A method that it does not know may change
+/// something.
+#[must_use]
+pub fn is_safe(path: &str) -> bool {
+    method(path).is_some_and(|method| {
+        let options = method.method_descriptor_proto().options.as_ref();
+        options.and_then(|options| options.idempotency_level) == Some(NO_SIDE_EFFECTS)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_is_there_and_says_which_methods_are_safe() {
+        assert!(pool().services().len() > 3);
+        assert!(is_safe("/postern.connector.v1.ConnectorService/Describe"));
+        assert!(!is_safe("/postern.connection.v1.ConnectionService/CreateConnection"));
+        assert!(!is_safe("/elsewhere.v1.Service/Method"));
+    }
+}

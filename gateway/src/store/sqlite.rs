@@ -1,0 +1,204 @@
+//! The embedded engine: SQLite in one folder, used by one process. One thread writes and commits in groups, a few
+//! connections read, the newest events are in memory. What is answered is synced to disk.
+
+mod apply;
+mod folder;
+mod query;
+mod readers;
+mod schema;
+mod tail;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use self::folder::{Folder, unusable};
+use self::readers::Readers;
+use self::tail::Tail;
+use self::writer::{Answer, Done, QUEUE, Request, TRIM_EVENTS, Writer};
+use super::{
+    Appended, Bounds, Change, Entry, EventLog, MAX_KEY_BYTES, MAX_VALUE_BYTES, NewEvent, Retention, Revision,
+    Sequence, Store, StoreError, StoredEvent, WATCH_BACKLOG, Write,
+};
+use crate::events::record::MAX_EVENT_BYTES;
+
+/// How long a close waits for the last commit: a disk that takes longer has stopped answering.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A store in a folder.
+pub struct Sqlite {
+    requests: mpsc::Sender<Request>,
+    readers: Readers,
+    tail: Arc<Tail>,
+    changes: broadcast::Sender<Change>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Sqlite {
+    /// Opens the store in a folder, which is made where it is missing. Blocks for some milliseconds, or up to about a
+    /// second where the database is to be checked.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`], with what is wrong: the folder cannot be made or written, another process uses it, a
+    /// newer version made the database, it is damaged.
+    pub fn open(folder: &Path) -> Result<Arc<Self>, StoreError> {
+        let locked = Folder::open(folder)?;
+        let (connection, counters) = schema::open(&locked.database)?;
+        let readers = Readers::open(&locked.database)
+            .map_err(|error| unusable(&locked.database, format!("it cannot be read: {error}")))?;
+        let tail = Arc::new(Tail::new(counters));
+        let (changes, _) = broadcast::channel(WATCH_BACKLOG);
+        let (requests, waiting) = mpsc::channel(QUEUE);
+        let writer = Writer {
+            connection,
+            counters,
+            tail: tail.clone(),
+            changes: changes.clone(),
+            folder: Some(locked),
+        };
+        let thread = writer
+            .start(waiting)
+            .map_err(|error| unusable(folder, format!("its writer cannot be started: {error}")))?;
+        Ok(Arc::new(Self { requests, readers, tail, changes, writer: Mutex::new(Some(thread)) }))
+    }
+
+    /// Commits what was asked before, and lets go of the folder. What is asked later fails.
+    ///
+    /// # Errors
+    /// The last commit took longer than ten seconds; it may still come.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let Some(thread) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        let closing = async {
+            self.readers.close().await;
+            let (answer, closed) = oneshot::channel();
+            if self.requests.send(Request::Close { answer }).await.is_ok() {
+                // An error means that the thread has ended, which is what is waited for.
+                let _ = closed.await;
+            }
+            tokio::task::spawn_blocking(|| thread.join()).await
+        };
+        match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(_) => Err(StoreError::Failed("the store's writer broke off".to_owned())),
+            Err(_) => Err(StoreError::Failed("the store's last commit takes too long".to_owned())),
+        }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
+        let closed = || StoreError::Failed("the store is closed".to_owned());
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    async fn make(&self, events: Vec<NewEvent>, writes: Vec<Write>) -> Result<Done, StoreError> {
+        admit(&events, &writes)?;
+        self.ask(|answer| Request::Append { events, writes, answer }).await
+    }
+}
+
+/// An error of SQLite's where the store was usable: nothing was written, and a repeat may succeed.
+fn failed(error: &rusqlite::Error) -> StoreError {
+    StoreError::Failed(error.to_string())
+}
+
+/// Refuses what no store takes, before it can hold up others.
+fn admit(events: &[NewEvent], writes: &[Write]) -> Result<(), StoreError> {
+    let refused = |problem: String| Err(StoreError::Refused(problem));
+    for event in events {
+        if event.encoded.len() > MAX_EVENT_BYTES {
+            let size = event.encoded.len();
+            return refused(format!(
+                "event {} has {size} bytes: expected at most {MAX_EVENT_BYTES}",
+                event.id
+            ));
+        }
+    }
+    for (place, Write { key, value, .. }) in writes.iter().enumerate() {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let segments = || key.split('/').all(|segment| !segment.is_empty() && segment.chars().all(allowed));
+        if key.len() > MAX_KEY_BYTES || !segments() {
+            return refused(format!("{key:?} is not a key: expected segments of [a-zA-Z0-9._-] joined by /"));
+        }
+        if value.as_ref().is_some_and(|value| value.len() > MAX_VALUE_BYTES) {
+            return refused(format!(
+                "the value of {key} is too large: expected at most {MAX_VALUE_BYTES} bytes"
+            ));
+        }
+        if writes[..place].iter().any(|other| other.key == *key) {
+            return refused(format!("{key} is written twice at once"));
+        }
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl Store for Sqlite {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let key = key.to_owned();
+        self.readers.run(move |connection| query::get(connection, &key)).await
+    }
+
+    async fn write(&self, write: Write) -> Result<Revision, StoreError> {
+        Ok(self.make(Vec::new(), vec![write]).await?.revision)
+    }
+
+    async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.readers.run(move |connection| query::list(connection, &prefix, &after, limit)).await
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+}
+
+#[tonic::async_trait]
+impl EventLog for Sqlite {
+    async fn append(&self, events: Vec<NewEvent>, writes: Vec<Write>) -> Result<Appended, StoreError> {
+        Ok(self.make(events, writes).await?.appended)
+    }
+
+    async fn read(
+        &self,
+        after: Sequence,
+        events: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        if let Some(found) = self.tail.read(after, events, bytes) {
+            return Ok(found);
+        }
+        let last = self.tail.bounds().last;
+        self.readers.run(move |connection| query::events(connection, after, last, events, bytes)).await
+    }
+
+    async fn bounds(&self) -> Result<Bounds, StoreError> {
+        Ok(self.tail.bounds())
+    }
+
+    async fn place_at(&self, time: SystemTime) -> Result<Sequence, StoreError> {
+        let last = self.tail.bounds().last;
+        self.readers.run(move |connection| query::place_at(connection, time, last)).await
+    }
+
+    fn tail(&self) -> watch::Receiver<Sequence> {
+        self.tail.watch()
+    }
+
+    async fn trim(&self, retention: Retention) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        loop {
+            let step = self.ask(|answer| Request::Trim { retention, answer }).await?;
+            removed += step;
+            if step < TRIM_EVENTS as u64 {
+                return Ok(removed);
+            }
+        }
+    }
+}

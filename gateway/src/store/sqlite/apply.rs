@@ -1,0 +1,160 @@
+//! What the writer does with each request inside a transaction. Expectations are checked before anything is written, so
+//! that a request is applied whole or not at all, and a refusal needs no undoing.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::schema::Counters;
+use super::tail::time_of;
+use super::writer::{Done, TRIM_EVENTS};
+use crate::events::cursor::Cursor;
+use crate::events::record;
+use crate::store::{Appended, Change, Entry, Expect, NewEvent, Retention, StoreError, StoredEvent, Write};
+
+/// What became of one request, told once the transaction is durable.
+pub(super) enum Outcome {
+    Done(Done),
+    Trimmed(u64),
+    Refused(StoreError),
+}
+
+/// What the transaction will have done once it commits.
+pub(super) struct Pending {
+    pub(super) counters: Counters,
+    pub(super) events: Vec<StoredEvent>,
+    pub(super) changes: Vec<Change>,
+    /// The time of this commit.
+    now: i64,
+}
+
+impl Pending {
+    pub(super) fn new(counters: Counters) -> Self {
+        let now = milliseconds(SystemTime::now());
+        Self { counters, events: Vec::new(), changes: Vec::new(), now: now.max(counters.recorded) }
+    }
+}
+
+/// A time as milliseconds since 1970, rounded down.
+pub(super) fn milliseconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Appends events and makes writes.
+pub(super) fn append(
+    connection: &Connection,
+    pending: &mut Pending,
+    events: &[NewEvent],
+    writes: &[Write],
+) -> rusqlite::Result<Outcome> {
+    for write in writes {
+        if !holds(connection, write)? {
+            return Ok(Outcome::Refused(StoreError::Conflict { key: write.key.clone() }));
+        }
+    }
+    let mut stored = 0;
+    for event in events {
+        stored += usize::from(append_event(connection, pending, event)?);
+    }
+    for write in writes {
+        put(connection, pending, write)?;
+    }
+    let appended = Appended { stored, last: pending.counters.last };
+    Ok(Outcome::Done(Done { appended, revision: pending.counters.revision }))
+}
+
+fn holds(connection: &Connection, write: &Write) -> rusqlite::Result<bool> {
+    if write.expect == Expect::Any {
+        return Ok(true);
+    }
+    let mut statement = connection.prepare_cached("SELECT revision FROM entries WHERE key = ?1")?;
+    let revision: Option<i64> = statement.query_row([&write.key], |row| row.get(0)).optional()?;
+    let revision = revision.map(i64::cast_unsigned);
+    Ok(match write.expect {
+        Expect::Any => true,
+        Expect::Absent => revision.is_none(),
+        Expect::Revision(expected) => revision == Some(expected),
+    })
+}
+
+/// Appends one event, unless its id is kept already.
+fn append_event(connection: &Connection, pending: &mut Pending, event: &NewEvent) -> rusqlite::Result<bool> {
+    let sequence = pending.counters.last + 1;
+    let cursor = Cursor { epoch: pending.counters.epoch, sequence };
+    let encoded = record::complete(&event.encoded, cursor, time_of(pending.now));
+    let sql = "INSERT INTO events (sequence, id, source, type, recorded, encoded)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING";
+    let inserted = connection.prepare_cached(sql)?.execute(params![
+        sequence.cast_signed(),
+        event.id,
+        event.source,
+        event.event_type,
+        pending.now,
+        &*encoded,
+    ])?;
+    if inserted == 0 {
+        return Ok(false);
+    }
+    pending.counters.last = sequence;
+    pending.counters.recorded = pending.now;
+    pending.counters.bytes += encoded.len() as u64;
+    pending.events.push(StoredEvent {
+        sequence,
+        source: Arc::from(event.source.as_str()),
+        event_type: Arc::from(event.event_type.as_str()),
+        encoded,
+    });
+    Ok(true)
+}
+
+fn put(connection: &Connection, pending: &mut Pending, write: &Write) -> rusqlite::Result<()> {
+    pending.counters.revision += 1;
+    let revision = pending.counters.revision;
+    let key = write.key.clone();
+    let Some(value) = &write.value else {
+        let sql = "DELETE FROM entries WHERE key = ?1";
+        if connection.prepare_cached(sql)?.execute([&key])? > 0 {
+            pending.changes.push(Change { key, value: None });
+        }
+        return Ok(());
+    };
+    let sql = "INSERT INTO entries (key, revision, value) VALUES (?1, ?2, ?3)
+               ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, value = excluded.value";
+    connection.prepare_cached(sql)?.execute(params![key, revision.cast_signed(), &**value])?;
+    let entry = Entry { key: key.clone(), value: value.clone(), revision };
+    pending.changes.push(Change { key, value: Some(entry) });
+    Ok(())
+}
+
+/// Removes the oldest events that are too old or too much, up to [`TRIM_EVENTS`].
+pub(super) fn trim(
+    connection: &Connection,
+    pending: &mut Pending,
+    retention: Retention,
+) -> rusqlite::Result<Outcome> {
+    let age = i64::try_from(retention.age.as_millis()).unwrap_or(i64::MAX);
+    let oldest = pending.now.saturating_sub(age);
+    let sql = "SELECT sequence, recorded, length(encoded) FROM events ORDER BY sequence LIMIT ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([i64::try_from(TRIM_EVENTS).unwrap_or(i64::MAX)])?;
+    let mut counters = pending.counters;
+    let mut removed: u64 = 0;
+    while let Some(row) = rows.next()? {
+        let recorded: i64 = row.get(1)?;
+        if recorded >= oldest && counters.bytes <= retention.bytes {
+            break;
+        }
+        counters.first = row.get::<_, i64>(0)?.cast_unsigned() + 1;
+        counters.trimmed = Some(recorded);
+        counters.bytes = counters.bytes.saturating_sub(row.get::<_, i64>(2)?.cast_unsigned());
+        removed += 1;
+    }
+    drop(rows);
+    if removed > 0 {
+        let first = counters.first.cast_signed();
+        connection.prepare_cached("DELETE FROM events WHERE sequence < ?1")?.execute([first])?;
+        pending.counters = counters;
+    }
+    Ok(Outcome::Trimmed(removed))
+}

@@ -1,0 +1,69 @@
+//! The folder that the embedded engine keeps its files in: made when missing, and used by one process at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::store::StoreError;
+
+/// The folder is for its owner alone: what it holds is nobody else's.
+const FOLDER_MODE: u32 = 0o700;
+/// So are its files, for the case of a folder that others may enter. SQLite gives its other files the same mode.
+const FILE_MODE: u32 = 0o600;
+/// The file that is locked while a process uses the folder.
+const LOCK_FILE: &str = "lock";
+/// The database.
+const DATABASE_FILE: &str = "postern.db";
+
+/// The folder, locked for this process for as long as the value lives.
+#[derive(Debug)]
+pub(super) struct Folder {
+    /// The database's file, which is there.
+    pub(super) database: PathBuf,
+    /// Held for its lock.
+    _lock: File,
+}
+
+/// An error about a place that cannot be used: what is wrong and what was expected.
+pub(super) fn unusable(place: &Path, problem: impl Into<String>) -> StoreError {
+    StoreError::Unusable { place: place.display().to_string(), problem: problem.into() }
+}
+
+impl Folder {
+    /// Makes the folder where it is missing, and locks it.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        if path.exists() && !path.is_dir() {
+            return Err(unusable(path, "it is a file: expected a folder"));
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(path)
+            .map_err(|error| unusable(path, format!("the folder cannot be made: {error}")))?;
+        let file = |name: &str| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+            options.open(path.join(name)).map_err(|error| match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => unusable(
+                    path,
+                    format!("{name} cannot be written there: {error}: expected a folder of this user's"),
+                ),
+                _ => unusable(path, format!("{name} cannot be opened: {error}")),
+            })
+        };
+        let lock = file(LOCK_FILE)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                unusable(path, "another process uses it: expected to be the only one")
+            }
+            TryLockError::Error(error) => unusable(path, format!("it cannot be locked: {error}")),
+        })?;
+        file(DATABASE_FILE)?;
+        // Where power fails, the new files must not be gone from a folder that holds acknowledged events.
+        File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| unusable(path, format!("it cannot be synced to disk: {error}")))?;
+        Ok(Self { database: path.join(DATABASE_FILE), _lock: lock })
+    }
+}

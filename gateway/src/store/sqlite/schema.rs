@@ -1,0 +1,180 @@
+//! The database's form: its tables, its version, and the counters that are kept beside the rows so that nothing has to
+//! be counted.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
+
+use super::folder::unusable;
+use crate::store::{Sequence, StoreError};
+
+/// What tells our databases from other programs': "post".
+const APPLICATION_ID: i32 = 0x706f_7374;
+/// The form that this version writes, kept as `user_version`.
+const FORMAT: i32 = 1;
+/// A database up to this size is checked page by page when it is opened: it takes less than a second. Damage in a
+/// larger one shows when it is read.
+const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The write-ahead log is synced at each commit: what is answered is on disk. It is cut back to the limit after a burst.
+/// The timeout is for a backup that reads the database from outside.
+const PRAGMAS: &str = "
+    PRAGMA synchronous = FULL;
+    PRAGMA journal_size_limit = 67108864;
+    PRAGMA busy_timeout = 5000;
+    PRAGMA temp_store = MEMORY;
+";
+
+const TABLES: &str = "
+    CREATE TABLE counters (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        epoch INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        recorded INTEGER NOT NULL,
+        trimmed INTEGER,
+        bytes INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE entries (
+        key TEXT PRIMARY KEY,
+        revision INTEGER NOT NULL,
+        value BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE events (
+        sequence INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        source TEXT NOT NULL,
+        type TEXT NOT NULL,
+        recorded INTEGER NOT NULL,
+        encoded BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX events_recorded ON events (recorded);
+";
+
+/// What is known of the whole store without looking at its rows. Times are milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counters {
+    /// Made at random with the database.
+    pub(super) epoch: u64,
+    /// The last revision given.
+    pub(super) revision: u64,
+    /// The place of the last event.
+    pub(super) last: Sequence,
+    /// When the last event was recorded: times never go back, whatever the clock does.
+    pub(super) recorded: i64,
+    /// When the last event that retention removed was recorded.
+    pub(super) trimmed: Option<i64>,
+    /// The size of all events, encoded.
+    pub(super) bytes: u64,
+    /// The place of the first event kept, or the one after `last`. Not stored: the primary key tells it.
+    pub(super) first: Sequence,
+}
+
+/// Opens the database for writing, makes it where it is empty, and reads its counters.
+pub(super) fn open(path: &Path) -> Result<(Connection, Counters), StoreError> {
+    let wrong = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => unusable(
+            path,
+            format!("it is damaged: {error}: expected a database of Postern's, restore it from a backup"),
+        ),
+        _ => unusable(path, format!("it cannot be opened: {error}")),
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(wrong)?;
+    let journal: String =
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(wrong)?;
+    if journal != "wal" {
+        return Err(unusable(path, "its file system cannot share memory: expected a local disk"));
+    }
+    connection.execute_batch(PRAGMAS).map_err(wrong)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    if table_count(&connection).map_err(wrong)? == 0 {
+        create(&mut connection).map_err(wrong)?;
+    }
+    check(&connection, path, wrong)?;
+    let counters = read_counters(&connection).map_err(wrong)?;
+    let counters = counters.ok_or_else(|| unusable(path, "it is damaged: its counters are gone"))?;
+    Ok((connection, counters))
+}
+
+/// Opens the database for reading.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.execute_batch("PRAGMA busy_timeout = 5000;")?;
+    Ok(connection)
+}
+
+fn table_count(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+}
+
+fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.execute(
+        "INSERT INTO counters (one, epoch, revision, last, recorded, bytes) VALUES (1, ?1, 0, 0, 0, 0)",
+        [fastrand::u64(..).cast_signed()],
+    )?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
+}
+
+fn check(
+    connection: &Connection,
+    path: &Path,
+    wrong: impl Fn(rusqlite::Error) -> StoreError,
+) -> Result<(), StoreError> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    if pragma("application_id").map_err(&wrong)? != APPLICATION_ID {
+        return Err(unusable(path, "it is another program's database: expected one of Postern's"));
+    }
+    let format = pragma("user_version").map_err(&wrong)?;
+    if format > FORMAT {
+        let problem = format!("a newer version made it: its form is {format}, expected at most {FORMAT}");
+        return Err(unusable(path, problem));
+    }
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > CHECKED_BYTES) {
+        return Ok(());
+    }
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(&wrong)?;
+    if verdict != "ok" {
+        return Err(unusable(path, format!("it is damaged: {verdict}: restore it from a backup")));
+    }
+    Ok(())
+}
+
+fn read_counters(connection: &Connection) -> rusqlite::Result<Option<Counters>> {
+    let first: Option<i64> =
+        connection.query_row("SELECT min(sequence) FROM events", [], |row| row.get(0))?;
+    let sql = "SELECT epoch, revision, last, recorded, trimmed, bytes FROM counters";
+    connection
+        .query_row(sql, [], |row| {
+            let last = row.get::<_, i64>(2)?.cast_unsigned();
+            Ok(Counters {
+                epoch: row.get::<_, i64>(0)?.cast_unsigned(),
+                revision: row.get::<_, i64>(1)?.cast_unsigned(),
+                last,
+                recorded: row.get(3)?,
+                trimmed: row.get(4)?,
+                bytes: row.get::<_, i64>(5)?.cast_unsigned(),
+                first: first.map_or(last + 1, i64::cast_unsigned),
+            })
+        })
+        .optional()
+}
+
+/// Writes the counters, in the transaction that changed what they count.
+pub(super) fn write_counters(connection: &Connection, counters: &Counters) -> rusqlite::Result<()> {
+    let sql = "UPDATE counters SET revision = ?1, last = ?2, recorded = ?3, trimmed = ?4, bytes = ?5";
+    connection.prepare_cached(sql)?.execute(params![
+        counters.revision.cast_signed(),
+        counters.last.cast_signed(),
+        counters.recorded,
+        counters.trimmed,
+        counters.bytes.cast_signed(),
+    ])?;
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! The one writer: a thread that takes whatever waits, commits it as one group, and then answers each. A request whose
+//! expectations do not hold is answered so and leaves its neighbours alone.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::apply::{self, Outcome, Pending};
+use super::failed;
+use super::folder::Folder;
+use super::schema::{Counters, write_counters};
+use super::tail::Tail;
+use crate::store::{Appended, Change, NewEvent, Retention, Revision, StoreError, Write};
+
+/// Requests that may wait. Beyond them callers wait for room: a disk that is too slow slows whoever writes.
+pub(super) const QUEUE: usize = 256;
+/// Events in one commit: beyond this a group gains nothing more, and its first would wait for its last.
+const GROUP_EVENTS: usize = 1024;
+/// The most rows that one trim request removes: a commit of a few milliseconds, and others get their turn in between.
+pub(super) const TRIM_EVENTS: usize = 1_000;
+
+/// What is asked of the writer.
+pub(super) enum Request {
+    /// Append events and make writes.
+    Append { events: Vec<NewEvent>, writes: Vec<Write>, answer: Answer<Done> },
+    /// Remove the oldest events that retention has passed, up to [`TRIM_EVENTS`].
+    Trim { retention: Retention, answer: Answer<u64> },
+    /// Stop, after what was asked before.
+    Close { answer: oneshot::Sender<()> },
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What an append has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Done {
+    pub(super) appended: Appended,
+    /// The revision of the last write.
+    pub(super) revision: Revision,
+}
+
+/// The writer's own: nobody else writes.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) counters: Counters,
+    pub(super) tail: Arc<Tail>,
+    pub(super) changes: broadcast::Sender<Change>,
+    /// Locked until the last commit is made.
+    pub(super) folder: Option<Folder>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(self, requests: mpsc::Receiver<Request>) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || self.run(requests))
+    }
+
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut closing = None;
+        while closing.is_none() {
+            let Some(first) = requests.blocking_recv() else { break };
+            let mut group = Vec::new();
+            let mut events = 0;
+            let mut next = Some(first);
+            while let Some(request) = next.take() {
+                match request {
+                    Request::Close { answer } => {
+                        closing = Some(answer);
+                        break;
+                    }
+                    Request::Append { events: ref new, .. } => events += new.len().max(1),
+                    Request::Trim { .. } => events += TRIM_EVENTS,
+                }
+                group.push(request);
+                if events < GROUP_EVENTS {
+                    next = requests.try_recv().ok();
+                }
+            }
+            self.commit(group);
+        }
+        // The last connection of all to close folds the write-ahead log into the database; then the lock goes.
+        drop(self.connection);
+        drop(self.folder);
+        if let Some(answer) = closing {
+            let _ = answer.send(());
+        }
+    }
+
+    /// Commits a group and answers each of it.
+    pub(super) fn commit(&mut self, group: Vec<Request>) {
+        match self.transact(&group) {
+            Ok((outcomes, pending)) => {
+                self.counters = pending.counters;
+                self.tail.publish(pending.counters, pending.events);
+                for change in pending.changes {
+                    // Nobody may be watching.
+                    let _ = self.changes.send(change);
+                }
+                for (request, outcome) in group.into_iter().zip(outcomes) {
+                    answer(request, outcome);
+                }
+            }
+            Err(error) => {
+                let error = failed(&error);
+                tracing::error!(%error, requests = group.len(), "a commit failed, nothing of it was written");
+                for request in group {
+                    answer(request, Outcome::Refused(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// All of the group in one transaction, which an error undoes whole.
+    fn transact(&mut self, group: &[Request]) -> rusqlite::Result<(Vec<Outcome>, Pending)> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut pending = Pending::new(self.counters);
+        let outcomes = group
+            .iter()
+            .map(|request| match request {
+                Request::Append { events, writes, .. } => {
+                    apply::append(&transaction, &mut pending, events, writes)
+                }
+                Request::Trim { retention, .. } => apply::trim(&transaction, &mut pending, *retention),
+                Request::Close { .. } => Ok(Outcome::Trimmed(0)),
+            })
+            .collect::<rusqlite::Result<_>>()?;
+        if pending.counters == self.counters {
+            // Nothing to make durable: spare the disk.
+            transaction.rollback()?;
+        } else {
+            write_counters(&transaction, &pending.counters)?;
+            transaction.commit()?;
+        }
+        Ok((outcomes, pending))
+    }
+}
+
+/// Answers one request. Who asked may have gone.
+fn answer(request: Request, outcome: Outcome) {
+    match (request, outcome) {
+        (Request::Append { answer, .. }, Outcome::Done(done)) => drop(answer.send(Ok(done))),
+        (Request::Append { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
+        (Request::Trim { answer, .. }, Outcome::Trimmed(removed)) => drop(answer.send(Ok(removed))),
+        (Request::Trim { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
+        // A request is applied by its own kind, so the other pairs do not come.
+        _ => {}
+    }
+}
