@@ -1,1 +1,10 @@
-//! Empty for now.
+//! Postern from the outside, each file one behaviour. One binary, so that it links once.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what a test needs and cannot have ends the test; clippy takes only #[test] functions for tests"
+)]
+
+mod store;
