@@ -7,4 +7,5 @@
     reason = "what a test needs and cannot have ends the test; clippy takes only #[test] functions for tests"
 )]
 
+mod events;
 mod store;
