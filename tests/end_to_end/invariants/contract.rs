@@ -27,6 +27,13 @@ fn is_single_string(field: &FieldDescriptor) -> bool {
     field.kind() == Kind::String && !field.is_list()
 }
 
+/// Whether a method has the option `idempotency_level = NO_SIDE_EFFECTS`.
+fn says_harmless(method: &MethodDescriptor) -> bool {
+    let options = method.options();
+    let level = options.get_field_by_name("idempotency_level").expect("descriptors know idempotency_level");
+    level.as_enum_number() == Some(1)
+}
+
 /// What is wrong with a request's fields 1 and 2.
 fn misnumbered(request: &MessageDescriptor) -> Vec<String> {
     let wrong = |field: &FieldDescriptor| match field.name() {
@@ -60,6 +67,16 @@ fn a_method_that_changes_something_can_be_repeated_with_its_request_id() {
         .map(|method| format!("{} takes no request_id", method.full_name()))
         .collect();
     none("what changes something takes a request_id", &breaches);
+}
+
+#[test]
+fn a_method_that_says_that_it_changes_nothing_takes_no_request_id() {
+    let breaches: Vec<_> = public_methods()
+        .filter(says_harmless)
+        .filter(|method| method.input().get_field_by_name("request_id").is_some())
+        .map(|method| format!("{} takes a request_id", method.full_name()))
+        .collect();
+    none("NO_SIDE_EFFECTS and a request_id contradict each other", &breaches);
 }
 
 #[test]

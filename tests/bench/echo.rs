@@ -1,0 +1,95 @@
+//! A connector that does nothing but answer, so that what is measured is the way to it.
+
+use postern_chassis::serve::{self as chassis, BoxError, ServeSettings};
+use postern_proto::connector::v1::connector_service_server::{ConnectorService, ConnectorServiceServer};
+use postern_proto::connector::v1::{
+    CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
+    DescribeRequest, DescribeResponse, PollRequest, PollResponse, RefreshCredentialsRequest,
+    RefreshCredentialsResponse, ValidateConnectionRequest, ValidateConnectionResponse,
+};
+use postern_proto::mail::v1::Reply;
+use postern_proto::smtp::v1::smtp_service_server::{SmtpService, SmtpServiceServer};
+use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+/// How long the text in an answer is: an answer is about as large as the request.
+const TEXT_BYTES: usize = 980;
+
+/// The answer to every call.
+pub(crate) fn answer() -> SendEmailResponse {
+    SendEmailResponse {
+        message_id: "<echo@bench.invalid>".into(),
+        recipients: Vec::new(),
+        reply: Some(Reply { code: 250, enhanced_code: "2.0.0".into(), text: "x".repeat(TEXT_BYTES) }),
+    }
+}
+
+/// Serves on a listener until `stop` is cancelled.
+///
+/// # Errors
+/// The listener failed.
+pub(crate) async fn serve(listener: TcpListener, stop: CancellationToken) -> Result<(), BoxError> {
+    let action = SmtpServiceServer::new(Echo);
+    let connector = ConnectorServiceServer::new(Echo);
+    let names = [chassis::name_of(&action), chassis::name_of(&connector)];
+    let (routes, health) = chassis::edges(&names).await?;
+    let routes = routes.add_service(action).add_service(connector).prepare();
+    let served = chassis::serve(listener, &ServeSettings::default(), routes, stop).await;
+    drop(health);
+    served
+}
+
+struct Echo;
+
+#[tonic::async_trait]
+impl SmtpService for Echo {
+    async fn send_email(&self, _: Request<SendEmailRequest>) -> Result<Response<SendEmailResponse>, Status> {
+        Ok(Response::new(answer()))
+    }
+}
+
+#[tonic::async_trait]
+impl ConnectorService for Echo {
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        Ok(Response::new(DescribeResponse {
+            kind: "smtp".into(),
+            services: vec!["postern.smtp.v1.SmtpService".into()],
+            version: "echo".into(),
+            ..DescribeResponse::default()
+        }))
+    }
+
+    async fn validate_connection(
+        &self,
+        _: Request<ValidateConnectionRequest>,
+    ) -> Result<Response<ValidateConnectionResponse>, Status> {
+        Ok(Response::new(ValidateConnectionResponse {}))
+    }
+
+    async fn check_connection(
+        &self,
+        _: Request<CheckConnectionRequest>,
+    ) -> Result<Response<CheckConnectionResponse>, Status> {
+        Ok(Response::new(CheckConnectionResponse::default()))
+    }
+
+    async fn refresh_credentials(
+        &self,
+        _: Request<RefreshCredentialsRequest>,
+    ) -> Result<Response<RefreshCredentialsResponse>, Status> {
+        Err(Status::unimplemented("an echo needs no grant"))
+    }
+
+    async fn check_trigger(
+        &self,
+        _: Request<CheckTriggerRequest>,
+    ) -> Result<Response<CheckTriggerResponse>, Status> {
+        Err(Status::unimplemented("an echo has no triggers"))
+    }
+
+    async fn poll(&self, _: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
+        Err(Status::unimplemented("an echo has no triggers"))
+    }
+}
