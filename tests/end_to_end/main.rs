@@ -1,13 +1,3 @@
-//! Postern from the outside, each file one behaviour. One binary, so that it links once.
-
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "what a test needs and cannot have ends the test; clippy takes only #[test] functions for tests"
-)]
-
 mod events;
 mod invariants;
 mod outside;
