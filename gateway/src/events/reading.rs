@@ -257,17 +257,19 @@ mod tests {
             }
         };
         let heartbeats = async {
-            let mut places = Vec::new();
+            let mut places = vec![heartbeat(reading.next().await).sequence];
             while places.len() < 3 {
-                places.push(heartbeat(reading.next().await).sequence);
+                let place = heartbeat(reading.next().await).sequence;
+                assert!(*places.last().unwrap() <= place);
+                places.push(place);
+                // Where a commit took longer than the interval, nothing came in between.
+                places.dedup();
             }
-            places
         };
-        let places = tokio::select! {
-            () = appending => Vec::new(),
-            places = tokio::time::timeout(Duration::from_secs(20), heartbeats) => places.unwrap(),
-        };
-        assert!(places[0] > 0 && places.is_sorted_by(|before, after| before < after), "{places:?}");
+        tokio::select! {
+            () = appending => panic!("the appending ended"),
+            told = tokio::time::timeout(Duration::from_secs(20), heartbeats) => told.unwrap(),
+        }
     }
 
     #[tokio::test]
