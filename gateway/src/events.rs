@@ -1,14 +1,15 @@
 //! The event log as the gateway fills it and as subscribers read it. It knows no trigger and no provider: an event's
 //! data is opaque to it.
 
+mod begin;
 pub mod cursor;
-pub mod filter;
-pub mod reading;
+mod filter;
+mod reading;
 pub mod record;
 pub mod retention;
-pub mod server;
-pub mod wire;
-pub mod wish;
+mod server;
+mod wire;
+mod wish;
 
 pub use record::new_event;
 pub use server::EventServer;

@@ -126,6 +126,8 @@ pub struct NewEvent {
 pub struct StoredEvent {
     /// Its place.
     pub sequence: Sequence,
+    /// What its cursor knows it by: see [`crate::events::cursor`].
+    pub fingerprint: u32,
     /// `Event.source`.
     pub source: Arc<str>,
     /// `Event.type`.

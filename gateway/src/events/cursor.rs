@@ -7,10 +7,10 @@ use tonic::Code;
 
 use crate::store::Sequence;
 
-/// The only form there is so far: version, epoch, sequence, checksum, all big-endian.
+/// The only form there is so far: version, epoch, sequence, fingerprint, checksum, all big-endian.
 const VERSION: u8 = 1;
 /// How long an encoded cursor is.
-pub(crate) const CURSOR_BYTES: usize = 1 + 8 + 8 + 4;
+pub(crate) const CURSOR_BYTES: usize = 1 + 8 + 8 + 4 + 4;
 
 /// A place in a log: strictly after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,15 @@ pub struct Cursor {
     pub epoch: u64,
     /// The place of the event that it is just after; 0: before the first.
     pub sequence: Sequence,
+    /// What tells that event from any other at the same place: a log that was restored from a backup keeps its epoch
+    /// and gives places anew. 0: not known.
+    pub fingerprint: u32,
+}
+
+/// The fingerprint of an event: of its id and of when it became durable, in milliseconds since 1970. Never 0.
+#[must_use]
+pub fn fingerprint(id: &str, recorded: i64) -> u32 {
+    digest(recorded.to_be_bytes().iter().chain(id.as_bytes())).max(1)
 }
 
 impl Cursor {
@@ -29,8 +38,9 @@ impl Cursor {
         bytes[0] = VERSION;
         bytes[1..9].copy_from_slice(&self.epoch.to_be_bytes());
         bytes[9..17].copy_from_slice(&self.sequence.to_be_bytes());
-        let sum = checksum(&bytes[..17]);
-        bytes[17..].copy_from_slice(&sum.to_be_bytes());
+        bytes[17..21].copy_from_slice(&self.fingerprint.to_be_bytes());
+        let sum = digest(&bytes[..21]);
+        bytes[21..].copy_from_slice(&sum.to_be_bytes());
         Bytes::copy_from_slice(&bytes)
     }
 
@@ -50,15 +60,19 @@ impl Cursor {
         let (body, sum) = bytes.split_last_chunk::<4>()?;
         let (version, places) = body.split_first()?;
         let (epoch, sequence) = places.split_first_chunk::<8>()?;
-        let whole = *version == VERSION && checksum(body) == u32::from_be_bytes(*sum);
-        let sequence = u64::from_be_bytes(sequence.try_into().ok()?);
-        whole.then_some(Self { epoch: u64::from_be_bytes(*epoch), sequence })
+        let (sequence, fingerprint) = sequence.split_first_chunk::<8>()?;
+        let whole = *version == VERSION && digest(body) == u32::from_be_bytes(*sum);
+        whole.then_some(Self {
+            epoch: u64::from_be_bytes(*epoch),
+            sequence: u64::from_be_bytes(*sequence),
+            fingerprint: u32::from_be_bytes(fingerprint.try_into().ok()?),
+        })
     }
 }
 
-/// FNV-1a: finds out mangled bytes, which is all that is asked of it.
-fn checksum(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+/// FNV-1a: finds out mangled bytes and events that were replaced, neither of them by intent.
+fn digest<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> u32 {
+    bytes.into_iter().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -67,14 +81,17 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_as_it_was_given() {
-        for cursor in [Cursor { epoch: 0, sequence: 0 }, Cursor { epoch: u64::MAX, sequence: 1 << 40 }] {
+        for cursor in [
+            Cursor { epoch: 0, sequence: 0, fingerprint: 0 },
+            Cursor { epoch: u64::MAX, sequence: 1 << 40, fingerprint: 7 },
+        ] {
             assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
         }
     }
 
     #[test]
     fn a_mangled_cursor_is_refused_whichever_byte_it_is() {
-        let whole = Cursor { epoch: 7, sequence: 42 }.encode();
+        let whole = Cursor { epoch: 7, sequence: 42, fingerprint: 1 << 30 }.encode();
         for place in 0..whole.len() {
             let mut mangled = whole.to_vec();
             mangled[place] ^= 0x10;

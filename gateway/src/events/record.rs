@@ -108,7 +108,7 @@ mod tests {
             let data = Some(with_reason("x".repeat(bytes)));
             new_event("connections/office", "connection.state_changed", None, "k", None, data)
         };
-        let cursor = Cursor { epoch: u64::MAX, sequence: u64::MAX };
+        let cursor = Cursor { epoch: u64::MAX, sequence: u64::MAX, fingerprint: u32::MAX };
         let (fits, omitted) = (event(MAX_EVENT_BYTES - 300), event(MAX_EVENT_BYTES));
         let whole = complete(&fits.encoded, cursor, SystemTime::now());
         assert!(whole.len() <= MAX_EVENT_BYTES);
@@ -122,7 +122,7 @@ mod tests {
         let trigger = "connections/office/triggers/new-mail";
         let data = Some(with_reason("CREDENTIALS_REFUSED".into()));
         let new = new_event(trigger, "connection.state_changed", Some(trigger), "k", None, data.clone());
-        let cursor = Cursor { epoch: 3, sequence: 9 };
+        let cursor = Cursor { epoch: 3, sequence: 9, fingerprint: 5 };
         let recorded = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
         let event = Event::decode(complete(&new.encoded, cursor, recorded)).unwrap();
         assert_eq!((event.id, event.trigger, event.data), (new.id, trigger.to_owned(), data));

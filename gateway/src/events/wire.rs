@@ -6,15 +6,15 @@ use postern_proto::event::v1::{Gap, Heartbeat, Opened};
 
 /// `postern.event.v1.SubscribeResponse`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Answer {
+pub(super) struct Answer {
     /// What it is.
     #[prost(oneof = "Kind", tags = "1, 2, 3, 4")]
-    pub kind: Option<Kind>,
+    pub(super) kind: Option<Kind>,
 }
 
 /// `postern.event.v1.SubscribeResponse.kind`.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Kind {
+pub(super) enum Kind {
     /// The stream is open.
     #[prost(message, tag = "1")]
     Opened(Opened),
@@ -31,10 +31,10 @@ pub enum Kind {
 
 /// `postern.event.v1.Batch`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Batch {
+pub(super) struct Batch {
     /// Each an encoded `postern.event.v1.Event`.
     #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub events: Vec<Bytes>,
+    pub(super) events: Vec<Bytes>,
 }
 
 impl From<Kind> for Answer {

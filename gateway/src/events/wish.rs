@@ -19,20 +19,20 @@ const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::
 
 /// A checked `SubscribeRequest`.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub(super) struct Wish {
     /// Which events.
-    pub filter: Filter,
+    pub(super) filter: Filter,
     /// From where.
-    pub start: Start,
+    pub(super) start: Start,
     /// The longest silence.
-    pub heartbeat: Duration,
+    pub(super) heartbeat: Duration,
     /// Whether the stream ends where a gap would be told.
-    pub ends_at_gap: bool,
+    pub(super) ends_at_gap: bool,
 }
 
 /// Where a stream starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
+pub(super) enum Start {
     /// After the last event.
     Latest,
     /// Before the first event kept.
@@ -48,7 +48,7 @@ impl Wish {
     ///
     /// # Errors
     /// The fields that are wrong; the cursor that is none.
-    pub fn parse(request: SubscribeRequest) -> Result<Self, Error> {
+    pub(super) fn parse(request: SubscribeRequest) -> Result<Self, Error> {
         let mut wrong = Vec::new();
         let filter = Filter::parse(request.filter.unwrap_or_default(), &mut wrong);
         let heartbeat = request.heartbeat_interval.map_or(Ok(DEFAULT_HEARTBEAT), Duration::try_from);
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn each_start_is_read() {
-        let cursor = Cursor { epoch: 5, sequence: 6 };
+        let cursor = Cursor { epoch: 5, sequence: 6, fingerprint: 7 };
         let starts = [
             (Position::Earliest(()), Start::Earliest),
             (Position::Cursor(cursor.encode()), Start::After(cursor, cursor.encode())),

@@ -33,6 +33,10 @@ async fn gap(subscriber: &mut Subscriber) -> Gap {
     }
 }
 
+fn place(cursor: &[u8]) -> u64 {
+    Cursor::decode(cursor).unwrap().sequence
+}
+
 fn missed(status: &Status) -> HashMap<String, String> {
     assert_eq!((status.code(), &*reason_of(status)), (Code::OutOfRange, "CURSOR_EXPIRED"));
     status.get_details_error_info().unwrap().metadata
@@ -54,7 +58,7 @@ async fn a_cursor_that_retention_passed_gets_a_gap_and_then_what_is_kept() {
     let mut subscriber = world.opened(from(Position::Cursor(cursors[3].clone()))).await;
     let told = gap(&mut subscriber).await;
     assert_eq!((told.reason(), told.missed), (GapReason::Retention, 6));
-    assert_eq!((&told.from_cursor, &told.to_cursor), (&cursors[3], &cursors[9]));
+    assert_eq!((&told.from_cursor, place(&told.to_cursor)), (&cursors[3], 10));
     assert_eq!(subscriber.events(2).await[0].id, event("kept0").id);
 
     // The gap's own cursor goes on after it, and the last one that was passed misses nothing.
@@ -71,7 +75,7 @@ async fn a_gap_that_was_not_told_is_told_again() {
     for start in [
         Position::Cursor(cursors[3].clone()),
         Position::Time(SystemTime::UNIX_EPOCH.into()),
-        Position::Cursor(Cursor { epoch: 1, sequence: 1 }.encode()),
+        Position::Cursor(Cursor { epoch: 1, sequence: 1, fingerprint: 0 }.encode()),
     ] {
         let mut subscriber = world.subscribe(from(start)).await;
         let Kind::Opened(opened) = subscriber.next().await else { panic!("another answer") };
@@ -88,7 +92,7 @@ async fn a_subscriber_that_prefers_it_is_refused_with_what_it_missed() {
     let cursors = ten_gone(&world).await;
     let status = world.refused(ending_at_gaps(from(Position::Cursor(cursors[3].clone())))).await;
     assert_eq!(missed(&status)["missed"], "6");
-    let elsewhere = Cursor { epoch: 1, sequence: 1 }.encode();
+    let elsewhere = Cursor { epoch: 1, sequence: 1, fingerprint: 0 }.encode();
     let status = world.refused(ending_at_gaps(from(Position::Cursor(elsewhere)))).await;
     assert_eq!(missed(&status)["missed"], "0");
 }
@@ -97,13 +101,13 @@ async fn a_subscriber_that_prefers_it_is_refused_with_what_it_missed() {
 async fn a_time_that_retention_passed_gets_a_gap_of_unknown_size() {
     let world = World::start().await;
     let before = SystemTime::now() - Duration::from_secs(1);
-    let cursors = ten_gone(&world).await;
+    ten_gone(&world).await;
     let after = SystemTime::now() + Duration::from_secs(1);
     world.append(vec![event("kept")]).await;
     let mut subscriber = world.opened(from(Position::Time(before.into()))).await;
     let told = gap(&mut subscriber).await;
     assert_eq!((told.reason(), told.missed), (GapReason::Retention, 0));
-    assert_eq!((&*told.from_cursor, &told.to_cursor), (&b""[..], &cursors[9]));
+    assert_eq!((&*told.from_cursor, place(&told.to_cursor)), (&b""[..], 10));
     assert_eq!(subscriber.events(1).await[0].id, event("kept").id);
     // A time after all that was removed misses nothing.
     world.opened(ending_at_gaps(from(Position::Time(after.into())))).await;
@@ -129,7 +133,7 @@ async fn a_cursor_of_another_log_gets_a_reset_and_then_the_log_from_its_beginnin
     }
     let foreign = other.opened(from(Position::Earliest(()))).await.events(5).await[2].cursor.clone();
     let epoch = world.sqlite.bounds().await.unwrap().epoch;
-    let beyond = Cursor { epoch, sequence: 6 }.encode();
+    let beyond = Cursor { epoch, sequence: 6, fingerprint: 0 }.encode();
     for cursor in [foreign, beyond] {
         let mut subscriber = world.opened(from(Position::Cursor(cursor.clone()))).await;
         let told = gap(&mut subscriber).await;
@@ -137,6 +141,33 @@ async fn a_cursor_of_another_log_gets_a_reset_and_then_the_log_from_its_beginnin
         let got: Vec<_> = subscriber.events(5).await.into_iter().map(|event| event.id).collect();
         assert_eq!(got, events("e", 5).into_iter().map(|event| event.id).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test]
+async fn a_log_that_went_back_to_a_backup_and_was_filled_anew_is_told_from_the_old_one() {
+    let world = World::start().await;
+    world.append(events("kept", 3)).await;
+    let folder = world.stop().await;
+    let database = folder.path().join("postern.db");
+    let backup = std::fs::read(&database).unwrap();
+    let world = World::start_in(folder).await;
+    world.append(events("lost", 3)).await;
+    let cursors: Vec<_> = world.opened(from(Position::Earliest(()))).await.events(6).await;
+    let mut latest = world.subscribe(SubscribeRequest::default()).await;
+    let Kind::Opened(opened) = latest.next().await else { panic!("another answer") };
+    let folder = world.stop().await;
+
+    std::fs::write(&database, backup).unwrap();
+    let world = World::start_in(folder).await;
+    world.append(events("new", 5)).await;
+    for cursor in [&cursors[3].cursor, &cursors[5].cursor, &opened.cursor] {
+        let mut subscriber = world.opened(from(Position::Cursor(cursor.clone()))).await;
+        assert_eq!(gap(&mut subscriber).await.reason(), GapReason::LogReset);
+        assert_eq!(subscriber.events(8).await[3].id, event("new0").id);
+    }
+    // What the backup holds too is where it was.
+    let mut subscriber = world.opened(from(Position::Cursor(cursors[2].cursor.clone()))).await;
+    assert_eq!(subscriber.events(5).await[0].id, event("new0").id);
 }
 
 #[tokio::test]
@@ -154,19 +185,16 @@ async fn a_slow_subscriber_that_retention_overtakes_is_told_so_in_mid_stream() {
     let (mut got, mut told) = (Vec::new(), None);
     while got.last() != Some(&1_000) {
         match slow.next().await {
-            Kind::Batch(batch) => {
-                let places = batch.events.iter().map(|event| Cursor::decode(&event.cursor).unwrap().sequence);
-                got.extend(places);
-            }
+            Kind::Batch(batch) => got.extend(batch.events.iter().map(|event| place(&event.cursor))),
             Kind::Gap(gap) => assert!(told.replace((gap, got.len())).is_none()),
             other => panic!("{other:?}"),
         }
     }
-    let (gap, place) = told.expect("a gap");
-    let (from, to) = (Cursor::decode(&gap.from_cursor).unwrap(), Cursor::decode(&gap.to_cursor).unwrap());
-    assert_eq!((gap.reason(), gap.missed), (GapReason::Retention, (to.sequence - from.sequence) as i64));
-    assert_eq!((got[place - 1], got[place]), (from.sequence, to.sequence + 1));
-    assert_eq!(got.len() as i64 + gap.missed, 1_000);
+    let (gap, before) = told.expect("a gap");
+    let (from, to) = (place(&gap.from_cursor), place(&gap.to_cursor));
+    assert_eq!((gap.reason(), gap.missed), (GapReason::Retention, (to - from).cast_signed()));
+    assert_eq!((got[before - 1], got[before]), (from, to + 1));
+    assert_eq!(got.len(), 1_000 - usize::try_from(gap.missed).unwrap());
 
     let status = loop {
         if let Err(status) = strict.answer().await {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::schema::Counters;
 use super::tail::time_of;
 use super::writer::{Done, TRIM_EVENTS};
-use crate::events::cursor::Cursor;
+use crate::events::cursor::{self, Cursor};
 use crate::events::record;
 use crate::store::{Appended, Change, Entry, Expect, NewEvent, Retention, StoreError, StoredEvent, Write};
 
@@ -81,7 +81,8 @@ fn holds(connection: &Connection, write: &Write) -> rusqlite::Result<bool> {
 /// Appends one event, unless its id is kept already.
 fn append_event(connection: &Connection, pending: &mut Pending, event: &NewEvent) -> rusqlite::Result<bool> {
     let sequence = pending.counters.last + 1;
-    let cursor = Cursor { epoch: pending.counters.epoch, sequence };
+    let fingerprint = cursor::fingerprint(&event.id, pending.now);
+    let cursor = Cursor { epoch: pending.counters.epoch, sequence, fingerprint };
     let encoded = record::complete(&event.encoded, cursor, time_of(pending.now));
     let sql = "INSERT INTO events (sequence, id, source, type, recorded, encoded)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING";
@@ -101,6 +102,7 @@ fn append_event(connection: &Connection, pending: &mut Pending, event: &NewEvent
     pending.counters.bytes += encoded.len() as u64;
     pending.events.push(StoredEvent {
         sequence,
+        fingerprint,
         source: Arc::from(event.source.as_str()),
         event_type: Arc::from(event.event_type.as_str()),
         encoded,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::tail::Budget;
+use crate::events::cursor;
 use crate::store::{Entry, Sequence, StoredEvent};
 
 /// Sorts after every key that begins as asked: keys hold ASCII only.
@@ -53,7 +54,7 @@ pub(super) fn events(
     events: usize,
     bytes: usize,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let sql = "SELECT sequence, source, type, encoded FROM events
+    let sql = "SELECT sequence, source, type, encoded, id, recorded FROM events
                WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3";
     let limit = i64::try_from(events.max(1)).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(sql)?;
@@ -67,6 +68,7 @@ pub(super) fn events(
         }
         found.push(StoredEvent {
             sequence: row.get::<_, i64>(0)?.cast_unsigned(),
+            fingerprint: cursor::fingerprint(row.get_ref(4)?.as_str()?, row.get(5)?),
             source: Arc::from(row.get_ref(1)?.as_str()?),
             event_type: Arc::from(row.get_ref(2)?.as_str()?),
             encoded: Bytes::copy_from_slice(encoded),
