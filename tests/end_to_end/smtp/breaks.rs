@@ -2,10 +2,22 @@
 
 use std::time::Duration;
 
+use postern_proto::mail::v1::{Attachment, Email};
 use postern_sandbox::smtp::{Action, Stage, Times};
 use tonic::Code;
 
 use super::world::{World, mail, refused};
+
+/// More than the sockets' buffers hold: the last of it cannot have been handed over when a break comes in its middle.
+fn long_mail() -> Email {
+    let attachment = Attachment {
+        file_name: "long.bin".into(),
+        content_data: vec![7; 3_900_000].into(),
+        content_type: "application/octet-stream".into(),
+        ..Default::default()
+    };
+    Email { attachments: vec![attachment], ..mail(&["bo@example.org"]) }
+}
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
@@ -42,11 +54,7 @@ async fn a_break_in_the_middle_of_the_message_leaves_it_unsent() {
     for action in [Action::Close, Action::Reset] {
         let world = World::plain().await;
         world.control().at(Stage::Body, action.clone(), Times::Once);
-        // More than the sockets' buffers hold: the last of it cannot have been handed over when the break comes.
-        let email = postern_proto::mail::v1::Email {
-            body: "0123456789\r\n".repeat(300_000),
-            ..mail(&["bo@example.org"])
-        };
+        let email = long_mail();
         let sent = world.send(email).await;
         let said = refused(sent, Code::Unavailable, "PROVIDER_UNAVAILABLE");
         assert_eq!(said.stage(), "message", "{action:?}");
@@ -58,10 +66,7 @@ async fn a_break_in_the_middle_of_the_message_leaves_it_unsent() {
 async fn a_reason_given_in_the_middle_of_the_message_is_told() {
     let world = World::plain().await;
     world.control().at(Stage::Body, Action::ReplyAndClose("554 5.7.1 enough".into()), Times::Once);
-    let email = postern_proto::mail::v1::Email {
-        body: "0123456789\r\n".repeat(300_000),
-        ..mail(&["bo@example.org"])
-    };
+    let email = long_mail();
     let status = world.send(email).await.unwrap_err();
     // A reset on the way may swallow the reason; then it is a break. Never is it unknown, and never OK.
     let said = super::world::Said::of(&status);

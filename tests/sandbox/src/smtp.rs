@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,10 @@ use crate::smtp::stream::Stream;
 
 /// The most conversations at once: a caller that leaks sockets is found out before the machine is.
 const MAX_CONVERSATIONS: usize = 2_000;
+/// How much a client can send that is not read yet.
+const RECEIVE_BUFFER_BYTES: u32 = 128 * 1024;
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1_024;
 /// How long [`SmtpServer::delivered`] waits.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -114,7 +118,7 @@ impl SmtpServer {
             Some(authority) => authority,
             None => Authority::new()?,
         };
-        let listener = TcpListener::bind(settings.listen).await?;
+        let listener = bind(settings.listen)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             tls: settings.tls,
@@ -172,6 +176,16 @@ impl Drop for SmtpServer {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Listens with a small receive buffer: a client that writes a long message then has to wait for what is read of it,
+/// as it has on a real network.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
