@@ -51,7 +51,7 @@ async fn a_break_before_the_final_dot_on_a_new_socket_is_unavailable_and_not_rep
 
 #[tokio::test]
 async fn a_break_in_the_middle_of_the_message_leaves_it_unsent() {
-    for action in [Action::Close, Action::Reset] {
+    for action in [Action::Close, Action::Reset, Action::HalfClose] {
         let world = World::plain().await;
         world.control().at(Stage::Body, action.clone(), Times::Once);
         let email = long_mail();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use postern_proto::mail::v1::Email;
 use postern_sandbox::smtp::{Action, Stage, Times};
 use tonic::Code;
 
@@ -15,10 +16,13 @@ async fn two_hundred_mails_over_one_socket_wait_for_no_delayed_acknowledgement()
         world.stored.max_connections = 1;
         world.send(mail(&["bo@example.org"])).await.unwrap();
         let began = tokio::time::Instant::now();
-        for _ in 0..200 {
-            world.send(mail(&["bo@example.org"])).await.unwrap();
+        // Short ones in one write, and ones that go in two.
+        for number in 0..200 {
+            let body = "0123456789\r\n".repeat(if number % 2 == 0 { 1 } else { 2_000 });
+            world.send(Email { body, ..mail(&["bo@example.org"]) }).await.unwrap();
         }
-        // With Nagle's algorithm on, or the final dot in a write of its own, each would take 40 ms: 8 s in all.
+        // With Nagle's algorithm on, each of the long ones would take 40 ms more, and each of the others too if its
+        // final dot had a write of its own: 8 s in all.
         let took = began.elapsed();
         assert!(took < Duration::from_secs(4), "{took:?}");
         assert_eq!((world.server.accepted().len(), world.control().connections_opened()), (201, 1));
@@ -59,6 +63,18 @@ async fn a_call_that_finds_all_sockets_busy_is_told_so_in_time() {
     // The socket comes free when its caller goes.
     holder.abort();
     world.send(mail(&["bo@example.org"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_socket_on_which_the_server_spoke_unasked_is_not_used_again() {
+    let world = World::plain().await;
+    // Taken for the answer to MAIL, it would shift every answer after it by one.
+    let twice = Action::Reply("250 2.0.0 Ok\r\n250 2.0.0 unasked".into());
+    world.control().at(Stage::Message, twice, Times::Once);
+    for _ in 0..2 {
+        world.send(mail(&["bo@example.org"])).await.unwrap();
+    }
+    assert_eq!((world.server.accepted().len(), world.control().connections_opened()), (2, 2));
 }
 
 #[tokio::test]

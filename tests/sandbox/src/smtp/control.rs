@@ -48,6 +48,8 @@ pub enum Action {
     ReplyAndClose(String),
     /// Closes the connection.
     Close,
+    /// Closes its own direction and reads on to the end, taking nothing.
+    HalfClose,
     /// Resets the connection (TCP RST).
     Reset,
     /// Waits for so long, then answers as usual.

@@ -80,6 +80,7 @@ impl<'a> Conversation<'a> {
             Some(Action::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Action::Reply(reply)) => said = reply,
             Some(Action::ReplyAndClose(reply)) => (said, closes) = (reply, Some(false)),
+            Some(Action::HalfClose) => return self.read_on().await,
             Some(Action::Close) => (said, closes) = (String::new(), Some(false)),
             Some(Action::Reset) => (said, closes) = (String::new(), Some(true)),
             Some(Action::Silence) => std::future::pending().await,
@@ -105,6 +106,12 @@ impl<'a> Conversation<'a> {
             return Ok(None);
         }
         Ok(Some(said))
+    }
+
+    async fn read_on(&mut self) -> io::Result<Option<String>> {
+        self.stream.shut_down().await;
+        self.stream.drain().await?;
+        Ok(None)
     }
 
     async fn stop(&mut self, reset: bool) -> Next {
@@ -276,6 +283,7 @@ impl<'a> Conversation<'a> {
     async fn message(&mut self) -> io::Result<Next> {
         self.stream.first_bytes().await?;
         match self.shared.control.action(Stage::Body) {
+            Some(Action::HalfClose) => return self.read_on().await.map(|_| Next::Stop),
             Some(Action::Close) => return Ok(self.stop(false).await),
             Some(Action::Reset) => return Ok(self.stop(true).await),
             Some(Action::ReplyAndClose(reply)) => {
@@ -306,6 +314,7 @@ impl<'a> Conversation<'a> {
         }
         let number = self.accept(Delivery { from: mail.from, to: mail.to, message });
         match action {
+            Some(Action::HalfClose) => return self.read_on().await.map(|_| Next::Stop),
             Some(Action::Close) => return Ok(self.stop(false).await),
             Some(Action::Reset) => return Ok(self.stop(true).await),
             Some(Action::Silence) => std::future::pending().await,

@@ -122,6 +122,14 @@ impl Stream {
         }
     }
 
+    /// Reads to the end and forgets it.
+    pub(super) async fn drain(&mut self) -> io::Result<()> {
+        loop {
+            self.unread.clear();
+            self.fill().await?;
+        }
+    }
+
     async fn fill(&mut self) -> io::Result<()> {
         self.unread.reserve(READ_BYTES);
         let read = match &mut self.socket {
