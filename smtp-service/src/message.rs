@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::mailbox;
 pub(crate) use crate::message::fields::Problems;
-use crate::message::fields::{check_text, subject};
+use crate::message::fields::{check_text, mailboxes, subject};
 
 /// The longest request id.
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -152,15 +152,12 @@ impl People {
         // The builder insists on an envelope; ours is kept apart.
         let sender = self.from.email.clone();
         let envelope = Envelope::new(Some(sender.clone()), vec![sender]).map_err(unwritable)?;
-        let mut builder = builder.envelope(envelope).from(self.from.clone());
-        for mailbox in &self.to {
-            builder = builder.to(mailbox.clone());
-        }
-        for mailbox in &self.cc {
-            builder = builder.cc(mailbox.clone());
-        }
-        for mailbox in &self.reply_to {
-            builder = builder.reply_to(mailbox.clone());
+        let mut builder =
+            builder.envelope(envelope).raw_header(mailboxes("From", std::slice::from_ref(&self.from)));
+        for (name, list) in [("To", &self.to), ("Cc", &self.cc), ("Reply-To", &self.reply_to)] {
+            if !list.is_empty() {
+                builder = builder.raw_header(mailboxes(name, list));
+            }
         }
         Ok(builder)
     }

@@ -25,12 +25,18 @@ pub(crate) struct Taken {
     pub(crate) reply: Reply,
 }
 
+/// How much of a long message is held back, with its final dot, until the rest has been handed to the system: a server
+/// that gives up in the middle is found out while it is certain that it took nothing.
+const LAST_BYTES: usize = 16 * 1024;
+
 /// The replies ahead of the message.
 #[derive(Default)]
 struct Replies {
     mail: Option<Reply>,
     recipients: Vec<(String, Reply)>,
     data: Option<Reply>,
+    /// With which the server ended the conversation.
+    last_words: Option<(Stage, Reply)>,
 }
 
 #[derive(Clone, Copy)]
@@ -46,6 +52,9 @@ impl Conversation {
         self.check_extensions(mail)?;
         self.ready = false;
         let replies = self.send_envelope(mail, clock).await?;
+        if let Some((stage, reply)) = replies.last_words {
+            return Err(refused_whole(stage, reply, &replies.recipients));
+        }
         let Some(data) = self.check_envelope(&replies, clock).await? else {
             return Err(self.all_refused(replies));
         };
@@ -96,7 +105,19 @@ impl Conversation {
             let stage = flight.first().map_or(Stage::Mail, |(step, _)| step.stage());
             self.write(stage, text.as_bytes(), clock).await?;
             for (step, _) in flight {
-                let reply = self.read(step.stage(), clock).await?;
+                let reply = match self.read(step.stage(), clock).await {
+                    Ok(reply) => reply,
+                    // Some servers close without a word once they have refused the sender.
+                    Err(_) if replies.mail_refused() => {
+                        replies.last_words = replies.mail.take().map(|reply| (Stage::Mail, reply));
+                        return Ok(replies);
+                    }
+                    Err(error) => return Err(error),
+                };
+                if reply.is_closing() {
+                    replies.last_words = Some((step.stage(), reply));
+                    return Ok(replies);
+                }
                 match step {
                     Step::Mail => replies.mail = Some(reply),
                     Step::Rcpt => {
@@ -176,7 +197,17 @@ impl Conversation {
 
     /// Writes the message, whose last bytes are the final dot, and reads the reply.
     async fn send_message(&mut self, mail: &Mail, clock: Clock) -> Result<Reply, Error> {
-        if let Err(error) = self.write(Stage::Message, mail.on_the_wire(), clock).await {
+        let (first, last) = mail.on_the_wire().split_at(mail.on_the_wire().len().saturating_sub(LAST_BYTES));
+        let mut written =
+            if first.is_empty() { Ok(()) } else { self.write(Stage::Message, first, clock).await };
+        if written.is_ok() && !self.socket.is_quiet() {
+            let problem = "the server ended the conversation within the message".to_owned();
+            written = Err(Error::Broken { stage: Stage::Message, problem });
+        }
+        if written.is_ok() {
+            written = self.write(Stage::Message, last, clock).await;
+        }
+        if let Err(error) = written {
             // The last bytes were not handed to the system: there was no final dot. A server that closes in the
             // middle of a message mostly says why.
             return match timeout_at(at_once(), self.socket.read_reply()).await {
@@ -217,6 +248,10 @@ impl Step {
 impl Replies {
     fn mail_accepted(&self) -> bool {
         self.mail.as_ref().is_some_and(Reply::is_positive)
+    }
+
+    fn mail_refused(&self) -> bool {
+        self.mail.as_ref().is_some_and(|reply| !reply.is_positive())
     }
 
     fn any_accepted(&self) -> bool {

@@ -1,0 +1,187 @@
+//! A sandbox server and a connector, each on a free port, and a mail to send.
+
+use std::time::Duration;
+
+use postern_chassis::fault::{detail_of, reason_of};
+use postern_chassis::opened::{CONNECTION_METADATA, encode};
+use postern_proto::connection::v1::Connection;
+use postern_proto::connection::v1::connection::{Credentials, Settings};
+use postern_proto::connector::v1::OpenConnection;
+use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
+use postern_proto::mail::v1::{Email, RecipientResults};
+use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
+use postern_proto::smtp::v1::{
+    SendEmailRequest, SendEmailResponse, SmtpCredentials, SmtpSettings as Stored, TlsMode,
+};
+use postern_sandbox::smtp::{Control, SmtpServer, SmtpSettings, Tls};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
+
+pub const USER: &str = "postern";
+pub const PASSWORD: &str = "open sesame";
+
+/// Everything a test needs.
+pub struct World {
+    pub server: SmtpServer,
+    /// The settings of the connection that calls are made through. Tests change them as they like.
+    pub stored: Stored,
+    pub password: String,
+    channel: Channel,
+    connector: Option<JoinHandle<()>>,
+    stop: Option<DropGuard>,
+}
+
+impl World {
+    /// A server that wants STARTTLS and a user, and a connection that has both.
+    pub async fn start() -> Self {
+        let users = vec![(USER.to_owned(), PASSWORD.to_owned())];
+        Self::with(SmtpSettings { users, ..Default::default() }).await
+    }
+
+    /// A server in the clear that knows no users: for what has nothing to do with either.
+    pub async fn plain() -> Self {
+        Self::with(SmtpSettings { tls: Tls::None, ..Default::default() }).await
+    }
+
+    /// A server set up like this, and a connection that fits it.
+    pub async fn with(settings: SmtpSettings) -> Self {
+        let (tls, with_user) = (settings.tls, !settings.users.is_empty());
+        let server = SmtpServer::start(settings).await.unwrap();
+        let tls_mode = match tls {
+            Tls::None => TlsMode::None,
+            Tls::StartTls => TlsMode::Unspecified,
+            Tls::Implicit => TlsMode::Implicit,
+        };
+        let stored = Stored {
+            server: "127.0.0.1".to_owned(),
+            port: server.address().port().into(),
+            tls_mode: tls_mode.into(),
+            ca_certificates: server.ca_certificate().to_owned(),
+            username: if with_user { USER.to_owned() } else { String::new() },
+            default_from: "Sender <sender@example.org>".to_owned(),
+            ..Default::default()
+        };
+        let password = if with_user { PASSWORD.to_owned() } else { String::new() };
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serving = postern_smtp_service::serve(listener, Default::default(), stop.clone());
+        let connector = tokio::spawn(async move { serving.await.unwrap() });
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let stop = Some(stop.drop_guard());
+        Self { server, stored, password, channel, connector: Some(connector), stop }
+    }
+
+    pub fn control(&self) -> &Control {
+        self.server.control()
+    }
+
+    /// The connection as it travels with a call.
+    pub fn opened(&self) -> OpenConnection {
+        let credentials = SmtpCredentials { password: self.password.clone(), ..Default::default() };
+        OpenConnection {
+            connection: Some(Connection {
+                name: "connections/test".to_owned(),
+                settings: Some(Settings::Smtp(self.stored.clone())),
+                credentials: Some(Credentials::SmtpCredentials(credentials)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// A request with the connection in its metadata.
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert_bin(CONNECTION_METADATA, encode(&self.opened()));
+        request
+    }
+
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub fn smtp(&self) -> SmtpServiceClient<Channel> {
+        SmtpServiceClient::new(self.channel.clone())
+    }
+
+    pub fn connector(&self) -> ConnectorServiceClient<Channel> {
+        ConnectorServiceClient::new(self.channel.clone())
+    }
+
+    /// Sends a mail.
+    pub async fn send(&self, email: Email) -> Result<SendEmailResponse, Status> {
+        self.send_request(SendEmailRequest { email: Some(email), ..Default::default() }).await
+    }
+
+    pub async fn send_request(&self, request: SendEmailRequest) -> Result<SendEmailResponse, Status> {
+        self.smtp().send_email(self.request(request)).await.map(tonic::Response::into_inner)
+    }
+
+    /// Sends a mail with a deadline.
+    pub async fn send_within(&self, deadline: Duration, email: Email) -> Result<SendEmailResponse, Status> {
+        let mut request = self.request(SendEmailRequest { email: Some(email), ..Default::default() });
+        request.set_timeout(deadline);
+        self.smtp().send_email(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Stops the connector and waits until it has ended.
+    pub async fn stop_connector(&mut self) {
+        drop(self.stop.take());
+        self.connector.take().unwrap().await.unwrap();
+    }
+}
+
+/// A mail to these.
+pub fn mail(to: &[&str]) -> Email {
+    Email {
+        to: to.iter().map(|to| (*to).to_owned()).collect(),
+        subject: "Hello".to_owned(),
+        body: "A few words.\r\n".to_owned(),
+        ..Default::default()
+    }
+}
+
+/// What an error says, in the parts that callers look at.
+#[derive(Debug)]
+pub struct Said {
+    pub code: tonic::Code,
+    pub reason: String,
+    pub metadata: std::collections::HashMap<String, String>,
+    pub fields: Vec<String>,
+    pub recipients: Option<RecipientResults>,
+    pub retry: bool,
+}
+
+impl Said {
+    pub fn of(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+        Self {
+            code: status.code(),
+            reason: reason_of(status),
+            metadata: details.error_info().map(|info| info.metadata.clone()).unwrap_or_default(),
+            fields: violations.into_iter().map(|violation| violation.field).collect(),
+            recipients: detail_of(status, "postern.mail.v1.RecipientResults"),
+            retry: details.retry_info().is_some(),
+        }
+    }
+
+    pub fn stage(&self) -> &str {
+        self.metadata.get("smtp.stage").map_or("", String::as_str)
+    }
+}
+
+/// Asserts an error's code and reason, and gives what it says.
+#[track_caller]
+pub fn refused(sent: Result<SendEmailResponse, Status>, code: tonic::Code, reason: &str) -> Said {
+    let status = sent.expect_err("it should have been refused");
+    let said = Said::of(&status);
+    assert_eq!((said.code, said.reason.as_str()), (code, reason), "{status:?}");
+    said
+}
