@@ -1,11 +1,11 @@
 //! Forwarding: the calls of the services that connectors take are passed to them as bodies, frame by frame, in both
 //! directions. Of a message it reads which connection is meant, and nothing else; what a method does it does not know.
 
-pub(crate) mod first;
+pub mod first;
 mod headers;
 mod passing;
 mod returning;
-pub(crate) mod scan;
+pub mod scan;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;

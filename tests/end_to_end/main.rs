@@ -8,7 +8,11 @@
     reason = "what a test needs and cannot have ends the test; clippy takes only #[test] functions for tests"
 )]
 
+mod auth;
+mod connections;
+mod edge;
 mod events;
+mod forward;
 mod invariants;
 mod outside;
 mod store;
