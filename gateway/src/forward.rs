@@ -116,8 +116,14 @@ impl Forwarder {
             self.connections.renew(opened);
             return Ok(answer);
         }
-        let opened = within(call.deadline, self.connections.refreshed(opened)).await??;
-        call.send(connector, &opened).await
+        let Some(opened) = within(call.deadline, self.connections.refreshed(opened)).await?? else {
+            return Ok(answer);
+        };
+        let answer = call.send(connector, &opened).await?;
+        if answer.response.headers().contains_key(REFRESH_METADATA) {
+            self.connections.doubt(&opened);
+        }
+        Ok(answer)
     }
 }
 

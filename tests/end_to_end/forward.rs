@@ -250,6 +250,8 @@ async fn a_refused_access_token_is_renewed_once_and_the_call_repeated_once() {
     assert!(!refused.metadata().contains_key("postern-refresh"));
     assert_eq!(fake.state.begun.load(Ordering::SeqCst), 5, "one repeat, no more");
     assert_eq!(fake.state.refreshes.load(Ordering::SeqCst), 3);
+    assert_eq!(reason(&call().await.unwrap_err()), "CREDENTIALS_REFUSED");
+    assert_eq!(fake.state.refreshes.load(Ordering::SeqCst), 3, "what did not help is not done again at once");
 }
 
 #[tokio::test]
