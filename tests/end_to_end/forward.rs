@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postern_chassis::fault::retry_after_of;
+use postern_chassis::serve::ServeSettings;
+use postern_gateway::connectors::Connectors;
 use postern_gateway::forward::Forwarder;
 use postern_proto::connection::v1::connection::{Credentials, Settings};
 use postern_proto::connector::v1::{OpenConnection, PollRequest};
@@ -12,6 +14,7 @@ use prost::Message as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Certificate, ClientTlsConfig};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tower::Service as _;
@@ -377,4 +380,28 @@ async fn the_gateways_own_calls_go_the_same_way() {
         });
     assert_eq!(answer.await.unwrap().next_cursor, "here");
     assert_eq!(fake.state.refreshes.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_connector_is_reached_over_tls_by_the_authority_that_is_trusted_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = || rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (ours, other) = (made(), made());
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, ours.cert.pem()).unwrap();
+    std::fs::write(&key, ours.signing_key.serialize_pem()).unwrap();
+    let serving =
+        ServeSettings { tls_cert_file: Some(certificate), tls_key_file: Some(key), ..Default::default() };
+    let fake = Fake::served("smtp", serving);
+    let address = format!("https://localhost:{}", fake.address().port());
+    let trusting = |pem: String| {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        Connectors::new(vec![address.parse().unwrap()], Some(tls)).unwrap()
+    };
+    let right = trusting(ours.cert.pem());
+    assert_eq!(right.all_described(PATIENCE).await, Vec::<String>::new());
+    assert_eq!(right.for_kind("smtp").unwrap().kind(), "smtp");
+    let wrong = trusting(other.cert.pem());
+    assert_eq!(wrong.all_described(Duration::from_millis(500)).await.len(), 1);
+    assert_eq!(wrong.for_kind("smtp").unwrap_err().reason(), "CONNECTOR_UNAVAILABLE");
 }

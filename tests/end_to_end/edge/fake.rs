@@ -97,6 +97,7 @@ pub(crate) struct State {
 pub(crate) struct Fake {
     pub(crate) state: Arc<State>,
     address: SocketAddr,
+    serving: ServeSettings,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -109,17 +110,25 @@ impl Drop for Fake {
 impl Fake {
     /// A connector of a kind whose connections need no grant.
     pub(crate) fn of(kind: &str) -> Self {
-        Self::start(State { kind: kind.into(), ..Default::default() })
+        Self::start(State { kind: kind.into(), ..Default::default() }, ServeSettings::default())
+    }
+
+    /// A connector of a kind that is served in another way.
+    pub(crate) fn served(kind: &str, serving: ServeSettings) -> Self {
+        Self::start(State { kind: kind.into(), ..Default::default() }, serving)
     }
 
     /// A connector of a kind whose connections need a grant.
     pub(crate) fn granting(kind: &str) -> Self {
-        Self::start(State { kind: kind.into(), needs_grant: true, ..Default::default() })
+        Self::start(
+            State { kind: kind.into(), needs_grant: true, ..Default::default() },
+            ServeSettings::default(),
+        )
     }
 
-    fn start(state: State) -> Self {
+    fn start(state: State, serving: ServeSettings) -> Self {
         let (state, any) = (Arc::new(state), SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut fake = Self { state, address: any, runtime: None };
+        let mut fake = Self { state, address: any, serving, runtime: None };
         fake.come_back();
         fake
     }
@@ -156,9 +165,10 @@ impl Fake {
             connector: ConnectorServiceServer::new(Connector(self.state.clone())),
             echo: Echo(self.state.clone()),
         };
+        let serving = self.serving.clone();
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
-            serve::serve(listener, &ServeSettings::default(), all, CancellationToken::new()).await
+            serve::serve(listener, &serving, all, CancellationToken::new()).await
         });
         self.runtime = Some(runtime);
     }
