@@ -47,6 +47,7 @@ struct Room {
     keys: KeyRing,
     cache: cache::Cache,
     flights: grant::Flights,
+    doubts: grant::Doubts,
 }
 
 impl std::fmt::Debug for Room {
@@ -67,7 +68,8 @@ impl Connections {
     ) -> Self {
         let changes = store.watch();
         let (cache, flights) = (cache::Cache::default(), grant::Flights::default());
-        let room = Arc::new(Room { store, log, connectors, keys, cache, flights });
+        let doubts = grant::Doubts::default();
+        let room = Arc::new(Room { store, log, connectors, keys, cache, flights, doubts });
         let stop = CancellationToken::new();
         let following = cache::follow(changes, room.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
@@ -113,17 +115,27 @@ impl Connections {
     }
 
     /// A connection that was opened, with a newer grant: for a call whose access token was refused. Callers that ask at
-    /// the same time share one refresh.
+    /// the same time share one refresh. `None` where a newer one was refused just now: the call is not worth a repeat.
     ///
     /// # Errors
     /// What the connector says to a refresh.
-    pub async fn refreshed(&self, opened: &Arc<Opened>) -> Result<Arc<Opened>, Error> {
-        self.room.refresh(opened).await
+    pub async fn refreshed(&self, opened: &Arc<Opened>) -> Result<Option<Arc<Opened>>, Error> {
+        if !self.room.doubts.allow(opened) {
+            return Ok(None);
+        }
+        self.room.refresh(opened).await.map(Some)
+    }
+
+    /// Notes that a call was refused although its connection's grant was new.
+    pub fn doubt(&self, opened: &Opened) {
+        self.room.doubts.note(opened);
     }
 
     /// Gets a newer grant for a connection that was opened, apart from the call: for one that cannot be repeated.
     pub fn renew(&self, opened: &Arc<Opened>) {
-        self.room.renew_ahead(opened);
+        if self.room.doubts.allow(opened) {
+            self.room.renew_ahead(opened);
+        }
     }
 
     /// Calls a method of `ConnectorService` through a connection, in `timeout` in all. Where the access token was

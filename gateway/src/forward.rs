@@ -1,11 +1,11 @@
 //! Forwarding: the calls of the services that connectors take are passed to them as bodies, frame by frame, in both
 //! directions. Of a message it reads which connection is meant, and nothing else; what a method does it does not know.
 
-pub(crate) mod first;
+pub mod first;
 mod headers;
 mod passing;
 mod returning;
-pub(crate) mod scan;
+pub mod scan;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -116,8 +116,14 @@ impl Forwarder {
             self.connections.renew(opened);
             return Ok(answer);
         }
-        let opened = within(call.deadline, self.connections.refreshed(opened)).await??;
-        call.send(connector, &opened).await
+        let Some(opened) = within(call.deadline, self.connections.refreshed(opened)).await?? else {
+            return Ok(answer);
+        };
+        let answer = call.send(connector, &opened).await?;
+        if answer.response.headers().contains_key(REFRESH_METADATA) {
+            self.connections.doubt(&opened);
+        }
+        Ok(answer)
     }
 }
 
@@ -152,6 +158,9 @@ impl Call {
             Err(error) => error,
         };
         tracing::debug!(connector.address = %replica.uri(), %error, "a call broke off");
+        if is_caused_by::<tonic::TimeoutExpired>(&error) {
+            return Err(out_of_time().into());
+        }
         if handed.is_touched() {
             return Err(interrupted(&self.uri).into());
         }
@@ -159,7 +168,7 @@ impl Call {
         if !self.first.take_back(&handed) {
             return Err(unavailable("the call to it broke off").into());
         }
-        Ok(if is_connect_error(&error) { Sent::NotConnected } else { Sent::Stale })
+        Ok(if is_caused_by::<tonic::ConnectError>(&error) { Sent::NotConnected } else { Sent::Stale })
     }
 
     fn request(&mut self, opened: &Opened, handed: &Arc<Handed>) -> Request<Body> {
@@ -185,16 +194,18 @@ fn service_of(path: &str) -> Option<&str> {
 /// What a future gives, if it does so by the deadline.
 async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Error> {
     let Some(deadline) = deadline else { return Ok(future.await) };
-    timeout_at(deadline, future).await.map_err(|_| {
-        Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call's deadline has passed").into()
-    })
+    timeout_at(deadline, future).await.map_err(|_| out_of_time().into())
 }
 
-/// Whether a call failed before there was a connection to make it on.
-fn is_connect_error(error: &(dyn StdError + 'static)) -> bool {
+fn out_of_time() -> Fault {
+    Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call's deadline has passed")
+}
+
+/// Whether an error of this type is behind another.
+fn is_caused_by<E: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
+        if error.is::<E>() {
             return true;
         }
         cause = error.source();

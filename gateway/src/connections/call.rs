@@ -41,16 +41,19 @@ impl Room {
     {
         let connector = self.connectors.for_kind(opened.kind())?;
         let name = opened.name();
-        let first = self.ask(&connector, name, opened.metadata(), deadline, &request, &method).await;
-        let again = match first {
-            Err(Error::Connector(status)) if asks_for_refresh(&status) => {
-                let refreshing = timeout_at(deadline, self.refresh(opened));
-                let opened = refreshing.await.map_err(|_| out_of_time())??;
-                self.ask(&connector, name, opened.metadata(), deadline, &request, &method).await
+        let mut answer = self.ask(&connector, name, opened.metadata(), deadline, &request, &method).await;
+        if let Err(Error::Connector(status)) = &answer
+            && asks_for_refresh(status)
+            && self.doubts.allow(opened)
+        {
+            let refreshing = timeout_at(deadline, self.refresh(opened));
+            let opened = refreshing.await.map_err(|_| out_of_time())??;
+            answer = self.ask(&connector, name, opened.metadata(), deadline, &request, &method).await;
+            if matches!(&answer, Err(Error::Connector(status)) if asks_for_refresh(status)) {
+                self.doubts.note(&opened);
             }
-            other => return other,
-        };
-        again.map_err(|error| match error {
+        }
+        answer.map_err(|error| match error {
             // Between gateway and connector only: who called must not take it for something to act on.
             Error::Connector(mut status) => {
                 status.metadata_mut().remove(REFRESH_METADATA);

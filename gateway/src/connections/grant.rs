@@ -30,6 +30,35 @@ const STORE_PAUSE: Duration = Duration::from_millis(250);
 /// From how many connections on the list of refreshes is cleared of those that are over.
 const FLIGHTS_KEPT: usize = 64;
 
+/// How long a grant that was refused although it was new is not renewed again: whatever the provider minds, a newer one
+/// does not help, and its token endpoint is to be spared.
+const DOUBT: Duration = Duration::from_secs(10);
+/// From how many doubted grants on the list is cleared of those whose time is over.
+const DOUBTS_KEPT: usize = 64;
+
+/// The grants that were refused although they were new, by connection.
+#[derive(Default)]
+pub(super) struct Doubts(Mutex<HashMap<String, (Revision, Instant)>>);
+
+impl Doubts {
+    /// Notes that a connection's grant was refused right after it was given.
+    pub(super) fn note(&self, opened: &Opened) {
+        let mut doubts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubts.len() >= DOUBTS_KEPT {
+            doubts.retain(|_, (_, since)| since.elapsed() < DOUBT);
+        }
+        doubts.insert(opened.name().to_owned(), (opened.grant().revision(), Instant::now()));
+    }
+
+    /// Whether a newer grant may help a connection whose grant was refused.
+    pub(super) fn allow(&self, opened: &Opened) -> bool {
+        let doubts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        doubts.get(opened.name()).is_none_or(|(revision, since)| {
+            *revision != opened.grant().revision() || since.elapsed() >= DOUBT
+        })
+    }
+}
+
 /// What the last refresh of a connection failed with, and when: for those who waited for it.
 type Failure = Option<(Instant, Status)>;
 

@@ -19,7 +19,7 @@ const PREFIX_BYTES: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The beginning of a call's body, with its first message whole, and the rest of it.
-pub(crate) struct First {
+pub struct First {
     buffered: Bytes,
     end: usize,
     rest: Option<Body>,
@@ -32,7 +32,7 @@ impl First {
     /// # Errors
     /// INVALID_ARGUMENT (MESSAGE_MALFORMED), RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE), UNIMPLEMENTED
     /// (COMPRESSION_UNSUPPORTED), CANCELLED where the caller went away, DEADLINE_EXCEEDED where it sent nothing.
-    pub(crate) async fn read(body: Body) -> Result<Self, Fault> {
+    pub async fn read(body: Body) -> Result<Self, Fault> {
         tokio::time::timeout(PATIENCE, Self::collect(body)).await.map_err(|_| {
             let message = format!("no first message came within {} s", PATIENCE.as_secs());
             Fault::new(Code::DeadlineExceeded, "MESSAGE_MISSING", message)
@@ -75,12 +75,12 @@ impl First {
     }
 
     /// The first message.
-    pub(crate) fn message(&self) -> &[u8] {
+    pub fn message(&self) -> &[u8] {
         &self.buffered[PREFIX_BYTES..self.end]
     }
 
     /// The body as it was before it was read.
-    pub(crate) fn into_body(self) -> Body {
+    pub fn into_body(self) -> Body {
         Body::new(Passing::new(self.buffered, self.rest, Arc::default()))
     }
 

@@ -11,8 +11,8 @@ const OWN: &str = "postern-";
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The encodings that are understood.
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-/// How much sooner than the caller the gateway gives up, so that its own answer comes before that of the server around
-/// it, which would say CANCELLED.
+/// How much sooner than the caller and the connector the gateway gives up: what tonic around it and at the connector
+/// would answer is CANCELLED.
 const SOONER: Duration = Duration::from_millis(3);
 /// What is not passed on: the caller's own credentials, and what is about one hop only (RFC 9110, 7.6.1). The length
 /// is the body's to know.
@@ -66,9 +66,9 @@ pub(super) fn deadline(headers: &HeaderMap) -> Option<Instant> {
     Instant::now().checked_add(timeout.saturating_sub(SOONER.min(timeout / 10)))
 }
 
-/// Tells the connector how much time is left.
+/// Tells the connector how much time is left to the caller.
 pub(super) fn set_timeout(headers: &mut HeaderMap, deadline: Instant) {
-    let left = deadline.saturating_duration_since(Instant::now());
+    let left = deadline.saturating_duration_since(Instant::now()) + SOONER;
     // At most eight digits: microseconds up to a minute and a half, seconds beyond.
     let text = match left.as_micros() {
         micros @ 0..=99_999_999 => format!("{micros}u"),
@@ -138,7 +138,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             set_timeout(&mut headers, Instant::now() + Duration::from_secs(seconds));
             let read = parse(headers[TIMEOUT].to_str().unwrap()).unwrap();
-            assert!(read <= Duration::from_secs(seconds));
+            assert!(read <= Duration::from_secs(seconds) + SOONER);
             assert!(read >= Duration::from_secs(seconds - 1), "{read:?} of {seconds}");
         }
     }

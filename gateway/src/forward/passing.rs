@@ -97,3 +97,38 @@ impl Drop for Passing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    fn rest() -> Option<Body> {
+        Some(Body::new(http_body_util::Full::new(Bytes::from_static(b"rest"))))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_never_read_gives_its_rest_back() {
+        let handed = Arc::new(Handed::default());
+        drop(Passing::new(Bytes::from_static(b"first"), rest(), handed.clone()));
+        assert!(!handed.is_touched());
+        assert_eq!(handed.rest().unwrap().collect().await.unwrap().to_bytes(), "rest");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_read_says_how_far() {
+        let handed = Arc::new(Handed::default());
+        let mut body = Passing::new(Bytes::from_static(b"first"), rest(), handed.clone());
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+        assert!(handed.is_touched() && !handed.is_whole());
+        body.frame().await.unwrap().unwrap();
+        assert!(body.frame().await.is_none() && !handed.is_whole(), "there was more than the first message");
+        drop(body);
+        assert!(handed.rest().is_none());
+
+        let handed = Arc::new(Handed::default());
+        let mut body = Passing::new(Bytes::from_static(b"first"), Some(Body::empty()), handed.clone());
+        while body.frame().await.is_some() {}
+        assert!(handed.is_whole());
+    }
+}

@@ -14,18 +14,18 @@ const REQUEST_ID: u32 = 2;
 
 /// What the gateway reads of a request. Absent fields are empty.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted<'a> {
+pub struct Wanted<'a> {
     /// The connection's name.
-    pub(crate) connection: &'a str,
+    pub connection: &'a str,
     /// The caller's id of the change.
-    pub(crate) request_id: &'a str,
+    pub request_id: &'a str,
 }
 
 /// Scans a message.
 ///
 /// # Errors
 /// INVALID_ARGUMENT (MESSAGE_MALFORMED).
-pub(crate) fn scan(message: &[u8]) -> Result<Wanted<'_>, Fault> {
+pub fn scan(message: &[u8]) -> Result<Wanted<'_>, Fault> {
     let mut wanted = Wanted::default();
     let mut left = message;
     while left.has_remaining() {

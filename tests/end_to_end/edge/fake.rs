@@ -1,0 +1,367 @@
+//! A small connector: it runs on a runtime of its own, so that it can be killed with its sockets, and answers as it is
+//! told, by settings of the fake or by what the caller says.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use http::{Request, Response};
+use postern_chassis::fault::Fault;
+use postern_chassis::opened;
+use postern_chassis::serve::{self, ServeSettings};
+use postern_proto::connector::v1::connector_service_server::{ConnectorService, ConnectorServiceServer};
+use postern_proto::connector::v1::*;
+use tokio::net::TcpListener;
+use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::{Grpc, StreamingService, UnaryService};
+use tonic::{Code, Request as Asked, Response as Answered, Status, Streaming};
+use tonic_prost::ProstCodec;
+use tower::Service;
+
+/// What a caller says to the echo service.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Say {
+    #[prost(string, tag = "1")]
+    pub(crate) connection: String,
+    #[prost(string, tag = "2")]
+    pub(crate) request_id: String,
+    #[prost(string, tag = "3")]
+    pub(crate) text: String,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) ballast: Vec<u8>,
+}
+
+impl Say {
+    /// A text for the connection `connections/billing`.
+    pub(crate) fn new(text: &str) -> Self {
+        Self::to("connections/billing", text)
+    }
+
+    /// A text for a connection.
+    pub(crate) fn to(connection: &str, text: &str) -> Self {
+        Self { connection: connection.into(), text: text.into(), ..Default::default() }
+    }
+}
+
+/// What the echo service answers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Said {
+    /// The text that was said.
+    #[prost(string, tag = "1")]
+    pub(crate) text: String,
+    /// The port of the connector that answered.
+    #[prost(uint32, tag = "2")]
+    pub(crate) port: u32,
+    /// The metadata that came along.
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) metadata: Vec<String>,
+    /// The encoded OpenConnection that came along.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) opened: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) ballast: Vec<u8>,
+}
+
+/// How a fake behaves, and what it saw.
+#[derive(Default)]
+pub(crate) struct State {
+    kind: String,
+    needs_grant: bool,
+    /// How long a grant lasts. `None`: for good.
+    pub(crate) grant_life: Mutex<Option<Duration>>,
+    /// What RefreshCredentials is refused with.
+    pub(crate) refresh_refusal: Mutex<Option<Fault>>,
+    /// What CheckConnection is refused with.
+    pub(crate) check_refusal: Mutex<Option<Fault>>,
+    /// What ValidateConnection is refused with.
+    pub(crate) validate_refusal: Mutex<Option<Fault>>,
+    /// The grants given so far: the n-th is `grant-n`.
+    pub(crate) refreshes: AtomicU64,
+    /// Access tokens of grants up to this one are refused.
+    pub(crate) spent: AtomicU64,
+    /// Calls of the echo service that were begun.
+    pub(crate) begun: AtomicUsize,
+    /// Calls of the echo service that were dropped before they had an answer.
+    pub(crate) dropped: AtomicUsize,
+    port: AtomicU64,
+}
+
+/// A running fake.
+pub(crate) struct Fake {
+    pub(crate) state: Arc<State>,
+    address: SocketAddr,
+    serving: ServeSettings,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Fake {
+    /// A connector of a kind whose connections need no grant.
+    pub(crate) fn of(kind: &str) -> Self {
+        Self::start(State { kind: kind.into(), ..Default::default() }, ServeSettings::default())
+    }
+
+    /// A connector of a kind that is served in another way.
+    pub(crate) fn served(kind: &str, serving: ServeSettings) -> Self {
+        Self::start(State { kind: kind.into(), ..Default::default() }, serving)
+    }
+
+    /// A connector of a kind whose connections need a grant.
+    pub(crate) fn granting(kind: &str) -> Self {
+        Self::start(
+            State { kind: kind.into(), needs_grant: true, ..Default::default() },
+            ServeSettings::default(),
+        )
+    }
+
+    fn start(state: State, serving: ServeSettings) -> Self {
+        let (state, any) = (Arc::new(state), SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut fake = Self { state, address: any, serving, runtime: None };
+        fake.come_back();
+        fake
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it at once, with every socket it has.
+    pub(crate) fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn come_back(&mut self) {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // The port is free as soon as the killed runtime has dropped its sockets, which it does apart.
+        let listener = (0..2_000).find_map(|_| match std::net::TcpListener::bind(self.address) {
+            Ok(listener) => Some(listener),
+            Err(_) => {
+                std::thread::yield_now();
+                std::sync::mpsc::channel::<()>().1.recv_timeout(Duration::from_millis(5)).ok();
+                None
+            }
+        });
+        let listener = listener.expect("the fake's port is free again");
+        listener.set_nonblocking(true).unwrap();
+        self.address = listener.local_addr().unwrap();
+        self.state.port.store(self.address.port().into(), Ordering::Relaxed);
+        let all = All {
+            connector: ConnectorServiceServer::new(Connector(self.state.clone())),
+            echo: Echo(self.state.clone()),
+        };
+        let serving = self.serving.clone();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            serve::serve(listener, &serving, all, CancellationToken::new()).await
+        });
+        self.runtime = Some(runtime);
+    }
+}
+
+/// What the fake serves: the connector's service, and the echo under every other path.
+#[derive(Clone)]
+struct All {
+    connector: ConnectorServiceServer<Connector>,
+    echo: Echo,
+}
+
+impl Service<Request<Body>> for All {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.uri().path().starts_with("/postern.connector.v1.ConnectorService/") {
+            return Box::pin(self.connector.call(request));
+        }
+        let echo = self.echo.clone();
+        Box::pin(async move {
+            let mut grpc = Grpc::new(ProstCodec::<Said, Say>::default())
+                .max_decoding_message_size(usize::MAX)
+                .max_encoding_message_size(usize::MAX);
+            Ok(match request.uri().path().ends_with("/Stream") {
+                true => grpc.streaming(echo, request).await,
+                false => grpc.unary(echo, request).await,
+            })
+        })
+    }
+}
+
+/// The echo service.
+#[derive(Clone)]
+struct Echo(Arc<State>);
+
+/// Counts a call that is dropped before it has an answer.
+struct Begun(Arc<State>, bool);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.dropped.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Echo {
+    fn said(&self, metadata: &tonic::metadata::MetadataMap, say: Say) -> Said {
+        Said {
+            text: say.text,
+            port: self.0.port.load(Ordering::Relaxed) as u32,
+            metadata: metadata
+                .clone()
+                .into_headers()
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+                .collect(),
+            opened: opened::decode(metadata).map(|it| prost::Message::encode_to_vec(&it)).unwrap_or_default(),
+            ballast: say.ballast,
+        }
+    }
+}
+
+impl UnaryService<Say> for Echo {
+    type Response = Said;
+    type Future = Pin<Box<dyn Future<Output = Result<Answered<Said>, Status>> + Send>>;
+
+    fn call(&mut self, request: Asked<Say>) -> Self::Future {
+        let echo = self.clone();
+        Box::pin(async move {
+            let state = echo.0.clone();
+            state.begun.fetch_add(1, Ordering::SeqCst);
+            let mut begun = Begun(state.clone(), false);
+            let (metadata, _, say) = request.into_parts();
+            let grant = opened::decode(&metadata)?.grant;
+            let number: u64 =
+                String::from_utf8_lossy(&grant).trim_start_matches("grant-").parse().unwrap_or(0);
+            if state.needs_grant && number <= state.spent.load(Ordering::SeqCst) {
+                begun.1 = true;
+                return Err(Fault::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", "spent")
+                    .refresh()
+                    .into());
+            }
+            if say.text == "hang" {
+                std::future::pending::<()>().await;
+            }
+            begun.1 = true;
+            if say.text == "refuse" {
+                let fault =
+                    Fault::new(Code::FailedPrecondition, "MESSAGE_REFUSED", "no").with("smtp.code", "550");
+                let mut status = Status::from(fault.refresh());
+                status.metadata_mut().insert("postern-inner", "1".parse().unwrap());
+                status.metadata_mut().insert("outer", "1".parse().unwrap());
+                return Err(status);
+            }
+            let mut answer = Answered::new(echo.said(&metadata, say));
+            answer.metadata_mut().insert("postern-inner", "1".parse().unwrap());
+            answer.metadata_mut().insert("outer", "1".parse().unwrap());
+            Ok(answer)
+        })
+    }
+}
+
+impl StreamingService<Say> for Echo {
+    type Response = Said;
+    type ResponseStream = Pin<Box<dyn Stream<Item = Result<Said, Status>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Answered<Self::ResponseStream>, Status>> + Send>>;
+
+    fn call(&mut self, request: Asked<Streaming<Say>>) -> Self::Future {
+        let echo = self.clone();
+        Box::pin(async move {
+            let (metadata, _, says) = request.into_parts();
+            let answers = says.map(move |say| Ok(echo.said(&metadata, say?)));
+            Ok(Answered::new(Box::pin(answers) as Self::ResponseStream))
+        })
+    }
+}
+
+/// The connector's service.
+#[derive(Clone)]
+struct Connector(Arc<State>);
+
+fn unless<T>(refusal: &Mutex<Option<Fault>>, answer: T) -> Result<Answered<T>, Status> {
+    match refusal.lock().unwrap().clone() {
+        Some(fault) => Err(fault.into()),
+        None => Ok(Answered::new(answer)),
+    }
+}
+
+#[tonic::async_trait]
+impl ConnectorService for Connector {
+    async fn describe(&self, _: Asked<DescribeRequest>) -> Result<Answered<DescribeResponse>, Status> {
+        Ok(Answered::new(DescribeResponse {
+            kind: self.0.kind.clone(),
+            services: vec![
+                "test.echo.v1.EchoService".into(),
+                "postern.outlook.v1.MailService".into(),
+                "postern.connection.v1.ConnectionService".into(),
+            ],
+            needs_grant: self.0.needs_grant,
+            ..Default::default()
+        }))
+    }
+
+    async fn validate_connection(
+        &self,
+        request: Asked<ValidateConnectionRequest>,
+    ) -> Result<Answered<ValidateConnectionResponse>, Status> {
+        opened::decode(request.metadata())?;
+        unless(&self.0.validate_refusal, ValidateConnectionResponse {})
+    }
+
+    async fn check_connection(
+        &self,
+        request: Asked<CheckConnectionRequest>,
+    ) -> Result<Answered<CheckConnectionResponse>, Status> {
+        opened::decode(request.metadata())?;
+        let details = vec!["hello".into()];
+        unless(&self.0.check_refusal, CheckConnectionResponse { account: "billing".into(), details })
+    }
+
+    async fn refresh_credentials(
+        &self,
+        request: Asked<RefreshCredentialsRequest>,
+    ) -> Result<Answered<RefreshCredentialsResponse>, Status> {
+        opened::decode(request.metadata())?;
+        let number = self.0.refreshes.fetch_add(1, Ordering::SeqCst) + 1;
+        // Long enough for all who ask at the same time to have asked.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let life = *self.0.grant_life.lock().unwrap();
+        let grant = RefreshCredentialsResponse {
+            grant: format!("grant-{number}").into(),
+            expire_time: life.map(|life| (SystemTime::now() + life).into()),
+        };
+        unless(&self.0.refresh_refusal, grant)
+    }
+
+    async fn check_trigger(
+        &self,
+        _: Asked<CheckTriggerRequest>,
+    ) -> Result<Answered<CheckTriggerResponse>, Status> {
+        Err(Status::unimplemented("not tried here"))
+    }
+
+    async fn poll(&self, request: Asked<PollRequest>) -> Result<Answered<PollResponse>, Status> {
+        opened::decode(request.metadata())?;
+        Ok(Answered::new(PollResponse { next_cursor: request.into_inner().cursor, ..Default::default() }))
+    }
+}
