@@ -1,1 +1,81 @@
-//! Empty for now.
+//! The SMTP connector: takes mail over gRPC and hands it to the SMTP server of the connection that comes with each
+//! call. It keeps sockets open between calls and nothing else; it knows neither the gateway nor any store.
+
+mod clock;
+mod connection;
+mod conversation;
+mod error;
+mod mailbox;
+mod message;
+mod pace;
+mod pool;
+mod pools;
+mod reply;
+mod send;
+mod service;
+mod settings;
+mod socket;
+mod stage;
+mod tls;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use postern_chassis::serve::{BoxError, MAX_MESSAGE_BYTES, edges, name_of};
+use postern_chassis::{healthcheck, settings as chassis_settings, shutdown, telemetry};
+use postern_proto::connector::v1::connector_service_server::ConnectorServiceServer;
+use postern_proto::smtp::v1::smtp_service_server::SmtpServiceServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::pools::Pools;
+use crate::service::Service;
+pub use crate::settings::{Arguments, Command, Settings};
+
+/// The process: reads settings, then serves until a signal, or does what its subcommand says.
+///
+/// # Errors
+/// Settings that cannot be used, or a listener that failed.
+pub async fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), BoxError> {
+    let arguments: Arguments = chassis_settings::load(args)?;
+    match arguments.command {
+        Some(Command::Healthcheck) => {
+            healthcheck::run(arguments.listen, arguments.settings.serve.tls_cert_file.as_ref()).await
+        }
+        Some(Command::CheckConfig) => {
+            arguments.settings.serve.server()?;
+            Ok(())
+        }
+        None => {
+            telemetry::start(&arguments.log);
+            let stop = shutdown::on_signal()?;
+            let listener = postern_chassis::serve::bind(arguments.listen).await?;
+            tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
+            serve(listener, arguments.settings, stop).await
+        }
+    }
+}
+
+/// Serves the connector on a listener until `stop` is cancelled and calls in flight are done; then says QUIT on every
+/// socket it kept.
+///
+/// # Errors
+/// TLS files that cannot be used, or a listener that failed.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    let pools = Arc::new(Pools::new());
+    let service = Service::new(Arc::clone(&pools));
+    let smtp = SmtpServiceServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let connector = ConnectorServiceServer::new(service);
+    let (routes, _health) = edges(&[name_of(&smtp), name_of(&connector)]).await?;
+    let routes = routes.add_service(smtp).add_service(connector).prepare();
+
+    let sweeping = tokio::spawn(Arc::clone(&pools).sweep());
+    let served = postern_chassis::serve::serve(listener, &settings.serve, routes, stop).await;
+    sweeping.abort();
+    pools.close().await;
+    served
+}

@@ -3,9 +3,12 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "what a test needs and cannot have ends the test; clippy takes only #[test] functions for tests"
 )]
 
+mod events;
 mod invariants;
 mod outside;
+mod store;

@@ -1,16 +1,13 @@
 //! The state of a connection, and the event that says it changed: both become durable together.
 
-use std::time::SystemTime;
-
 use postern_proto::connection::v1::ConnectionState;
 use postern_proto::event::v1::event_data::Kind;
-use postern_proto::event::v1::{ConnectionStateChanged, Event, EventData};
-use prost::Message as _;
-use ring::digest::{SHA256, digest};
+use postern_proto::event::v1::{ConnectionStateChanged, EventData};
 
 use super::Room;
 use super::record::Stored;
 use crate::error::Error;
+use crate::events::new_event;
 use crate::store::{Expect, NewEvent, Revision, StoreError, Write};
 
 /// The type of the event.
@@ -18,23 +15,12 @@ const STATE_CHANGED: &str = "connection.state_changed";
 /// How often a change that meets another one at the same time is tried.
 pub(super) const TRIES: usize = 5;
 
-/// The event that a connection, as it was at a revision, turned to another state. Its id is derived from these, so that
-/// it is told once.
+/// The event that a connection, as it was at a revision, turned to another state: told once for each such turn.
 fn state_changed(name: &str, before: Revision, state: ConnectionState, reason: &str) -> NewEvent {
-    let what = format!("{STATE_CHANGED}\0{name}\0{before}\0{}", state as i32);
-    let id: String =
-        digest(&SHA256, what.as_bytes()).as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let changed = ConnectionStateChanged { state: state.into(), reason: reason.to_owned() };
-    let event = Event {
-        id: id.clone(),
-        source: name.to_owned(),
-        r#type: STATE_CHANGED.to_owned(),
-        time: Some(SystemTime::now().into()),
-        data: Some(EventData { kind: Some(Kind::ConnectionStateChanged(changed)) }),
-        ..Default::default()
-    };
-    let encoded = event.encode_to_vec().into();
-    NewEvent { id, source: name.to_owned(), event_type: STATE_CHANGED.to_owned(), encoded }
+    let data = EventData { kind: Some(Kind::ConnectionStateChanged(changed)) };
+    let key = format!("{STATE_CHANGED} {before} {}", state.as_str_name());
+    new_event(name, STATE_CHANGED, None, &key, None, Some(data))
 }
 
 impl Room {

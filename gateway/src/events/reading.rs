@@ -234,3 +234,101 @@ fn expired(gap: &Gap) -> Fault {
     let message = "events after the cursor are no longer kept";
     Fault::new(Code::OutOfRange, "CURSOR_EXPIRED", message).with("missed", gap.missed.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::new_event;
+    use crate::store::sqlite::Sqlite;
+    use futures_util::StreamExt as _;
+    use postern_proto::event::v1::EventFilter;
+
+    /// Short, so that the tests are; a silence this long comes by itself.
+    const HEARTBEAT: Duration = Duration::from_millis(50);
+
+    fn of_type(event_type: &str, count: usize) -> Vec<crate::store::NewEvent> {
+        let event =
+            |number| new_event("connections/office", event_type, None, &format!("{number}"), None, None);
+        (0..count).map(event).collect()
+    }
+
+    async fn open(log: &Arc<Sqlite>, start: Start, types: &[&str]) -> Reading {
+        let types = types.iter().map(ToString::to_string).collect();
+        let filter = Filter::parse(EventFilter { types, ..EventFilter::default() }, &mut Vec::new());
+        let wish = Wish { filter, start, heartbeat: HEARTBEAT, ends_at_gap: false };
+        let mut reading = Reading::open(log.clone(), wish, CancellationToken::new()).await.unwrap();
+        assert!(matches!(reading.next().await, Some(Ok(Answer { kind: Some(Kind::Opened(_)) }))));
+        reading
+    }
+
+    fn heartbeat(answer: Option<Result<Answer, Status>>) -> Cursor {
+        let Some(Ok(Answer { kind: Some(Kind::Heartbeat(heartbeat)) })) = answer else {
+            panic!("{answer:?}")
+        };
+        Cursor::decode(&heartbeat.cursor).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_comes_after_each_silence_of_its_interval() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Sqlite::open(folder.path()).unwrap();
+        let mut reading = open(&log, Start::Latest, &[]).await;
+        for _ in 0..3 {
+            let begun = Instant::now();
+            assert_eq!(heartbeat(reading.next().await).sequence, 0);
+            assert!(begun.elapsed() >= HEARTBEAT - Duration::from_millis(5));
+        }
+        log.append(of_type("email.received", 1), Vec::new()).await.unwrap();
+        let batch = reading.next().await;
+        assert!(matches!(batch, Some(Ok(Answer { kind: Some(Kind::Batch(_)) }))), "{batch:?}");
+        assert_eq!(heartbeat(reading.next().await).sequence, 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_filter_drops_breaks_no_silence_and_moves_the_cursor() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Sqlite::open(folder.path()).unwrap();
+        let mut reading = open(&log, Start::Latest, &["calendar_event"]).await;
+        let appending = async {
+            for number in 0..1_000 {
+                let event =
+                    new_event("connections/shop", "email.received", None, &format!("{number}"), None, None);
+                log.append(vec![event], Vec::new()).await.unwrap();
+            }
+        };
+        // Events that are dropped come all the time, faster than the interval.
+        let heartbeats = async {
+            let mut places = Vec::new();
+            while places.last() != Some(&1_000) {
+                places.push(heartbeat(reading.next().await).sequence);
+            }
+            places
+        };
+        let (places, ()) = tokio::join!(heartbeats, appending);
+        assert!(places.is_sorted());
+    }
+
+    #[tokio::test]
+    async fn a_long_way_without_a_match_is_told_of_while_it_lasts() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Sqlite::open(folder.path()).unwrap();
+        log.append(of_type("email.received", 2_000), Vec::new()).await.unwrap();
+        let mut reading = open(&log, Start::Earliest, &["calendar_event"]).await;
+        // The silence is over before the way is: the answer does not wait for its end.
+        reading.spoke = Instant::now() - 2 * HEARTBEAT;
+        let place = heartbeat(reading.next().await).sequence;
+        assert!(0 < place && place < 2_000, "{place}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_once_after_its_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Sqlite::open(folder.path()).unwrap();
+        let reading = open(&log, Start::Latest, &[]).await;
+        let stop = reading.stop.clone();
+        let mut answers = Box::pin(reading.into_stream());
+        stop.cancel();
+        assert_eq!(answers.next().await.unwrap().unwrap_err().code(), Code::Unavailable);
+        assert!(answers.next().await.is_none());
+    }
+}

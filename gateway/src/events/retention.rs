@@ -32,3 +32,32 @@ async fn every(interval: Duration, log: Arc<dyn EventLog>, retention: Retention,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::new_event;
+    use crate::store::sqlite::Sqlite;
+
+    #[tokio::test]
+    async fn the_log_is_trimmed_at_each_turn_until_the_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Sqlite::open(folder.path()).unwrap();
+        let stop = CancellationToken::new();
+        let nothing = Retention { age: Duration::from_secs(3_600), bytes: 0 };
+        let running = tokio::spawn(every(Duration::from_millis(1), log.clone(), nothing, stop.clone()));
+        for place in 1..=3 {
+            let event =
+                new_event("connections/office", "email.received", None, &format!("{place}"), None, None);
+            log.append(vec![event], Vec::new()).await.unwrap();
+            let gone = async {
+                while log.bounds().await.unwrap().first <= place {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
+        }
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,118 @@
+//! The ledger at the gateway's door: a service around all others that writes down the calls which the contract lets
+//! carry a request id, and lets all others pass untouched.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use postern_chassis::fault::Fault;
+use prost_reflect::{Kind, MethodDescriptor};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::record::Answer;
+use super::{Begin, Ledger, Ticket, digest, key};
+use crate::auth::Caller;
+use crate::contract;
+use crate::forward::first::{self, First};
+
+/// The longest request id, in characters.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Makes each change of `inner` once.
+#[derive(Clone)]
+pub struct Once<S> {
+    inner: S,
+    ledger: Arc<Ledger>,
+    methods: Arc<HashSet<String>>,
+}
+
+impl<S> Once<S> {
+    /// `inner` with the ledger at its door.
+    pub fn new(inner: S, ledger: Arc<Ledger>) -> Self {
+        let methods = contract::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let paths = methods.filter(carries_request_id).map(|method| {
+            format!("/{}/{}", method.parent_service().full_name(), method.name())
+        });
+        Self { inner, ledger, methods: Arc::new(paths.collect()) }
+    }
+}
+
+/// Whether a method is a unary change whose request may carry a request id.
+fn carries_request_id(method: &MethodDescriptor) -> bool {
+    let unary = !method.is_client_streaming() && !method.is_server_streaming();
+    let field = method.input().get_field_by_name("request_id");
+    unary && field.is_some_and(|field| field.number() == 2 && field.kind() == Kind::String)
+}
+
+impl<S> Service<Request<Body>> for Once<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if !self.methods.contains(request.uri().path()) {
+            return Box::pin(self.inner.call(request));
+        }
+        let (ledger, next) = (self.ledger.clone(), self.inner.clone());
+        let inner = std::mem::replace(&mut self.inner, next);
+        Box::pin(async move { Ok(once(ledger, inner, request).await.unwrap_or_else(Status::into_http)) })
+    }
+}
+
+/// Makes one call, if it was not made before.
+async fn once<S>(ledger: Arc<Ledger>, mut inner: S, request: Request<Body>) -> Result<Response<Body>, Status>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
+{
+    let (parts, body) = request.into_parts();
+    let first = First::read(body).await?;
+    let request_id = first::scan(first.message())?.request_id.to_owned();
+    if request_id.is_empty() {
+        return ok(inner.call(Request::from_parts(parts, first.into_body())).await);
+    }
+    if request_id.len() > MAX_REQUEST_ID || !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let problem = "is no request id: expected at most 128 visible ASCII characters";
+        return Err(Fault::field("request_id", problem).into());
+    }
+    let caller = parts.extensions.get::<Caller>().map_or("", Caller::name);
+    let key = key(caller, parts.uri.path(), &request_id);
+    match ledger.begin(key, digest(&[first.message()])).await.map_err(Status::from)? {
+        Begin::Answer(answer) => Ok(answer.into_response()),
+        Begin::Run(ticket) => {
+            // In a task of its own: a caller that goes away must not leave a change that was made without its answer.
+            let call = inner.call(Request::from_parts(parts, first.into_body()));
+            let made = tokio::spawn(async move { make(ticket, ok(call.await)).await });
+            let broken = |_| Fault::new(Code::Internal, "INTERNAL", "the call broke off").into();
+            Ok(made.await.map_err::<Status, _>(broken)??.into_response())
+        }
+    }
+}
+
+/// Reads the answer of a change and writes it down before it is given. Where it cannot be written it is given all the
+/// same, for it is true; a repeat is then told that the outcome is not known.
+async fn make(ticket: Ticket, response: Result<Response<Body>, Status>) -> Result<Answer, Status> {
+    let (answer, keep) = Answer::read(response?).await;
+    if let Err(error) = ticket.end(keep).await {
+        tracing::error!(%error, "the answer of a change could not be written down");
+    }
+    Ok(answer)
+}
+
+fn ok(response: Result<Response<Body>, Infallible>) -> Result<Response<Body>, Status> {
+    response.map_err(|never| match never {})
+}

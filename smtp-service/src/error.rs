@@ -1,0 +1,214 @@
+//! Why the connector could not do what was asked, in the words of what a caller can do about it, and the one place
+//! that makes a [`Fault`] of it.
+
+use std::time::Duration;
+
+use postern_chassis::fault::Fault;
+use postern_proto::mail::v1::{RecipientResult, RecipientResults, RecipientState};
+use tonic::{Code, Status};
+
+use crate::reply::Reply;
+use crate::stage::Stage;
+
+/// When to try again after a server that was not reached: long enough for a restart of it.
+const RETRY_UNREACHED: Duration = Duration::from_secs(5);
+/// When to try again after a 4yz reply: greylisting servers want a minute at least.
+const RETRY_REFUSED: Duration = Duration::from_secs(60);
+
+/// An error of the connector.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Fields of the request or of the connection are wrong: pairs of path and problem.
+    #[error("fields are wrong")]
+    Fields(Vec<(String, String)>),
+    /// The message is over a limit: its size, the limit, and whose limit it is.
+    #[error("the message has {size} bytes, the limit of {whose} is {limit}")]
+    TooLarge {
+        /// The message's size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+        /// Whose limit.
+        whose: &'static str,
+    },
+    /// The server was not reached, or the way to it broke before it can have taken the message.
+    #[error("nothing was sent ({stage}): {problem}")]
+    Broken {
+        /// Where.
+        stage: Stage,
+        /// What happened.
+        problem: String,
+    },
+    /// The server refused a step, or every recipient.
+    #[error("the server refused ({stage}) with {}", .reply.code)]
+    Refused {
+        /// Where.
+        stage: Stage,
+        /// What it answered; where every recipient was refused, to the one that decides whether a repeat can help.
+        reply: Reply,
+        /// What it answered for each recipient, where they were tried.
+        recipients: Vec<RecipientResult>,
+    },
+    /// The server does not offer what the message needs.
+    #[error("{0}")]
+    Incapable(&'static str),
+    /// The server refused the credentials, offers no way to give them, or wants some where there are none.
+    #[error("{problem}")]
+    Credentials {
+        /// What happened.
+        problem: &'static str,
+        /// What it answered, where it was asked.
+        reply: Option<Reply>,
+    },
+    /// TLS is required and not offered.
+    #[error("the server offers no STARTTLS, and the connection requires it")]
+    TlsRequired(Option<Reply>),
+    /// The server's certificate did not stand the check.
+    #[error("the server's certificate was refused: {problem}")]
+    Certificate {
+        /// Where.
+        stage: Stage,
+        /// Why.
+        problem: String,
+    },
+    /// No socket, or no turn by the connection's pace, came free in time; when to try again.
+    #[error("all sockets of the connection were busy until the call's patience ended")]
+    Busy(Duration),
+    /// The way broke after the final dot.
+    #[error("the server may or may not have taken the message: {0}")]
+    OutcomeUnknown(String),
+    /// The connector does not serve this.
+    #[error("the smtp connector {0}")]
+    NotServed(&'static str),
+}
+
+impl Error {
+    /// One wrong field.
+    pub(crate) fn field(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Fields(vec![(path.into(), problem.into())])
+    }
+
+    /// Whether the server ended the conversation before it can have taken the message: what a socket that went stale
+    /// looks like.
+    pub(crate) fn is_stale(&self) -> bool {
+        match self {
+            Self::Broken { .. } => true,
+            Self::Refused { reply, .. } => reply.is_closing(),
+            _ => false,
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Fields(fields) => Self::fields(fields),
+            Error::TooLarge { .. } => Self::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", message),
+            Error::Broken { stage, .. } => Self::new(Code::Unavailable, "PROVIDER_UNAVAILABLE", message)
+                .with("smtp.stage", stage.as_str())
+                .retry_after(RETRY_UNREACHED),
+            Error::Refused { stage, reply, recipients } => refused(message, stage, &reply, recipients),
+            Error::Incapable(_) => Self::new(Code::FailedPrecondition, "MESSAGE_REFUSED", message)
+                .with("smtp.stage", Stage::Mail.as_str()),
+            Error::Credentials { reply, .. } => with_reply(
+                Self::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message),
+                Stage::Auth,
+                reply.as_ref(),
+            ),
+            Error::TlsRequired(reply) => with_reply(
+                Self::new(Code::FailedPrecondition, "TLS_REQUIRED", message),
+                Stage::StartTls,
+                reply.as_ref(),
+            ),
+            Error::Certificate { stage, .. } => {
+                Self::new(Code::FailedPrecondition, "CERTIFICATE_REFUSED", message)
+                    .with("smtp.stage", stage.as_str())
+            }
+            Error::Busy(wait) => {
+                Self::new(Code::ResourceExhausted, "CONNECTION_BUSY", message).retry_after(wait)
+            }
+            Error::OutcomeUnknown(_) => Self::new(Code::Unknown, "OUTCOME_UNKNOWN", message)
+                .with("smtp.stage", Stage::Message.as_str()),
+            Error::NotServed(_) => Self::new(Code::FailedPrecondition, "NOT_SERVED", message),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Fault::from(error).into()
+    }
+}
+
+/// A server's refusal: for now where it, or what it said of any recipient, is transient; else for good.
+fn refused(message: String, stage: Stage, reply: &Reply, recipients: Vec<RecipientResult>) -> Fault {
+    let transient = reply.is_transient()
+        || recipients.iter().any(|recipient| recipient.state() == RecipientState::RefusedTransient);
+    let fault = if is_too_large(stage, reply) {
+        Fault::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", "the message is over the server's limit")
+    } else if transient {
+        Fault::new(Code::Unavailable, "PROVIDER_UNAVAILABLE", message).retry_after(RETRY_REFUSED)
+    } else {
+        Fault::new(Code::FailedPrecondition, "MESSAGE_REFUSED", message)
+    };
+    let fault = with_reply(fault, stage, Some(reply));
+    if recipients.is_empty() {
+        return fault;
+    }
+    fault.detail("postern.mail.v1.RecipientResults", &RecipientResults { recipients })
+}
+
+/// Whether a reply says that the message is too large (RFC 1870; RFC 3463, 5.3.4 and 5.2.3). 552 alone says so only to
+/// MAIL: elsewhere it may speak of a full mailbox.
+fn is_too_large(stage: Stage, reply: &Reply) -> bool {
+    match reply.enhanced.as_deref() {
+        Some(enhanced) => matches!(enhanced, "5.3.4" | "5.2.3") && stage != Stage::Rcpt,
+        None => reply.code == 552 && stage == Stage::Mail,
+    }
+}
+
+fn with_reply(fault: Fault, stage: Stage, reply: Option<&Reply>) -> Fault {
+    let fault = fault.with("smtp.stage", stage.as_str());
+    let Some(reply) = reply else { return fault };
+    let fault = fault.with("smtp.code", reply.code.to_string()).with("smtp.text", reply.text());
+    match &reply.enhanced {
+        Some(enhanced) => fault.with("smtp.enhanced_code", enhanced),
+        None => fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(code: u16, enhanced: Option<&str>) -> Reply {
+        Reply { code, enhanced: enhanced.map(str::to_owned), lines: vec!["no".to_owned()] }
+    }
+
+    fn refusal(stage: Stage, reply: Reply, states: &[RecipientState]) -> Fault {
+        let recipients =
+            states.iter().map(|state| RecipientResult { state: (*state).into(), ..Default::default() });
+        Error::Refused { stage, reply, recipients: recipients.collect() }.into()
+    }
+
+    #[test]
+    fn a_refusal_is_for_good_only_when_nothing_in_it_is_for_now() {
+        use RecipientState::{RefusedPermanent, RefusedTransient};
+        let fault = refusal(Stage::Rcpt, reply(550, None), &[RefusedPermanent, RefusedPermanent]);
+        assert_eq!((fault.code(), fault.reason()), (Code::FailedPrecondition, "MESSAGE_REFUSED"));
+        let fault = refusal(Stage::Rcpt, reply(550, None), &[RefusedPermanent, RefusedTransient]);
+        assert_eq!((fault.code(), fault.reason()), (Code::Unavailable, "PROVIDER_UNAVAILABLE"));
+        let fault = refusal(Stage::Mail, reply(451, None), &[]);
+        assert_eq!((fault.code(), fault.reason()), (Code::Unavailable, "PROVIDER_UNAVAILABLE"));
+    }
+
+    #[test]
+    fn a_full_mailbox_is_not_taken_for_a_message_that_is_too_large() {
+        let reason = |stage, code, enhanced| refusal(stage, reply(code, enhanced), &[]).reason();
+        assert_eq!(reason(Stage::Mail, 552, None), "MESSAGE_TOO_LARGE");
+        assert_eq!(reason(Stage::Message, 552, Some("5.3.4")), "MESSAGE_TOO_LARGE");
+        assert_eq!(reason(Stage::Message, 552, Some("5.2.2")), "MESSAGE_REFUSED");
+        assert_eq!(reason(Stage::Message, 552, None), "MESSAGE_REFUSED");
+    }
+}

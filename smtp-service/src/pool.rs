@@ -1,0 +1,215 @@
+//! The sockets of one connection: so many at once and no more, kept open between messages, and never lent out again
+//! once the server has closed them.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::clock::Clock;
+use crate::connection::Connection;
+use crate::conversation::Conversation;
+use crate::error::Error;
+use crate::pace::Pace;
+
+/// How long a call waits for a socket, or for its turn, before it is told that the connection is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many calls may wait at once: beyond, waiting would only end in vain later.
+const MAX_WAITING: usize = 1_000;
+/// When to try again where all sockets are busy.
+const RETRY_BUSY: Duration = Duration::from_secs(1);
+/// A socket unused for longer is asked (NOOP) before it is lent out: a firewall may have forgotten it without a word.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+
+/// The sockets of one connection.
+///
+/// Open sockets are those lent out and those kept. Each that is lent out holds a slot; kept ones are lent out before a
+/// new one is opened, and a socket is put back before its slot is given up: so all together are never more than slots.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    connection: Connection,
+    slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    kept: Mutex<Vec<Kept>>,
+    pace: Option<Pace>,
+    used: Mutex<Instant>,
+    closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    conversation: Conversation,
+    since: Instant,
+}
+
+/// A socket that is lent out. Dropped, it is closed; [`Lease::give_back`] keeps it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// The conversation on it.
+    pub(crate) conversation: Conversation,
+    pool: Arc<Pool>,
+    reused: bool,
+    // Last, so that it is dropped last: the socket is closed before its slot is free.
+    slot: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    /// The pool of a connection, with no socket open.
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(connection.max_connections as usize)),
+            waiting: AtomicUsize::new(0),
+            kept: Mutex::new(Vec::new()),
+            pace: connection.interval.map(Pace::new),
+            used: Mutex::new(Instant::now()),
+            closed: AtomicBool::new(false),
+            connection,
+        }
+    }
+
+    /// The connection.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Waits for a turn by the connection's pace.
+    pub(crate) async fn turn(&self, clock: Clock) -> Result<(), Error> {
+        match &self.pace {
+            Some(pace) => pace.turn(clock.end_within(PATIENCE)).await.map_err(Error::Busy),
+            None => Ok(()),
+        }
+    }
+
+    /// Lends out a socket: one that was kept and that the server still listens on, else a new one.
+    pub(crate) async fn lend(self: &Arc<Self>, clock: Clock) -> Result<Lease, Error> {
+        let slot = self.slot(clock).await?;
+        while let Some(mut kept) = self.pick() {
+            if !kept.conversation.is_quiet() {
+                continue;
+            }
+            if kept.since.elapsed() < ASK_AFTER || kept.conversation.answers(clock).await {
+                return Ok(Lease {
+                    conversation: kept.conversation,
+                    pool: Arc::clone(self),
+                    reused: true,
+                    slot,
+                });
+            }
+        }
+        let conversation = Conversation::open(&self.connection, clock).await?;
+        Ok(Lease { conversation, pool: Arc::clone(self), reused: false, slot })
+    }
+
+    /// Lends out a new socket whatever is kept: for a check that the connection works now.
+    pub(crate) async fn lend_new(self: &Arc<Self>, clock: Clock) -> Result<Lease, Error> {
+        let slot = self.slot(clock).await?;
+        if let Some(kept) = self.pick() {
+            kept.conversation.quit().await;
+        }
+        let conversation = Conversation::open(&self.connection, clock).await?;
+        Ok(Lease { conversation, pool: Arc::clone(self), reused: false, slot })
+    }
+
+    async fn slot(&self, clock: Clock) -> Result<OwnedSemaphorePermit, Error> {
+        self.touch();
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let _place = Place::take(&self.waiting).ok_or(Error::Busy(RETRY_BUSY))?;
+        match timeout_at(clock.end_within(PATIENCE), Arc::clone(&self.slots).acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            _ => Err(Error::Busy(RETRY_BUSY)),
+        }
+    }
+
+    /// The socket kept last: the others grow old and are closed.
+    fn pick(&self) -> Option<Kept> {
+        self.kept().pop()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// When a socket was last asked for.
+    pub(crate) fn last_used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out the sockets that were unused for the connection's idle timeout.
+    pub(crate) fn take_idle(&self, now: Instant) -> Vec<Conversation> {
+        let mut kept = self.kept();
+        // The oldest stand first.
+        let idle = kept
+            .iter()
+            .take_while(|kept| now.saturating_duration_since(kept.since) >= self.connection.idle_timeout)
+            .count();
+        kept.drain(..idle).map(|kept| kept.conversation).collect()
+    }
+
+    /// Takes out all sockets that are kept; those lent out are closed when they come back.
+    pub(crate) fn close(&self) -> Vec<Conversation> {
+        self.closed.store(true, Ordering::Release);
+        self.kept().drain(..).map(|kept| kept.conversation).collect()
+    }
+}
+
+impl Lease {
+    /// Whether the socket was used before it was lent out: it may have gone stale since it was last looked at.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Closes the socket and opens a new one in its place.
+    pub(crate) async fn renew(self, clock: Clock) -> Result<Self, Error> {
+        let Self { conversation, pool, slot, .. } = self;
+        drop(conversation);
+        let conversation = Conversation::open(&pool.connection, clock).await?;
+        Ok(Self { conversation, pool, reused: false, slot })
+    }
+
+    /// Puts the socket back to be used again; or closes it, where it has done its number of messages, or is in no
+    /// state to be used.
+    pub(crate) fn give_back(self) {
+        let Self { conversation, pool, slot, .. } = self;
+        if !conversation.is_ready() {
+            drop(conversation);
+            drop(slot);
+            return;
+        }
+        let done = conversation.handed_over() >= pool.connection.max_messages_per_connection;
+        {
+            let mut kept = pool.kept();
+            if !done && !pool.closed.load(Ordering::Acquire) {
+                kept.push(Kept { conversation, since: Instant::now() });
+                return;
+            }
+        }
+        tokio::spawn(async move {
+            conversation.quit().await;
+            drop(slot);
+        });
+    }
+}
+
+/// A place among those who wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,164 @@
+//! All pools of the process, one a connection as it was last given: other settings or credentials make another pool.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use postern_proto::connection::v1::Connection as Stored;
+use prost::Message as _;
+use ring::digest::{SHA256, digest};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::connection::Connection;
+use crate::conversation::Conversation;
+use crate::error::Error;
+use crate::pool::Pool;
+
+/// How often unused sockets are looked for: the shortest idle timeout.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a pool is kept that nobody uses: longer than any socket in it.
+const UNUSED: Duration = Duration::from_secs(15 * 60);
+/// The most pools: at the bound, the one that was unused for longest is closed.
+const MAX_POOLS: usize = 1_000;
+
+/// What tells a pool from all others: a digest of name, settings and credentials. The secrets in it cannot be read
+/// back.
+type Key = [u8; 32];
+
+/// The pools.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    pools: Mutex<HashMap<Key, Arc<Pool>>>,
+}
+
+impl Pools {
+    /// No pools.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The pool of a connection.
+    ///
+    /// # Errors
+    /// The connection's fields that are wrong.
+    pub(crate) fn of(&self, stored: &Stored) -> Result<Arc<Pool>, Error> {
+        let key = key(stored);
+        if let Some(pool) = self.pools().get(&key) {
+            return Ok(Arc::clone(pool));
+        }
+        // Outside the lock: certificates may have to be read.
+        let pool = Arc::new(Pool::new(Connection::check(stored)?));
+        let mut pools = self.pools();
+        if pools.len() >= MAX_POOLS && !pools.contains_key(&key) {
+            let oldest = pools.iter().min_by_key(|(_, pool)| pool.last_used()).map(|(key, _)| *key);
+            if let Some(oldest) = oldest.and_then(|key| pools.remove(&key)) {
+                tokio::spawn(quit(oldest.close()));
+            }
+        }
+        match pools.entry(key) {
+            Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
+            Entry::Vacant(entry) => Ok(Arc::clone(entry.insert(pool))),
+        }
+    }
+
+    /// Closes sockets and drops pools that nobody uses, for as long as it is polled.
+    pub(crate) async fn sweep(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let idle = self.take_idle(Instant::now());
+            if !idle.is_empty() {
+                tokio::spawn(quit(idle));
+            }
+        }
+    }
+
+    fn take_idle(&self, now: Instant) -> Vec<Conversation> {
+        let mut idle = Vec::new();
+        self.pools().retain(|_, pool| {
+            let unused =
+                now.saturating_duration_since(pool.last_used()) >= UNUSED && Arc::strong_count(pool) == 1;
+            idle.extend(if unused { pool.close() } else { pool.take_idle(now) });
+            !unused
+        });
+        idle
+    }
+
+    /// Says QUIT on every socket that is kept, and keeps none any more.
+    pub(crate) async fn close(&self) {
+        let kept = self.pools().drain().flat_map(|(_, pool)| pool.close()).collect();
+        quit(kept).await;
+    }
+
+    fn pools(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says QUIT on all of them at once; each is bounded by itself.
+async fn quit(conversations: Vec<Conversation>) {
+    join_all(conversations.into_iter().map(Conversation::quit)).await;
+}
+
+/// The key of a connection. What does not bear on how it is used, such as its state, makes no other pool.
+fn key(stored: &Stored) -> Key {
+    let bearing = Stored {
+        name: stored.name.clone(),
+        settings: stored.settings.clone(),
+        credentials: stored.credentials.clone(),
+        ..Default::default()
+    };
+    let mut key = Key::default();
+    key.copy_from_slice(digest(&SHA256, &bearing.encode_to_vec()).as_ref());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_proto::connection::v1::connection::{Credentials, Settings};
+    use postern_proto::smtp::v1::{SmtpCredentials, SmtpSettings};
+
+    fn stored(name: &str, server: &str, password: &str) -> Stored {
+        let settings = SmtpSettings { server: server.into(), username: "bo".into(), ..Default::default() };
+        let credentials = SmtpCredentials { password: password.into(), ..Default::default() };
+        Stored {
+            name: name.into(),
+            settings: Some(Settings::Smtp(settings)),
+            credentials: Some(Credentials::SmtpCredentials(credentials)),
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_of_settings_or_credentials_makes_another_pool() {
+        let pools = Pools::new();
+        let first = pools.of(&stored("connections/a", "mail.example.org", "one")).unwrap();
+        let same =
+            Stored { etag: "other".into(), state: 2, ..stored("connections/a", "mail.example.org", "one") };
+        assert!(Arc::ptr_eq(&first, &pools.of(&same).unwrap()));
+        for other in [
+            stored("connections/b", "mail.example.org", "one"),
+            stored("connections/a", "smtp.example.org", "one"),
+            stored("connections/a", "mail.example.org", "two"),
+        ] {
+            assert!(!Arc::ptr_eq(&first, &pools.of(&other).unwrap()));
+        }
+    }
+
+    #[tokio::test]
+    async fn pools_are_dropped_when_long_unused_and_never_too_many() {
+        let pools = Pools::new();
+        for number in 0..MAX_POOLS + 10 {
+            pools.of(&stored(&format!("connections/{number}"), "mail.example.org", "x")).unwrap();
+        }
+        assert_eq!(pools.pools().len(), MAX_POOLS);
+        pools.take_idle(Instant::now());
+        assert_eq!(pools.pools().len(), MAX_POOLS);
+        pools.take_idle(Instant::now() + UNUSED);
+        assert_eq!(pools.pools().len(), 0);
+    }
+}

@@ -1,0 +1,47 @@
+//! The steps of a conversation with an SMTP server, named as callers see them in `smtp.stage`.
+
+/// Where in the conversation something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Reaching the server; with implicit TLS its handshake too.
+    Connect,
+    /// The server's first words.
+    Greeting,
+    /// EHLO.
+    Ehlo,
+    /// STARTTLS and the handshake after it.
+    StartTls,
+    /// AUTH.
+    Auth,
+    /// MAIL FROM.
+    Mail,
+    /// RCPT TO.
+    Rcpt,
+    /// DATA.
+    Data,
+    /// The message and its final dot.
+    Message,
+}
+
+impl Stage {
+    /// Its name in `smtp.stage`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Ehlo => "ehlo",
+            Self::StartTls => "starttls",
+            Self::Auth => "auth",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::Message => "message",
+        }
+    }
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

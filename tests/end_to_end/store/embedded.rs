@@ -1,0 +1,126 @@
+//! What the embedded engine promises of its own: clear refusals of folders that it cannot use.
+
+use std::path::Path;
+
+use postern_gateway::store::sqlite::Sqlite;
+use postern_gateway::store::{EventLog as _, Expect, Store as _, StoreError};
+
+use super::conformance::{events, put};
+
+/// Why a folder is refused.
+fn refusal(folder: &Path) -> String {
+    match Sqlite::open(folder) {
+        Err(StoreError::Unusable { place, problem }) => {
+            assert!(place.starts_with(&*folder.to_string_lossy()), "{place} {problem}");
+            problem
+        }
+        Err(other) => panic!("another error: {other}"),
+        Ok(_) => panic!("it was opened"),
+    }
+}
+
+/// Changes a store's database from outside.
+fn with_database(folder: &Path, sql: &str) {
+    let database = rusqlite::Connection::open(folder.join("postern.db")).unwrap();
+    database.execute_batch(sql).unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_made_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("deeper/state");
+    let sqlite = Sqlite::open(&folder).unwrap();
+    sqlite.write(put("a", "value", Expect::Any)).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for file in std::fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_folder_is_used_by_one_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = Sqlite::open(folder.path()).unwrap();
+    assert!(refusal(folder.path()).contains("another process uses it"));
+}
+
+#[test]
+fn a_place_that_cannot_hold_a_store_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    assert!(refusal(&file).contains("it is a file"));
+    assert!(refusal(&file.join("below")).contains("cannot be made"));
+    // Nobody may make folders there, not even root.
+    assert!(refusal(Path::new("/proc/self/state")).contains("cannot be made"));
+}
+
+#[test]
+fn a_folder_without_the_right_to_write_is_refused() {
+    // Where the tests run as root, the mode of a folder stops nothing: then a file system that takes no files does.
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o500)).unwrap();
+    let stopped = std::fs::write(folder.path().join("probe"), "").is_err();
+    let place = if stopped { folder.path() } else { Path::new("/proc/self") };
+    let problem = refusal(place);
+    assert!(problem.contains("cannot be"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    Sqlite::open(folder.path()).unwrap().close().await.unwrap();
+    with_database(folder.path(), "PRAGMA user_version = 2");
+    let problem = refusal(folder.path());
+    assert!(problem.contains("a newer version made it"), "{problem}");
+    with_database(folder.path(), "PRAGMA user_version = 1");
+    Sqlite::open(folder.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = Sqlite::open(folder.path()).unwrap();
+    sqlite.append(events("e", 500), Vec::new()).await.unwrap();
+    sqlite.close().await.unwrap();
+    let path = folder.path().join("postern.db");
+    let whole = std::fs::read(&path).unwrap();
+    assert!(whole.len() > 100_000);
+
+    let mut mangled = whole.clone();
+    mangled[40_000..80_000].fill(0xA5);
+    std::fs::write(&path, mangled).unwrap();
+    assert!(refusal(folder.path()).contains("damaged"));
+    std::fs::write(&path, "this is no database, and long enough to be seen as none. ".repeat(100)).unwrap();
+    assert!(refusal(folder.path()).contains("damaged"));
+    std::fs::write(&path, whole).unwrap();
+    assert_eq!(Sqlite::open(folder.path()).unwrap().bounds().await.unwrap().last, 500);
+}
+
+#[test]
+fn a_database_of_another_program_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    with_database(folder.path(), "CREATE TABLE songs (title TEXT)");
+    assert!(refusal(folder.path()).contains("another program's"));
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = Sqlite::open(folder.path()).unwrap();
+    sqlite.append(events("e", 5), Vec::new()).await.unwrap();
+    sqlite.close().await.unwrap();
+    sqlite.close().await.unwrap();
+    let closed = |error: StoreError| assert!(error.to_string().contains("closed"), "{error}");
+    closed(sqlite.append(events("f", 1), Vec::new()).await.unwrap_err());
+    closed(sqlite.get("a").await.unwrap_err());
+    // All is in the one file: a copy of it is a backup.
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    assert_eq!(files, ["lock", "postern.db"]);
+}
