@@ -29,7 +29,8 @@ RUN set -eu; \
     mkdir -p "$program"; \
     echo 'fn main() {}' > "$program/main.rs"; \
   done; \
-  cargo build --release --locked --workspace --exclude postern-tests --bins
+  cargo build --release --locked --workspace --exclude postern-tests --bins; \
+  find . -path ./target -prune -o -name '*.rs' -exec rm {} +
 
 COPY . .
 # The stand-ins are newer than the sources that take their place, and cargo goes by age.

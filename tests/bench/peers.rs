@@ -18,7 +18,7 @@ const READY_INTERVAL: Duration = Duration::from_millis(20);
 /// Ticks a second in which Linux tells of processor time.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A program that is measured. It is killed when dropped.
+/// A program that is measured. It is killed when dropped, and with it whatever it started: it leads a process group.
 pub(crate) struct Peer {
     /// Where it listens.
     pub(crate) address: SocketAddr,
@@ -35,6 +35,16 @@ impl Peer {
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
         let ids = std::iter::once(id.to_string()).chain(children.split_whitespace().map(str::to_owned));
         ids.map(|id| ticks(&std::fs::read_to_string(format!("/proc/{id}/stat"))?)).sum()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(id) = self.child.id() {
+            let group = format!("-{id}");
+            // Nothing is left to do about a group that cannot be killed.
+            let _ = std::process::Command::new("kill").args(["-KILL", "--", &group]).status();
+        }
     }
 }
 
@@ -76,6 +86,7 @@ pub(crate) async fn gateway(folder: &Path, connector: SocketAddr) -> Result<Peer
         .arg("--ready-file")
         .arg(&ready)
         .stdin(Stdio::null())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
     let deadline = Instant::now() + READY_PATIENCE;
@@ -103,6 +114,7 @@ pub(crate) async fn nginx(folder: &Path, connector: SocketAddr) -> Result<Peer, 
         .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
         .arg(&folder)
         .stdin(Stdio::null())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
     let deadline = Instant::now() + READY_PATIENCE;

@@ -18,6 +18,8 @@ STOP = 5
 
 def start(name, command, ready, log):
     """Starts a program and waits for its ready file; gives the process and what the file holds."""
+    if not command[0].is_file():
+        raise SystemExit(f"{command[0]} is not there: run cargo build --workspace --bins first")
     with open(log, "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     end = time.monotonic() + READY
