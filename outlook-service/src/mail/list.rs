@@ -1,6 +1,6 @@
 //! GetEmails: a folder's mails page by page, as far as the answer holds them.
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use postern_proto::mail::v1::ReceivedEmail;
 use postern_proto::outlook::v1::{GetEmailsRequest, GetEmailsResponse};
 use prost::Message as _;
@@ -121,9 +121,10 @@ async fn read(
         place.skip -= passed;
         let rest = wanted.split_off(passed).into_iter().take(top - emails.len() + 1);
         let with_files = rest.map(|(index, message)| with_files(mailbox, asked, index, message));
-        let mut with_files = stream::iter(with_files).buffered(AT_ONCE);
-        while let Some(read) = with_files.next().await {
-            let (index, mut email) = read?;
+        // All are listed before content is fetched: a request that is left half done keeps its place at the gate, and
+        // the fetching would wait for it for ever.
+        let with_files: Vec<_> = stream::iter(with_files).buffered(AT_ONCE).try_collect().await?;
+        for (index, mut email) in with_files {
             place.position = index;
             if emails.len() == top {
                 return goes_on(emails, &place);
