@@ -139,6 +139,10 @@ fn by_failure(failure: &Failure) -> Fault {
             let message = "too many requests of this mailbox wait already";
             Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message).retry_after(SOON)
         }
+        Failure::Untrusted => {
+            let message = "the provider's certificate is not trusted";
+            Fault::new(Code::FailedPrecondition, "CERTIFICATE_REFUSED", message)
+        }
         Failure::Unreached { client_request_id } => {
             unavailable("Graph is not reached", None).with("graph.client_request_id", client_request_id)
         }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::times;
 
 pub(crate) use clients::Clients;
-pub(crate) use failure::{Failure, Refusal};
+pub(crate) use failure::{Failure, Refusal, is_untrusted};
 pub(crate) use gates::Gates;
 
 /// How often a request is made at most.
@@ -183,7 +183,9 @@ impl Mailbox {
             None => request,
         };
         let mut answer = request.send().await.map_err(|error| {
-            if error.is_connect() || error.is_builder() {
+            if is_untrusted(&error) {
+                Failure::Untrusted
+            } else if error.is_connect() || error.is_builder() {
                 Failure::Unreached { client_request_id: id() }
             } else {
                 Failure::Broken { client_request_id: id() }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::error::Error;
-use crate::graph::Failure;
+use crate::graph::{Failure, is_untrusted};
 use crate::times;
 
 /// How long the platform may take to answer.
@@ -84,7 +84,10 @@ async fn ask(
     url: Url,
     form: &[(&str, &str)],
 ) -> Result<(reqwest::StatusCode, Option<Duration>, Vec<u8>), Error> {
-    let unreached = |_| Error::SignInUnavailable { error: String::new(), status: 0, retry_after: None };
+    let unreached = |error: reqwest::Error| match is_untrusted(&error) {
+        true => Failure::Untrusted.into(),
+        false => Error::SignInUnavailable { error: String::new(), status: 0, retry_after: None },
+    };
     let mut answer = http.post(url).form(form).timeout(PATIENCE).send().await.map_err(unreached)?;
     let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let date = header("date").and_then(times::from_http);

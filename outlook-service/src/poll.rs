@@ -16,7 +16,7 @@ use crate::outlook::{Call, Outlook};
 use crate::times;
 use conditions::Conditions;
 use cursor::Watch;
-use occurrence::{Told, gap};
+use occurrence::{Listener, Told, gap};
 
 /// How many mails a look takes at most: as many as fit an answer, each at its largest.
 const MAX_PAGE: usize = 50;
@@ -149,12 +149,17 @@ impl Look<'_> {
         for message in page.value.iter().filter(|message| message.removed.is_none() && !message.id.is_empty())
         {
             let received = message.received_date_time.as_deref().and_then(times::from_graph);
-            for sought in self.sought {
+            let hears = |sought: &&Sought<'_>| {
                 let since = sought.since.checked_add(ahead).unwrap_or(sought.since);
-                if watch.tells(received, since) && sought.conditions.hold_for(message) {
-                    let with_files = sought.conditions.include_attachments;
-                    told.push(Told::email(sought.name, message.id.clone(), received, with_files));
-                }
+                watch.tells(received, since) && sought.conditions.hold_for(message)
+            };
+            let listener = |sought: &Sought<'_>| Listener {
+                trigger: sought.name.to_owned(),
+                with_files: sought.conditions.include_attachments,
+            };
+            let listeners: Vec<_> = self.sought.iter().filter(hears).map(listener).collect();
+            if !listeners.is_empty() {
+                told.push(Told::Email { id: message.id.clone(), received, listeners });
             }
         }
         let next = match (page.next, page.delta) {

@@ -7,3 +7,5 @@ mod new_email;
 mod send_email;
 mod sign_in;
 mod stage;
+mod strictness;
+mod tls;

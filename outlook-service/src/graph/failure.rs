@@ -39,6 +39,9 @@ pub(crate) enum Failure {
         /// The request's id.
         client_request_id: String,
     },
+    /// The provider's certificate is not trusted: nothing was sent.
+    #[error("the provider's certificate is not trusted")]
+    Untrusted,
     /// The connection broke off, or time ran out, when the request was on its way.
     #[error("the connection broke off")]
     Broken {
@@ -90,7 +93,7 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.is_passing(),
             Self::Unreached { .. } | Self::Broken { .. } => true,
-            Self::Busy | Self::Unreadable { .. } | Self::ForeignLink => false,
+            Self::Busy | Self::Untrusted | Self::Unreadable { .. } | Self::ForeignLink => false,
         }
     }
 
@@ -99,7 +102,7 @@ impl Failure {
         match self {
             Self::Refused(refusal) => matches!(refusal.status, 408 | 409 | 500..) && refusal.status != 509,
             Self::Broken { .. } | Self::Unreadable { .. } => true,
-            Self::Busy | Self::Unreached { .. } | Self::ForeignLink => false,
+            Self::Busy | Self::Untrusted | Self::Unreached { .. } | Self::ForeignLink => false,
         }
     }
 
@@ -126,6 +129,22 @@ impl Failure {
             _ => false,
         }
     }
+}
+
+/// Whether a request failed because the certificate that was shown is not trusted.
+pub(crate) fn is_untrusted(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        // An I/O error hides what it was made of from its own `source`.
+        cause = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 impl Refusal {

@@ -17,7 +17,7 @@ const AT_ONCE: usize = 4;
 ///
 /// # Errors
 /// What Graph answered.
-pub(crate) async fn list(mailbox: &Mailbox, message: &str) -> Result<Vec<ReceivedAttachment>, Failure> {
+pub(crate) async fn list(mailbox: &Mailbox, message: &str) -> Result<Vec<Attachment>, Failure> {
     let mut url = with_options(mailbox.url(&["messages", message, "attachments"]), &[("$select", SELECT)]);
     let mut listed = Vec::new();
     for _ in 0..MAX_PAGES {
@@ -26,7 +26,7 @@ pub(crate) async fn list(mailbox: &Mailbox, message: &str) -> Result<Vec<Receive
             Err(failure) if failure.status() == Some(404) => break,
             Err(failure) => return Err(failure),
         };
-        listed.extend(page.value.into_iter().map(shape));
+        listed.extend(page.value);
         match page.next {
             Some(next) => url = mailbox.link(&next)?,
             None => break,
@@ -35,47 +35,56 @@ pub(crate) async fn list(mailbox: &Mailbox, message: &str) -> Result<Vec<Receive
     Ok(listed)
 }
 
-/// An attachment that holds no content yet. What is no file has none that could be fetched as bytes of one.
-fn shape(attachment: Attachment) -> ReceivedAttachment {
-    let id = attachment.content_id.unwrap_or_default();
+/// The attachments as the contract has them, without content yet.
+pub(crate) fn shown(listed: &[Attachment]) -> Vec<ReceivedAttachment> {
+    listed.iter().map(show).collect()
+}
+
+fn show(attachment: &Attachment) -> ReceivedAttachment {
+    let content_id = attachment.content_id.as_deref().unwrap_or_default();
     ReceivedAttachment {
-        id: attachment.id,
-        file_name: attachment.name.unwrap_or_default(),
-        content_type: attachment.content_type.unwrap_or_default(),
-        // -1: not a file, see `fetch`.
-        size: if is_file(attachment.kind.as_deref()) { attachment.size.unwrap_or_default() } else { -1 },
+        id: attachment.id.clone(),
+        file_name: attachment.name.clone().unwrap_or_default(),
+        content_type: attachment.content_type.clone().unwrap_or_default(),
+        size: attachment.size.unwrap_or_default(),
         is_inline: attachment.is_inline.unwrap_or_default(),
-        content_id: id.trim_start_matches('<').trim_end_matches('>').to_owned(),
+        content_id: content_id.trim_start_matches('<').trim_end_matches('>').to_owned(),
         content_data: bytes::Bytes::new(),
         content_omitted: true,
     }
 }
 
-fn is_file(kind: Option<&str>) -> bool {
-    kind.is_none_or(|kind| kind.to_ascii_lowercase().ends_with("fileattachment"))
+/// How many bytes an attachment holds, where it is a file: items and links have no bytes of their own.
+fn file_size(attachment: &Attachment) -> Option<usize> {
+    let kind = attachment.kind.as_deref().unwrap_or("fileAttachment").to_ascii_lowercase();
+    let size = attachment.size.unwrap_or_default();
+    if kind.ends_with("fileattachment") { usize::try_from(size).ok() } else { None }
 }
 
-/// Fetches the content of those attachments that fit into `room` bytes, in order. Gives how many bytes that took.
+/// Fetches the content of those attachments that fit into `room` bytes, in order, into those shown. Gives how many
+/// bytes that took.
 ///
 /// # Errors
 /// What Graph answered.
 pub(crate) async fn fetch(
     mailbox: &Mailbox,
     message: &str,
-    listed: &mut [ReceivedAttachment],
+    listed: &[Attachment],
+    shown: &mut [ReceivedAttachment],
     room: usize,
 ) -> Result<usize, Failure> {
     let mut planned = 0;
+    let mut fits = |attachment: &Attachment| match file_size(attachment) {
+        Some(size) if planned + size <= room => {
+            planned += size;
+            true
+        }
+        _ => false,
+    };
     let fitting: Vec<(usize, String)> = listed
         .iter()
         .enumerate()
-        .filter(|(_, attachment)| match usize::try_from(attachment.size) {
-            Ok(size) if planned + size <= room => {
-                planned += size;
-                true
-            }
-            _ => false,
-        })
+        .filter(|(_, attachment)| fits(attachment))
         .map(|(index, attachment)| (index, attachment.id.clone()))
         .collect();
     let contents = fitting.into_iter().map(|(index, id)| async move {
@@ -91,7 +100,7 @@ pub(crate) async fn fetch(
             Err(failure) => return Err(failure),
         };
         // The size that Graph tells need not be that of the bytes.
-        if let Some(attachment) = listed.get_mut(index)
+        if let Some(attachment) = shown.get_mut(index)
             && taken + content.len() <= room
         {
             taken += content.len();

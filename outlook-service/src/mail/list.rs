@@ -1,6 +1,6 @@
 //! GetEmails: a folder's mails page by page, as far as the answer holds them.
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use postern_proto::mail::v1::ReceivedEmail;
 use postern_proto::outlook::v1::{GetEmailsRequest, GetEmailsResponse};
 use prost::Message as _;
@@ -10,7 +10,7 @@ use super::skip_token::{self, Place};
 use super::{attachments, shape};
 use crate::error::Error;
 use crate::folders::no_folder;
-use crate::graph::model::{Message, Page};
+use crate::graph::model::{Attachment, Message, Page};
 use crate::graph::{Failure, Mailbox, with_options};
 use crate::outlook::{Call, Outlook};
 
@@ -121,9 +121,10 @@ async fn read(
         place.skip -= passed;
         let rest = wanted.split_off(passed).into_iter().take(top - emails.len() + 1);
         let with_files = rest.map(|(index, message)| with_files(mailbox, asked, index, message));
-        let mut with_files = stream::iter(with_files).buffered(AT_ONCE);
-        while let Some(read) = with_files.next().await {
-            let (index, mut email) = read?;
+        // All are listed before content is fetched: a request that is left half done keeps its place at the gate, and
+        // the fetching would wait for it for ever.
+        let with_files: Vec<_> = stream::iter(with_files).buffered(AT_ONCE).try_collect().await?;
+        for (index, mut email, files) in with_files {
             place.position = index;
             if emails.len() == top {
                 return goes_on(emails, &place);
@@ -137,8 +138,7 @@ async fn read(
             }
             let id = email.id.clone();
             room = room.saturating_sub(size_in_answer(&email));
-            room -= attachments::fetch(mailbox, &id, &mut email.attachments, room).await?;
-            tidy(&mut email);
+            room -= attachments::fetch(mailbox, &id, &files, &mut email.attachments, room).await?;
             emails.push(email);
         }
         match page.next {
@@ -165,25 +165,20 @@ async fn with_files(
     asked: &GetEmailsRequest,
     index: usize,
     message: Message,
-) -> Result<(usize, ReceivedEmail), Error> {
+) -> Result<(usize, ReceivedEmail, Vec<Attachment>), Error> {
     let mut email = shape::received(message);
+    let mut files = Vec::new();
     if asked.include_attachments && email.has_attachment {
-        email.attachments = attachments::list(mailbox, &email.id).await?;
-        email.has_attachment = !email.attachments.is_empty();
+        files = attachments::list(mailbox, &email.id).await?;
+        email.attachments = attachments::shown(&files);
+        email.has_attachment = !files.is_empty();
     }
-    Ok((index, email))
+    Ok((index, email, files))
 }
 
 /// How many bytes a mail takes in the answer, with its tag and length.
 fn size_in_answer(email: &ReceivedEmail) -> usize {
     email.encoded_len() + 8
-}
-
-/// Where it is not known how large an attachment is, nothing is told.
-fn tidy(email: &mut ReceivedEmail) {
-    for attachment in &mut email.attachments {
-        attachment.size = attachment.size.max(0);
-    }
 }
 
 /// What Graph refuses of a list: the search may be at fault, or the place to go on from.

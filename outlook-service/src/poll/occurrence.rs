@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use postern_proto::connector::v1::Occurrence;
 use postern_proto::event::v1::event_data::Kind;
@@ -27,22 +27,34 @@ const AT_ONCE: usize = 4;
 /// How many attachments an event lists at most.
 const MAX_ATTACHMENTS: usize = 50;
 
-/// What is told to a trigger, not yet written.
-pub(super) struct Told {
-    trigger: String,
-    what: What,
-}
-
-enum What {
-    Email { id: String, received: Option<Timestamp>, with_files: bool },
-    Gap { key: String, from: Timestamp },
-}
-
-impl Told {
+/// What is told, not yet written.
+pub(super) enum Told {
     /// A mail that came.
-    pub(super) fn email(trigger: &str, id: String, received: Option<Timestamp>, with_files: bool) -> Self {
-        Self { trigger: trigger.to_owned(), what: What::Email { id, received, with_files } }
-    }
+    Email {
+        /// Its immutable id.
+        id: String,
+        /// When it was received.
+        received: Option<Timestamp>,
+        /// Whom it is told to.
+        listeners: Vec<Listener>,
+    },
+    /// Something may have been missed.
+    Gap {
+        /// The trigger's name.
+        trigger: String,
+        /// What tells this gap from others.
+        key: String,
+        /// Since when.
+        from: Timestamp,
+    },
+}
+
+/// A trigger that is told of a mail.
+pub(super) struct Listener {
+    /// Its name.
+    pub(super) trigger: String,
+    /// Whether it wants the attachments.
+    pub(super) with_files: bool,
 }
 
 /// A gap since a time, whose key comes from the cursor that was lost.
@@ -52,7 +64,7 @@ pub(super) fn gap(trigger: &str, cursor: &[u8], from: Timestamp) -> Told {
     for byte in digest.as_ref().iter().take(16) {
         let _ = write!(key, "{byte:02x}");
     }
-    Told { trigger: trigger.to_owned(), what: What::Gap { key, from } }
+    Told::Gap { trigger: trigger.to_owned(), key, from }
 }
 
 /// Writes what is told, in order. A mail that is gone meanwhile is left out.
@@ -60,20 +72,19 @@ pub(super) fn gap(trigger: &str, cursor: &[u8], from: Timestamp) -> Told {
 /// # Errors
 /// What Graph answered.
 pub(super) async fn write(mailbox: &Mailbox, told: Vec<Told>) -> Result<Vec<Occurrence>, Error> {
-    let bound = (MAX_ALL / told.len().max(1)).min(MAX_DATA);
+    let count = told.iter().map(|told| match told {
+        Told::Email { listeners, .. } => listeners.len(),
+        Told::Gap { .. } => 1,
+    });
+    let bound = (MAX_ALL / count.sum::<usize>().max(1)).min(MAX_DATA);
     let one = |told| one(mailbox, told, bound);
-    let mut written = stream::iter(told.into_iter().map(one)).buffered(AT_ONCE);
-    let mut occurrences = Vec::new();
-    while let Some(occurrence) = written.next().await {
-        occurrences.extend(occurrence?);
-    }
-    Ok(occurrences)
+    let written = stream::iter(told.into_iter().map(one)).buffered(AT_ONCE);
+    Ok(written.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }
 
-async fn one(mailbox: &Mailbox, told: Told, bound: usize) -> Result<Option<Occurrence>, Error> {
-    let trigger = told.trigger;
-    match told.what {
-        What::Gap { key, from } => {
+async fn one(mailbox: &Mailbox, told: Told, bound: usize) -> Result<Vec<Occurrence>, Error> {
+    match told {
+        Told::Gap { trigger, key, from } => {
             let gap = TriggerGap {
                 from: Some(times::to_proto(from)),
                 to: Some(times::to_proto(Timestamp::now())),
@@ -81,43 +92,63 @@ async fn one(mailbox: &Mailbox, told: Told, bound: usize) -> Result<Option<Occur
             };
             let data = EventData { kind: Some(Kind::TriggerGap(gap)) };
             let time = Some(times::to_proto(from));
-            Ok(Some(Occurrence { trigger, key, r#type: "trigger.gap".to_owned(), time, data: Some(data) }))
+            Ok(vec![Occurrence { trigger, key, r#type: "trigger.gap".to_owned(), time, data: Some(data) }])
         }
-        What::Email { id, received, with_files } => {
-            let Some(email) = email(mailbox, &id, with_files, bound).await? else { return Ok(None) };
-            Ok(Some(Occurrence {
-                trigger,
+        Told::Email { id, received, listeners } => {
+            let Some(plain) = fetch(mailbox, &id, bound).await? else { return Ok(Vec::new()) };
+            let with_files = match listeners.iter().any(|listener| listener.with_files) {
+                true => add_files(mailbox, plain.clone(), bound).await?,
+                false => ReceivedEmail::default(),
+            };
+            let occurrence = |listener: Listener| Occurrence {
+                trigger: listener.trigger,
                 key: format!("email:{id}"),
                 r#type: "email.received".to_owned(),
                 time: received.map(times::to_proto),
-                data: Some(EventData { kind: Some(Kind::NewEmail(email)) }),
-            }))
+                data: Some(EventData {
+                    kind: Some(Kind::NewEmail(if listener.with_files {
+                        with_files.clone()
+                    } else {
+                        plain.clone()
+                    })),
+                }),
+            };
+            Ok(listeners.into_iter().map(occurrence).collect())
         }
     }
 }
 
-async fn email(
-    mailbox: &Mailbox,
-    id: &str,
-    with_files: bool,
-    bound: usize,
-) -> Result<Option<ReceivedEmail>, Error> {
+/// A mail without its attachments. None: it is gone.
+async fn fetch(mailbox: &Mailbox, id: &str, bound: usize) -> Result<Option<ReceivedEmail>, Error> {
     let url = with_options(mailbox.url(&["messages", id]), &[("$select", shape::SELECT)]);
     let message: Message = match mailbox.get(url, None).await {
         Ok(read) => read.value,
-        Err(failure) if failure.status() == Some(404) => return Ok(None),
+        Err(failure) if failure.status() == Some(404) && !failure.lost_place() => return Ok(None),
         Err(failure) => return Err(failure.into()),
     };
     let mut email = shape::received(message);
-    if with_files && email.has_attachment {
-        email.attachments = attachments::list(mailbox, id).await?;
-        email.has_attachment = !email.attachments.is_empty();
-        email.attachments.truncate(MAX_ATTACHMENTS);
-    }
     fit(&mut email, bound);
-    let room = bound.saturating_sub(AROUND + email.encoded_len());
-    attachments::fetch(mailbox, id, &mut email.attachments, room).await?;
     Ok(Some(email))
+}
+
+/// The mail with its attachments, and the content of those that fit.
+async fn add_files(
+    mailbox: &Mailbox,
+    mut email: ReceivedEmail,
+    bound: usize,
+) -> Result<ReceivedEmail, Error> {
+    if !email.has_attachment {
+        return Ok(email);
+    }
+    let mut files = attachments::list(mailbox, &email.id).await?;
+    files.truncate(MAX_ATTACHMENTS);
+    email.has_attachment = !files.is_empty();
+    email.attachments = attachments::shown(&files);
+    fit(&mut email, bound);
+    files.truncate(email.attachments.len());
+    let room = bound.saturating_sub(AROUND + email.encoded_len());
+    attachments::fetch(mailbox, &email.id, &files, &mut email.attachments, room).await?;
+    Ok(email)
 }
 
 /// Cuts a mail to a bound: first its body, then, where headers alone pass it, the lists of recipients and the rest.
@@ -158,9 +189,9 @@ mod tests {
 
     #[test]
     fn the_same_lost_cursor_gives_the_same_key() {
-        let key = |cursor: &[u8]| match gap("t", cursor, Timestamp::UNIX_EPOCH).what {
-            What::Gap { key, .. } => key,
-            What::Email { .. } => String::new(),
+        let key = |cursor: &[u8]| match gap("t", cursor, Timestamp::UNIX_EPOCH) {
+            Told::Gap { key, .. } => key,
+            Told::Email { .. } => String::new(),
         };
         assert_eq!(key(b"a"), key(b"a"));
         assert_ne!(key(b"a"), key(b"b"));

@@ -1,1 +1,136 @@
-//! x
+//! Whether what we ask and what the sandbox answers is Graph as its description has it: the traffic of a run through
+//! all that the connector does is judged against that description, in both directions.
+
+use std::process::Command;
+
+use http::Method;
+use postern_proto::connector::v1::CheckConnectionRequest;
+use postern_proto::mail::v1::{Attachment, Email, Importance};
+use postern_proto::outlook::v1::{GetEmailsRequest, NewEmailTrigger, SendEmailRequest};
+use postern_sandbox::graph::Fault;
+
+use super::stage::{ANN, BO, Stage};
+
+/// A variable that says where the judge and its kin are: they are no part of the project.
+#[allow(clippy::disallowed_methods, reason = "tests have no settings; the judge is named from outside")]
+fn outside(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[tokio::test]
+async fn traffic_keeps_to_the_official_description_in_both_directions() {
+    let mut stage = Stage::set().await;
+    reading(&mut stage).await;
+    sending(&stage).await;
+    watching(&stage).await;
+    refused(&stage).await;
+    let exchanges = stage.graph.recorder().exchanges();
+    assert!(exchanges.len() > 60, "{} exchanges are too few to be judged by", exchanges.len());
+
+    let (Some(judge), Some(description)) =
+        (outside("POSTERN_GRAPH_JUDGE"), outside("POSTERN_GRAPH_DESCRIPTION"))
+    else {
+        eprintln!(
+            "NOT JUDGED: POSTERN_GRAPH_JUDGE and POSTERN_GRAPH_DESCRIPTION name no judge and description"
+        );
+        assert!(outside("POSTERN_TESTS").is_some_and(|tests| tests == "small"), "there is no judge");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let traffic = folder.path().join("traffic.jsonl");
+    stage.graph.recorder().write_to(&traffic).unwrap();
+    let python = outside("POSTERN_PYTHON").unwrap_or_else(|| "python3".into());
+    let judged = Command::new(python).args([judge, description]).arg(&traffic).output().unwrap();
+    let said = String::from_utf8_lossy(&judged.stdout);
+    assert!(judged.status.success(), "{said}{}", String::from_utf8_lossy(&judged.stderr));
+    assert!(said.contains(&format!("{} exchanges, 0 with violations", exchanges.len())), "{said}");
+}
+
+async fn reading(stage: &mut Stage) {
+    let request = stage.with_connection(CheckConnectionRequest {});
+    stage.connector.clone().check_connection(request).await.unwrap();
+    let folder = stage.world.add_folder(ANN, &["It's / one", "Below"]).unwrap();
+    for number in 0..60 {
+        stage.deliver_with(&format!("invoice {number}"), "Importance: high\r\nCc: cy@x.example\r\n");
+    }
+    stage.deliver_files("files", &[("a.png", None, b"a"), ("b.png", Some("b"), b"b")]);
+    let moved = stage.deliver("moved");
+    stage.world.move_message(ANN, &moved, &folder);
+    let any = GetEmailsRequest::default;
+    for asked in [
+        any(),
+        GetEmailsRequest { top: 60, skip: 3, include_attachments: true, ..any() },
+        GetEmailsRequest { fetch_only_unread: true, top: 1_000, ..any() },
+        GetEmailsRequest { search_query: "subject:\"invoice\" 1".into(), skip: 2, top: 5, ..any() },
+        GetEmailsRequest { folder_path: r"It's \/ one/Below".into(), ..any() },
+        GetEmailsRequest { folder_path: "sentitems".into(), ..any() },
+        GetEmailsRequest { mailbox: BO.into(), ..any() },
+    ] {
+        let first = stage.get_emails(asked.clone()).await.unwrap();
+        if !first.skip_token.is_empty() {
+            let asked = GetEmailsRequest { skip_token: first.skip_token, ..asked };
+            stage.get_emails(asked).await.unwrap();
+        }
+    }
+}
+
+async fn sending(stage: &Stage) {
+    let file = |name: &str, content_id: &str, bytes: usize| Attachment {
+        file_name: name.into(),
+        content_id: content_id.into(),
+        content_type: "image/png".into(),
+        content_data: vec![0; bytes].into(),
+        ..Attachment::default()
+    };
+    for attachments in [vec![], vec![file("a", "", 1), file("b", "b", 1)], vec![file("c", "", 2_500_000)]] {
+        let asked = SendEmailRequest {
+            request_id: "request".into(),
+            email: Some(Email {
+                from: format!("Ann <{ANN}>"),
+                to: vec![BO.into()],
+                cc: vec!["Cy <cy@x.example>".into()],
+                bcc: vec!["di@x.example".into()],
+                reply_to: vec!["re@x.example".into()],
+                importance: Importance::Low.into(),
+                attachments,
+                ..Email::default()
+            }),
+            ..SendEmailRequest::default()
+        };
+        stage.mail.clone().send_email(stage.with_connection(asked)).await.unwrap();
+    }
+    let asked = SendEmailRequest {
+        email: Some(Email { from: BO.into(), to: vec![BO.into()], ..Email::default() }),
+        ..SendEmailRequest::default()
+    };
+    stage.mail.clone().send_email(stage.with_connection(asked)).await.unwrap_err();
+    stage.graph.faults().plan(Some(Method::POST), "/send", 1, Fault::CutAfter);
+    let asked = SendEmailRequest {
+        email: Some(Email { to: vec![BO.into()], ..Email::default() }),
+        ..SendEmailRequest::default()
+    };
+    stage.mail.clone().send_email(stage.with_connection(asked)).await.unwrap();
+}
+
+async fn watching(stage: &Stage) {
+    let mut watch = stage.watch(NewEmailTrigger { include_attachments: true, ..NewEmailTrigger::default() });
+    watch.max_occurrences = 5;
+    watch.look_all().await.unwrap();
+    let id = stage.deliver("told");
+    stage.deliver_files("told", &[("a.png", None, b"a")]);
+    stage.world.delete_message(ANN, &id);
+    watch.look_all().await.unwrap();
+    stage.graph.forget_delta_tokens();
+    watch.look_all().await.unwrap();
+    let mut below =
+        stage.watch(NewEmailTrigger { folder_path: r"It's \/ one".into(), ..NewEmailTrigger::default() });
+    below.look_all().await.unwrap();
+}
+
+async fn refused(stage: &Stage) {
+    let any = GetEmailsRequest::default;
+    stage.get_emails(GetEmailsRequest { folder_path: "Nowhere".into(), ..any() }).await.unwrap_err();
+    stage.get_emails(GetEmailsRequest { mailbox: "x@x.example".into(), ..any() }).await.unwrap_err();
+    stage.graph.tokens().expire_all();
+    stage.get_emails(any()).await.unwrap_err();
+}

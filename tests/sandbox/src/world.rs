@@ -134,6 +134,17 @@ impl World {
         })
     }
 
+    /// Makes a folder below another (an id or a well-known name) if it is not there yet, and gives its id. Nothing
+    /// where the other is not there.
+    pub fn add_subfolder(&self, address: &str, parent: &str, name: &str) -> Option<String> {
+        self.change(|state| {
+            let number = state.number();
+            let account = state.account(address)?;
+            let parent = account.folder(parent)?.id.clone();
+            Some(account.child_or_new(&parent, name, number))
+        })
+    }
+
     /// Moves a message to a folder, an id or a well-known name. Says whether both were there.
     pub fn move_message(&self, address: &str, id: &str, folder: &str) -> bool {
         self.change(|state| state.account(address).is_some_and(|account| account.move_to(id, folder)))

@@ -82,7 +82,7 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
             cut.cut();
             return Response::new(Body::empty());
         }
-        Some(Fault::Answer { status, retry_after, body }) => Answered::raw(status, retry_after, body),
+        Some(Fault::Answer { status, headers, body }) => Answered::raw(status, &headers, body),
         _ if read.is_err() => refusal::too_large().into(),
         _ if signs_in => sign_in::token(shared, &asked),
         _ => graph(shared, &asked).await,

@@ -21,20 +21,29 @@ pub enum Fault {
     Answer {
         /// The status.
         status: u16,
-        /// `Retry-After`, as it is to stand in the header.
-        retry_after: Option<String>,
+        /// Header fields.
+        headers: Vec<(String, String)>,
         /// The body, sent as it is.
         body: String,
     },
 }
 
 impl Fault {
+    /// An answer with this status and body.
+    #[must_use]
+    pub fn answer(status: u16, body: &str) -> Self {
+        Self::Answer { status, headers: Vec::new(), body: body.to_owned() }
+    }
+
     /// An answer with an error of Graph's shape.
     #[must_use]
     pub fn refuse(status: u16, code: &str, retry_after: Option<&str>) -> Self {
         Self::Answer {
             status,
-            retry_after: retry_after.map(str::to_owned),
+            headers: retry_after
+                .map(|value| ("retry-after".to_owned(), value.to_owned()))
+                .into_iter()
+                .collect(),
             body: serde_json::json!({"error": {"code": code, "message": "on demand"}}).to_string(),
         }
     }

@@ -1,7 +1,7 @@
 //! Answers and refusals as Graph words them: `{"error": {"code", "message", "innerError"}}`.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 /// What a request gets: an answer, or a refusal.
@@ -52,10 +52,12 @@ impl Answered {
         Self { status: StatusCode::OK, headers, body: Content::Bytes(content.into()) }
     }
 
-    pub(super) fn raw(status: u16, retry_after: Option<String>, body: String) -> Self {
+    pub(super) fn raw(status: u16, given: &[(String, String)], body: String) -> Self {
         let mut headers = HeaderMap::new();
-        if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(&text).ok()) {
-            headers.insert("retry-after", value);
+        for (name, value) in given {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+                headers.insert(name, value);
+            }
         }
         let body = match serde_json::from_str(&body) {
             Ok(json) => Content::Json(json),
