@@ -116,10 +116,10 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, SettingsError> {
 ///
 /// # Errors
 /// The contract's descriptors cannot be read.
-pub async fn edges(services: &[&'static str]) -> Result<(Routes, HealthReporter), BoxError> {
+pub async fn edges(services: &[impl AsRef<str>]) -> Result<(Routes, HealthReporter), BoxError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in services {
-        reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
+        reporter.set_service_status(service.as_ref(), tonic_health::ServingStatus::Serving).await;
     }
     let builder = || {
         let mut builder = tonic_reflection::server::Builder::configure()
@@ -127,7 +127,7 @@ pub async fn edges(services: &[&'static str]) -> Result<(Routes, HealthReporter)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name("grpc.health.v1.Health");
         for service in services {
-            builder = builder.with_service_name(*service);
+            builder = builder.with_service_name(service.as_ref());
         }
         builder
     };

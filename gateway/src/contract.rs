@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use prost_reflect::{DescriptorPool, MethodDescriptor};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
 /// `google.protobuf.MethodOptions.IdempotencyLevel.NO_SIDE_EFFECTS`.
 const NO_SIDE_EFFECTS: i32 = 1;
@@ -32,6 +33,22 @@ pub fn is_safe(path: &str) -> bool {
         let options = method.method_descriptor_proto().options.as_ref();
         options.and_then(|options| options.idempotency_level) == Some(NO_SIDE_EFFECTS)
     })
+}
+
+/// The names of the fields of a oneof of a message.
+#[must_use]
+pub fn members(message: &str, oneof: &str) -> Vec<String> {
+    let descriptor = pool().get_message_by_name(message);
+    let oneof = descriptor.and_then(|it| it.oneofs().find(|known| known.name() == oneof));
+    oneof.map(|it| it.fields().map(|field| field.name().to_owned()).collect()).unwrap_or_default()
+}
+
+/// The name of the field of a oneof that is set in a message. `message` is the message's full name in the contract.
+#[must_use]
+pub fn set_in_oneof(message: &str, value: &impl Message, oneof: &str) -> Option<String> {
+    let mut dynamic = DynamicMessage::new(pool().get_message_by_name(message)?);
+    dynamic.transcode_from(value).ok()?;
+    members(message, oneof).into_iter().find(|field| dynamic.has_field_by_name(field))
 }
 
 #[cfg(test)]

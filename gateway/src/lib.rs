@@ -2,6 +2,7 @@
 //!
 //! It knows no provider: what a connection, a trigger or an event is about is opaque to it.
 
+mod all_in_one;
 pub mod auth;
 pub mod connections;
 pub mod connectors;
@@ -9,6 +10,7 @@ pub mod contract;
 pub mod error;
 pub mod events;
 pub mod forward;
+pub mod ledger;
 pub mod mask;
 pub mod names;
 pub mod page;
@@ -17,3 +19,51 @@ pub mod serve;
 pub mod settings;
 pub mod store;
 pub mod triggers;
+
+use std::ffi::OsString;
+
+use postern_chassis::serve::BoxError;
+use postern_chassis::{healthcheck, serve as chassis, shutdown, telemetry};
+
+use settings::{Command, Settings};
+
+/// The gateway's program: reads the settings from arguments, variables and file, and does what they say.
+///
+/// # Errors
+/// Settings that cannot be used, or the reason why serving ended.
+pub async fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<(), BoxError> {
+    let settings: Settings = postern_chassis::settings::load(args)?;
+    match &settings.command {
+        Some(Command::Healthcheck) => {
+            healthcheck::run(settings.listen, settings.serve.tls_cert_file.as_ref()).await
+        }
+        Some(Command::CheckConfig) => Ok(settings.check()?),
+        Some(Command::Token { name }) => print_token(name),
+        Some(Command::Key) => print_lines(&[seal::new_key_line()?.as_str()]),
+        None => {
+            settings.check()?;
+            telemetry::start(&settings.log);
+            let stop = shutdown::on_signal()?;
+            let listener = chassis::bind(settings.listen).await?;
+            serve::serve(listener, settings, stop).await
+        }
+    }
+}
+
+/// Makes a caller's token and prints it with its line for the tokens file.
+fn print_token(name: &str) -> Result<(), BoxError> {
+    let (token, line) = auth::new_token(name)?;
+    use secrecy::ExposeSecret as _;
+    let token = format!("token: {}", token.expose_secret());
+    print_lines(&[&token, &format!("line for the tokens file: {line}")])
+}
+
+/// Prints what a command was asked for.
+fn print_lines(lines: &[&str]) -> Result<(), BoxError> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}

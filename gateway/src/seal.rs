@@ -162,14 +162,23 @@ fn parse(line: &str) -> Option<Key> {
     Some(Key { id: id.to_owned(), key: SecretBox::new(key) })
 }
 
+/// A new key, as a line for a key file.
+///
+/// # Errors
+/// The system has no random numbers.
+pub fn new_key_line() -> std::io::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    SystemRandom::new().fill(&mut bytes[..]).map_err(|_| std::io::Error::other("no random numbers"))?;
+    let id: String = std::iter::repeat_with(fastrand::alphanumeric).take(8).collect();
+    Ok(Zeroizing::new(format!("key-{} {}", id.to_ascii_lowercase(), STANDARD.encode(&bytes[..]))))
+}
+
 /// Makes a key file with one new key. It appears whole or not at all: it is written beside its place, then linked to it.
 fn make(path: &Path) -> std::io::Result<()> {
     if path.exists() {
         return Err(std::io::ErrorKind::AlreadyExists.into());
     }
-    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    SystemRandom::new().fill(&mut bytes[..]).map_err(|_| std::io::Error::other("no random numbers"))?;
-    let line = Zeroizing::new(format!("key-1 {}\n", STANDARD.encode(&bytes[..])));
+    let line = Zeroizing::new(format!("{}\n", *new_key_line()?));
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = Path::new(&beside);

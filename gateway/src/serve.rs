@@ -1,1 +1,152 @@
-//! To be written.
+//! The gateway assembled: storage, connectors, connections, triggers, events and the listener, started in that order and
+//! stopped in the other.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use postern_chassis::serve::{self as chassis, BoxError};
+use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::{Service, ServiceExt as _};
+
+use crate::all_in_one::AllInOne;
+use crate::auth::{Callers, Guarded};
+use crate::connections::Connections;
+use crate::connectors::Connectors;
+use crate::events::EventServer;
+use crate::forward::Forwarder;
+use crate::ledger::{Ledger, Once};
+use crate::seal::KeyRing;
+use crate::settings::Settings;
+use crate::store::sqlite::Sqlite;
+use crate::store::{EventLog, Store};
+use crate::triggers::{Schedule, Triggers};
+
+/// The key file in the data folder, where no other is named.
+const KEYS: &str = "keys";
+/// How long a start waits for its connectors to say what they are. Later ones are taken when they come.
+const CONNECTORS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Serves on a listener until `stop` is cancelled.
+///
+/// # Errors
+/// The store, the keys or the tokens cannot be used, or the listener failed.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    let folder = settings.data_dir.clone();
+    let engine = tokio::task::spawn_blocking(move || Sqlite::open(&folder)).await??;
+    let served = serve_on(engine.clone(), engine.clone(), listener, &settings, stop).await;
+    let closed = engine.close().await;
+    served?;
+    Ok(closed?)
+}
+
+/// Serves on a store and a log that are open.
+async fn serve_on(
+    store: Arc<dyn Store>,
+    log: Arc<dyn EventLog>,
+    listener: TcpListener,
+    settings: &Settings,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    let keys = match &settings.key_file {
+        Some(path) => KeyRing::read(path)?,
+        None => KeyRing::read_or_make(&settings.data_dir.join(KEYS))?,
+    };
+    let callers = settings.tokens_file.as_deref().map(Callers::read).transpose()?.map(Arc::new);
+    let within = if settings.all_in_one() { Some(AllInOne::start().await?) } else { None };
+    let addresses = match &within {
+        Some(within) => within.addresses().to_vec(),
+        None => settings.connectors.clone(),
+    };
+    let connectors = Arc::new(Connectors::new(addresses, settings.connectors_tls()?)?);
+    let connections = Connections::new(store.clone(), log.clone(), connectors.clone(), keys);
+    let connections = Arc::new(connections);
+    let (schedule, scheduling) =
+        Schedule::start(connections.clone(), store.clone(), log.clone(), stop.clone());
+    let trimming =
+        tokio::spawn(crate::events::retention::run(log.clone(), settings.retention(), stop.clone()));
+
+    let ledger = Ledger::new(store.clone());
+    let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
+
+    let triggers = Triggers::new(connections.clone(), store, log.clone(), schedule);
+    let connection_service = connections.service();
+    let trigger_service = TriggerServiceServer::new(triggers);
+    let event_service = EventServer::new(log, stop.clone());
+    for address in connectors.all_described(CONNECTORS_PATIENCE).await {
+        tracing::warn!(address, "a connector is not reached yet");
+    }
+    let mut names = vec![
+        chassis::name_of(&connection_service).to_owned(),
+        chassis::name_of(&trigger_service).to_owned(),
+        chassis::name_of(&event_service).to_owned(),
+    ];
+    names.extend(connectors.services());
+    let (routes, health) = chassis::edges(&names).await?;
+    let routes = routes
+        .add_service(connection_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
+        .add_service(trigger_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
+        .add_service(event_service)
+        .prepare();
+    let doors = Once::new(Doors { routes, forwarder: Forwarder::new(connections, connectors) }, ledger);
+
+    let address = listener.local_addr()?;
+    tracing::info!(%address, all_in_one = settings.all_in_one(), "the gateway is ready");
+    if let Some(path) = &settings.ready_file {
+        write_ready(path, &address.to_string())?;
+    }
+    let doors = Guarded::new(doors, callers);
+    let served = chassis::serve(listener, &settings.serve, doors, stop.clone()).await;
+    drop(health);
+    stop.cancel();
+    let _ = tokio::join!(scheduling, trimming, sweeping);
+    if let Some(within) = within {
+        within.stop().await;
+    }
+    served
+}
+
+/// Writes the ready file whole or not at all: whoever waits for it never reads half of it.
+fn write_ready(path: &Path, address: &str) -> std::io::Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    std::fs::write(&unfinished, format!("{{\"address\":\"{address}\"}}\n"))?;
+    std::fs::rename(unfinished, path)
+}
+
+/// The gateway's own services, and those that it forwards.
+#[derive(Clone)]
+struct Doors {
+    routes: Routes,
+    forwarder: Forwarder,
+}
+
+impl Service<Request<Body>> for Doors {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if self.forwarder.takes(request.uri().path()) {
+            Box::pin(self.forwarder.clone().oneshot(request))
+        } else {
+            Box::pin(self.routes.clone().oneshot(request))
+        }
+    }
+}

@@ -1,1 +1,135 @@
-//! To be written.
+//! The gateway's settings: read once, before anything is bound.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use postern_chassis::serve::ServeSettings;
+use postern_chassis::settings::{SettingsError, duration};
+use postern_chassis::telemetry::LogSettings;
+use tonic::transport::{Certificate, ClientTlsConfig};
+
+use crate::connectors::ConnectorAddress;
+use crate::store::Retention;
+
+/// Keeps connections, forwards actions to connectors, watches triggers and streams their events.
+///
+/// Settings are read from flags, then variables, then the settings file: the earlier wins.
+#[derive(Parser, Debug, Clone)]
+#[command(name = "gateway", version)]
+pub struct Settings {
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// A settings file (TOML): its keys are the long flags' names
+    #[arg(long, env = "POSTERN_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where to listen. Without --tokens-file and --tls-client-ca-file this must be a loopback address
+    #[arg(long, env = "POSTERN_LISTEN", default_value = "127.0.0.1:7025", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// Addresses of connectors, http://HOST:PORT or https://HOST:PORT, separated by commas. Absent: the connectors run
+    /// in this process (all-in-one)
+    #[arg(long = "connectors", env = "POSTERN_CONNECTORS", value_delimiter = ',', value_name = "URL")]
+    pub connectors: Vec<ConnectorAddress>,
+
+    /// Certificates of the authorities to trust for https:// connectors, PEM. Absent: those of the machine
+    #[arg(long, env = "POSTERN_CONNECTORS_CA_FILE", value_name = "FILE")]
+    pub connectors_ca_file: Option<PathBuf>,
+
+    /// The folder that keeps all that lasts. Made where it is missing
+    #[arg(long, env = "POSTERN_DATA_DIR", default_value = "postern-data", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+
+    /// The key ring that seals credentials: a line a key, the last one seals (see `gateway key`). Absent: `keys` in the
+    /// data folder, made on first start
+    #[arg(long, env = "POSTERN_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// The callers that are let in: a line a caller (see `gateway token`), read again when it changes. Absent: whoever
+    /// reaches the loopback address
+    #[arg(long, env = "POSTERN_TOKENS_FILE", value_name = "FILE")]
+    pub tokens_file: Option<PathBuf>,
+
+    /// How long events are kept
+    #[arg(long, env = "POSTERN_RETENTION_AGE", default_value = "7d", value_parser = duration, value_name = "DURATION")]
+    pub retention_age: Duration,
+
+    /// How many bytes of events are kept
+    #[arg(long, env = "POSTERN_RETENTION_BYTES", default_value_t = 4 * 1024 * 1024 * 1024, value_name = "BYTES")]
+    pub retention_bytes: u64,
+
+    /// A file to write when ready: JSON with the address that is listened on
+    #[arg(long, env = "POSTERN_READY_FILE", value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+
+    /// How it logs
+    #[command(flatten)]
+    pub log: LogSettings,
+
+    /// How it listens
+    #[command(flatten)]
+    pub serve: ServeSettings,
+}
+
+/// What to do instead of serving.
+#[derive(Subcommand, Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Ask the gateway that runs with these settings for its health: exit code 0 when it serves
+    Healthcheck,
+    /// Read and check the settings, say what is wrong, and end
+    CheckConfig,
+    /// Make a caller's token: it is printed with the line for the tokens file, and kept nowhere
+    Token {
+        /// The caller's name, for people and logs
+        name: String,
+    },
+    /// Make a key: a line for the key file
+    Key,
+}
+
+impl Settings {
+    /// How long events are kept.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention { age: self.retention_age, bytes: self.retention_bytes }
+    }
+
+    /// Whether the connectors run in this process.
+    #[must_use]
+    pub fn all_in_one(&self) -> bool {
+        self.connectors.is_empty()
+    }
+
+    /// How `https://` connectors are checked; `None`: against the machine's authorities.
+    ///
+    /// # Errors
+    /// The setting `--connectors-ca-file`.
+    pub fn connectors_tls(&self) -> Result<Option<ClientTlsConfig>, SettingsError> {
+        let Some(path) = &self.connectors_ca_file else { return Ok(None) };
+        let wrong = |error| {
+            let problem = format!("file {}: {error}", path.display());
+            SettingsError::value("--connectors-ca-file", problem)
+        };
+        let authorities = std::fs::read(path).map_err(wrong)?;
+        Ok(Some(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities))))
+    }
+
+    /// Checks what no single setting can tell.
+    ///
+    /// # Errors
+    /// The first setting found wrong, by name.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let (tokens, authority) = (self.tokens_file.is_some(), self.serve.tls_client_ca_file.is_some());
+        crate::auth::check_listen(self.listen, tokens, authority)?;
+        self.connectors_tls()?;
+        if self.retention_age < Duration::from_secs(60) {
+            return Err(SettingsError::value("--retention-age", "expected 1m or longer"));
+        }
+        self.serve.server()?;
+        Ok(())
+    }
+}

@@ -1,4 +1,25 @@
+//! Postern from the outside, each file one behaviour. One binary, so that it links once.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "what a test needs and cannot have ends the test; clippy takes only #[test] functions for tests"
+)]
+
+mod auth;
+mod connections;
+mod edge;
 mod events;
+mod forward;
 mod invariants;
+mod kills;
+mod outlook;
 mod outside;
+mod smtp;
 mod store;
+mod the_loop;
+mod triggers;
+mod world;

@@ -4,7 +4,6 @@
 use std::sync::LazyLock;
 
 use postern_proto::connection::v1::Connection;
-use prost_reflect::{DynamicMessage, MessageDescriptor};
 
 use crate::contract;
 use crate::error::Error;
@@ -24,21 +23,14 @@ static SETTABLE: LazyLock<Vec<String>> = LazyLock::new(|| {
     settable
 });
 
-fn descriptor() -> Option<MessageDescriptor> {
-    contract::pool().get_message_by_name(CONNECTION)
-}
-
 /// The fields of one of the oneofs.
 fn members(oneof: &str) -> Vec<String> {
-    let found = descriptor().and_then(|it| it.oneofs().find(|known| known.name() == oneof));
-    found.map(|it| it.fields().map(|field| field.name().to_owned()).collect()).unwrap_or_default()
+    contract::members(CONNECTION, oneof)
 }
 
 /// The member of a oneof that is set.
 fn member(connection: &Connection, oneof: &str) -> Option<String> {
-    let mut dynamic = DynamicMessage::new(descriptor()?);
-    dynamic.transcode_from(connection).ok()?;
-    members(oneof).into_iter().find(|field| dynamic.has_field_by_name(field))
+    contract::set_in_oneof(CONNECTION, connection, oneof)
 }
 
 /// The top-level fields that a caller may set.

@@ -19,7 +19,8 @@ use super::record::Answer;
 use super::{Begin, Ledger, Ticket, digest, key};
 use crate::auth::Caller;
 use crate::contract;
-use crate::forward::first::{self, First};
+use crate::forward::first::First;
+use crate::forward::scan::scan;
 
 /// The longest request id, in characters.
 const MAX_REQUEST_ID: usize = 128;
@@ -36,9 +37,9 @@ impl<S> Once<S> {
     /// `inner` with the ledger at its door.
     pub fn new(inner: S, ledger: Arc<Ledger>) -> Self {
         let methods = contract::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>());
-        let paths = methods.filter(carries_request_id).map(|method| {
-            format!("/{}/{}", method.parent_service().full_name(), method.name())
-        });
+        let paths = methods
+            .filter(carries_request_id)
+            .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()));
         Self { inner, ledger, methods: Arc::new(paths.collect()) }
     }
 }
@@ -81,7 +82,7 @@ where
 {
     let (parts, body) = request.into_parts();
     let first = First::read(body).await?;
-    let request_id = first::scan(first.message())?.request_id.to_owned();
+    let request_id = scan(first.message())?.request_id.to_owned();
     if request_id.is_empty() {
         return ok(inner.call(Request::from_parts(parts, first.into_body())).await);
     }
@@ -89,7 +90,7 @@ where
         let problem = "is no request id: expected at most 128 visible ASCII characters";
         return Err(Fault::field("request_id", problem).into());
     }
-    let caller = parts.extensions.get::<Caller>().map_or("", Caller::name);
+    let caller = parts.extensions.get::<Caller>().map_or("", |caller| &caller.name);
     let key = key(caller, parts.uri.path(), &request_id);
     match ledger.begin(key, digest(&[first.message()])).await.map_err(Status::from)? {
         Begin::Answer(answer) => Ok(answer.into_response()),

@@ -1,5 +1,10 @@
-//! A small world to run Postern against: an SMTP server and a small Microsoft Graph that share accounts. For trying and
-//! testing; nothing in the product depends on it.
+//! A small world to run Postern against: an SMTP server whose mail lands in the mailboxes of a small Microsoft Graph,
+//! and a program that shows the whole loop. For trying and testing; nothing in the product depends on it.
 
+pub mod child;
 pub mod graph;
+pub mod place;
+pub mod program;
+pub mod smtp;
+pub mod tour;
 pub mod world;

@@ -1,0 +1,69 @@
+//! All-in-one mode: both connectors in the gateway's own process, on loopback, spoken to over the same contract as ever.
+//! This file alone names them.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use postern_chassis::serve::BoxError;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::connectors::ConnectorAddress;
+
+/// Where connectors that run inside the process listen: a free port, reached from this machine alone.
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Connectors that run inside the process.
+pub(crate) struct AllInOne {
+    addresses: Vec<ConnectorAddress>,
+    running: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl AllInOne {
+    /// Starts both connectors.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub(crate) async fn start() -> Result<Self, BoxError> {
+        let mut started =
+            Self { addresses: Vec::new(), running: JoinSet::new(), stop: CancellationToken::new() };
+        started
+            .run("smtp", |listener, stop| postern_smtp_service::serve(listener, Default::default(), stop))
+            .await?;
+        started
+            .run("outlook", |listener, stop| {
+                postern_outlook_service::serve(listener, Default::default(), stop)
+            })
+            .await?;
+        Ok(started)
+    }
+
+    /// Their addresses.
+    pub(crate) fn addresses(&self) -> &[ConnectorAddress] {
+        &self.addresses
+    }
+
+    /// Stops them, and waits until they have.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        while self.running.join_next().await.is_some() {}
+    }
+
+    async fn run<S, F>(&mut self, connector: &'static str, serve: S) -> Result<(), BoxError>
+    where
+        S: FnOnce(TcpListener, CancellationToken) -> F,
+        F: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(LOOPBACK).await?;
+        self.addresses.push(format!("http://{}", listener.local_addr()?).parse()?);
+        let serving = serve(listener, self.stop.clone());
+        self.running.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(connector, %error, "a connector ended");
+            }
+        });
+        Ok(())
+    }
+}

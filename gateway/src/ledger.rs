@@ -1,0 +1,226 @@
+//! Doing things once: a change with a `request_id` is written down before it is made, and its answer after. A repeat
+//! gets the first answer, waits for it, or is told that it cannot be known.
+//!
+//! It knows no method: which ones change something and carry a request id, the contract's descriptors say.
+
+mod once;
+mod record;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use postern_chassis::fault::Fault;
+use prost::Message as _;
+use ring::digest::{Context, SHA256};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+pub use once::Once;
+use record::{Answer, Keep, Record};
+
+use crate::error::Error;
+use crate::store::{Expect, Revision, Store, StoreError, Write};
+
+/// Where records lie in the store.
+const RECORDS: &str = "ledger/";
+/// How long a request id is remembered.
+const MEMORY: Duration = Duration::from_secs(24 * 3_600);
+/// How often forgotten records are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How many records a sweep reads at a time.
+const SWEEP_PAGE: usize = 500;
+
+/// The ledger of changes.
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    /// What tells this run of the gateway from others: a record that another run began and never ended is nobody's.
+    run: Bytes,
+    /// The changes being made, by key. Bounded by the calls that the listener takes.
+    running: Mutex<HashMap<String, watch::Receiver<()>>>,
+}
+
+/// What to do with a change.
+enum Begin {
+    /// Make it, and say how it ended.
+    Run(Ticket),
+    /// Give the answer that it had.
+    Answer(Answer),
+}
+
+/// The right to make a change. Dropped without an end, the record stays as begun.
+struct Ticket {
+    ledger: Arc<Ledger>,
+    key: String,
+    revision: Revision,
+    record: Record,
+    _ended: watch::Sender<()>,
+}
+
+impl Ledger {
+    /// A ledger over a store.
+    pub fn new(store: Arc<dyn Store>) -> Arc<Self> {
+        let run = fastrand::u128(..).to_be_bytes();
+        Arc::new(Self { store, run: Bytes::copy_from_slice(&run), running: Mutex::default() })
+    }
+
+    /// Removes records that are no longer remembered, from time to time, until `stop` is cancelled.
+    pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(error) = self.sweep_once(SystemTime::now()).await {
+                tracing::warn!(%error, "the ledger could not be swept");
+            }
+        }
+    }
+
+    async fn sweep_once(&self, now: SystemTime) -> Result<(), StoreError> {
+        let mut after = String::new();
+        loop {
+            let page = self.store.list(RECORDS, &after, SWEEP_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after.clone_from(&last.key);
+            for entry in page {
+                if Record::decode(entry.value.clone()).is_ok_and(|record| remembered(&record, now)) {
+                    continue;
+                }
+                let expect = Expect::Revision(entry.revision);
+                match self.store.write(Write { key: entry.key, value: None, expect }).await {
+                    Ok(_) | Err(StoreError::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// Begins a change, or finds how it ended.
+    async fn begin(self: &Arc<Self>, key: String, digest: Bytes) -> Result<Begin, Error> {
+        loop {
+            let now = SystemTime::now();
+            let entry = self.store.get(&key).await?;
+            let revision = entry.as_ref().map(|entry| entry.revision);
+            let known = entry.and_then(|entry| Record::decode(entry.value).ok());
+            if let Some(record) = known.filter(|record| remembered(record, now)) {
+                if record.digest != digest {
+                    let message = "this request_id was used before, with another request: expected a new one";
+                    return Err(Fault::new(Code::InvalidArgument, "REQUEST_ID_REUSED", message).into());
+                }
+                if let Some(answer) = record.answer {
+                    return Ok(Begin::Answer(answer));
+                }
+                if record.run != self.run {
+                    let status = record::unknown("the gateway ended before its answer was known");
+                    return Ok(Begin::Answer(Answer::error(&status)));
+                }
+                if !self.wait(&key).await {
+                    // It ended between the two looks without an answer: freed, or its task broke off.
+                    let again = self.store.get(&key).await?;
+                    if again.is_some_and(|entry| Some(entry.revision) == revision) {
+                        let status = record::unknown("broke off");
+                        return Ok(Begin::Answer(Answer::error(&status)));
+                    }
+                }
+                continue;
+            }
+            let (ended, running) = watch::channel(());
+            let record = Record {
+                run: self.run.clone(),
+                digest: digest.clone(),
+                begin: Some(now.into()),
+                answer: None,
+            };
+            let write = Write {
+                key: key.clone(),
+                value: Some(record.encode_to_vec().into()),
+                expect: revision.map_or(Expect::Absent, Expect::Revision),
+            };
+            // Told of as running before it is durable, so that whoever finds the record finds it running too.
+            if !self.claim(&key, running) {
+                self.wait(&key).await;
+                continue;
+            }
+            match self.store.write(write).await {
+                Ok(revision) => {
+                    let ledger = self.clone();
+                    return Ok(Begin::Run(Ticket { ledger, key, revision, record, _ended: ended }));
+                }
+                Err(error) => {
+                    self.release(&key);
+                    if !matches!(error, StoreError::Conflict { .. }) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until a change is no longer running. False: it was not.
+    async fn wait(&self, key: &str) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        let Some(mut running) = running else { return false };
+        // An error says that the sender is gone: that is what is waited for.
+        let _ = running.changed().await;
+        true
+    }
+
+    fn claim(&self, key: &str, running: watch::Receiver<()>) -> bool {
+        let mut all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.contains_key(key) {
+            return false;
+        }
+        all.insert(key.to_owned(), running);
+        true
+    }
+
+    fn release(&self, key: &str) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+impl Ticket {
+    /// Writes down how the change ended.
+    async fn end(mut self, keep: Keep) -> Result<(), StoreError> {
+        let value = match keep {
+            Keep::Answer(answer) => {
+                self.record.answer = Some(answer);
+                Some(self.record.encode_to_vec().into())
+            }
+            Keep::Nothing => None,
+        };
+        let expect = Expect::Revision(self.revision);
+        self.ledger.store.write(Write { key: self.key.clone(), value, expect }).await.map(|_| ())
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.ledger.release(&self.key);
+    }
+}
+
+fn remembered(record: &Record, now: SystemTime) -> bool {
+    let begin = record.begin.and_then(|begin| SystemTime::try_from(begin).ok());
+    begin.is_some_and(|begin| now.duration_since(begin).unwrap_or_default() < MEMORY)
+}
+
+/// The key of a change: by caller, method and request id, of which only the digest shows.
+fn key(caller: &str, method: &str, request_id: &str) -> String {
+    let digest = digest(&[caller.as_bytes(), method.as_bytes(), request_id.as_bytes()]);
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{RECORDS}{hex}")
+}
+
+/// A digest of parts, each with its length.
+fn digest(parts: &[&[u8]]) -> Bytes {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    Bytes::copy_from_slice(context.finish().as_ref())
+}

@@ -1,0 +1,217 @@
+//! The world of an end-to-end test: the sandbox's servers and a gateway over them, on free ports, gone with the test.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser as _;
+use postern_gateway::settings::Settings as GatewaySettings;
+use postern_proto::connection::v1::connection::{Credentials, Settings};
+use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
+use postern_proto::connection::v1::{Connection, CreateConnectionRequest};
+use postern_proto::event::v1::event_service_client::EventServiceClient;
+use postern_proto::event::v1::start_position::Position;
+use postern_proto::event::v1::subscribe_response::Kind as Answer;
+use postern_proto::event::v1::trigger::Kind;
+use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
+use postern_proto::event::v1::{
+    CreateTriggerRequest, Event, StartPosition, SubscribeRequest, SubscribeResponse, Trigger,
+};
+use postern_proto::mail::v1::Email;
+use postern_proto::outlook::v1::NewEmailTrigger;
+use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
+use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse};
+use postern_sandbox::place::{ANNA, BO, Place, PlaceSettings};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+pub(crate) const SMTP: &str = "connections/mail";
+pub(crate) const OUTLOOK: &str = "connections/office";
+pub(crate) const TRIGGER: &str = "connections/office/triggers/new-mail";
+/// How long anything may take that should come: far longer than it does, so that only a fault gets there.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The sandbox's servers on free ports.
+pub(crate) async fn place() -> Place {
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    Place::start(PlaceSettings { listen_smtp: free, listen_graph: free, host: None }).await.unwrap()
+}
+
+/// A gateway in the test's own process, over the sandbox.
+pub(crate) struct World {
+    pub(crate) place: Place,
+    pub(crate) channel: Channel,
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    stop: CancellationToken,
+    serving: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl World {
+    /// The sandbox, a gateway, and a connection to each provider.
+    pub(crate) async fn connected() -> Self {
+        let world = Self::start().await;
+        create(&world.channel, SMTP, world.place.smtp_connection()).await.unwrap();
+        create(&world.channel, OUTLOOK, world.place.outlook_connection()).await.unwrap();
+        world
+    }
+
+    /// The sandbox and a gateway.
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (address, stop, serving) = serve(folder.path(), free).await;
+        let (place, channel) = (place().await, connect(address).await);
+        Self { place, channel, folder, address, stop, serving: Some(serving) }
+    }
+
+    /// Stops the gateway in good order and starts it again on the same folder and port.
+    pub(crate) async fn restart(&mut self) {
+        self.stop.cancel();
+        self.serving.take().unwrap().await.unwrap();
+        let (address, stop, serving) = serve(self.folder.path(), self.address).await;
+        (self.address, self.stop, self.serving) = (address, stop, Some(serving));
+        self.channel = connect(address).await;
+    }
+
+    pub(crate) fn triggers(&self) -> TriggerServiceClient<Channel> {
+        TriggerServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn connections(&self) -> ConnectionServiceClient<Channel> {
+        ConnectionServiceClient::new(self.channel.clone())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn serve(
+    folder: &Path,
+    listen: SocketAddr,
+) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let ready = folder.join("ready.json");
+    let _ = std::fs::remove_file(&ready);
+    let arguments =
+        ["gateway".into(), "--data-dir".into(), folder.join("data"), "--ready-file".into(), ready.clone()];
+    let settings = GatewaySettings::parse_from(arguments.map(PathBuf::into_os_string));
+    let stop = CancellationToken::new();
+    let serving = postern_gateway::serve::serve(listener, settings, stop.clone());
+    let serving = tokio::spawn(async move { serving.await.unwrap() });
+    until("the gateway is ready", || async { ready.exists().then_some(()) }).await;
+    (address, stop, serving)
+}
+
+pub(crate) async fn connect(address: impl std::fmt::Display) -> Channel {
+    let url = format!("http://{address}");
+    Channel::from_shared(url).unwrap().connect().await.unwrap()
+}
+
+/// Asks again and again until there is an answer; for what has no event of its own to wait on.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("it never came that {what}"))
+}
+
+pub(crate) async fn create(
+    channel: &Channel,
+    name: &str,
+    (settings, credentials): (Settings, Credentials),
+) -> Result<Connection, Status> {
+    let connection =
+        Connection { settings: Some(settings), credentials: Some(credentials), ..Connection::default() };
+    let request = CreateConnectionRequest {
+        connection_id: name.trim_start_matches("connections/").to_owned(),
+        connection: Some(connection),
+        ..CreateConnectionRequest::default()
+    };
+    let mut client = ConnectionServiceClient::new(channel.clone());
+    Ok(client.create_connection(request).await?.into_inner().connection.unwrap())
+}
+
+/// A request for a trigger on new mail in the Inbox, looked after each second.
+pub(crate) fn new_mail() -> CreateTriggerRequest {
+    CreateTriggerRequest {
+        connection: OUTLOOK.to_owned(),
+        trigger_id: "new-mail".to_owned(),
+        trigger: Some(Trigger {
+            interval: Some(Duration::from_secs(1).try_into().unwrap()),
+            kind: Some(Kind::NewEmail(NewEmailTrigger::default())),
+            ..Trigger::default()
+        }),
+        ..CreateTriggerRequest::default()
+    }
+}
+
+/// A plain mail from Bo to Anna.
+pub(crate) fn mail(subject: &str) -> Email {
+    Email {
+        from: BO.to_owned(),
+        to: vec![ANNA.to_owned()],
+        subject: subject.to_owned(),
+        body: "Hello".to_owned(),
+        ..Email::default()
+    }
+}
+
+/// Sends a mail through the gateway.
+pub(crate) async fn send(
+    channel: &Channel,
+    request_id: &str,
+    email: Email,
+) -> Result<SendEmailResponse, Status> {
+    let request = SendEmailRequest {
+        connection: SMTP.to_owned(),
+        request_id: request_id.to_owned(),
+        email: Some(email),
+    };
+    Ok(SmtpServiceClient::new(channel.clone()).send_email(request).await?.into_inner())
+}
+
+/// Opens a stream of all events; the first answer is consumed.
+pub(crate) async fn subscribe(channel: &Channel, position: Option<Position>) -> Streaming<SubscribeResponse> {
+    let start = Some(StartPosition { position });
+    let request = SubscribeRequest { start, ..SubscribeRequest::default() };
+    let mut client = EventServiceClient::new(channel.clone());
+    let mut stream = client.subscribe(request).await.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap().kind;
+    assert!(matches!(first, Some(Answer::Opened(_))), "{first:?}");
+    stream
+}
+
+/// The next events of a stream, `count` of them or more.
+pub(crate) async fn events(stream: &mut Streaming<SubscribeResponse>, count: usize) -> Vec<Event> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        let next = tokio::time::timeout(PATIENCE, stream.message()).await;
+        let answer = next.unwrap_or_else(|_| panic!("only {} of {count} events came", events.len()));
+        match answer.unwrap().expect("the stream goes on").kind {
+            Some(Answer::Batch(batch)) => events.extend(batch.events),
+            Some(Answer::Heartbeat(_)) => {}
+            other => panic!("unexpected on the stream: {other:?}"),
+        }
+    }
+    events
+}
+
+/// The subject of the mail in an event.
+pub(crate) fn subject(event: &Event) -> String {
+    use postern_proto::event::v1::event_data::Kind::NewEmail;
+    match event.data.as_ref().and_then(|data| data.kind.as_ref()) {
+        Some(NewEmail(email)) => email.subject.clone(),
+        other => panic!("no mail in {other:?}"),
+    }
+}
