@@ -13,6 +13,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// The `domain` of every `google.rpc.ErrorInfo` that Postern makes.
 pub const DOMAIN: &str = "postern";
 
+/// How many wrong fields an error tells of: it travels in HTTP/2 trailers, which peers bound (8 or 16 KiB are common).
+const MAX_FIELDS: usize = 20;
+
 /// Metadata on an error whose access token was refused: the gateway may refresh and repeat once.
 pub const REFRESH_METADATA: &str = "postern-refresh";
 
@@ -52,10 +55,11 @@ impl Fault {
         Self::fields([(path.into(), problem.into())])
     }
 
-    /// INVALID_ARGUMENT (FIELD_INVALID) about several fields: pairs of path and problem, at least one.
+    /// INVALID_ARGUMENT (FIELD_INVALID) about several fields: pairs of path and problem, at least one. The first twenty
+    /// are told.
     #[must_use]
     pub fn fields(fields: impl IntoIterator<Item = (String, String)>) -> Self {
-        let fields: Vec<_> = fields.into_iter().collect();
+        let fields: Vec<_> = fields.into_iter().take(MAX_FIELDS).collect();
         let message = fields.iter().map(|(path, problem)| format!("{path}: {problem}"));
         let mut fault =
             Self::new(Code::InvalidArgument, "FIELD_INVALID", message.collect::<Vec<_>>().join("; "));

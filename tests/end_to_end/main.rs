@@ -16,6 +16,7 @@ mod events;
 mod forward;
 mod invariants;
 mod kills;
+mod ledger;
 mod outlook;
 mod outside;
 mod smtp;
