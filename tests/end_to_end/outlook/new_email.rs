@@ -223,9 +223,31 @@ async fn a_loss_is_known_by_any_of_its_codes_and_in_the_middle_of_a_first_round_
             1,
             Fault::refuse(status, code, None),
         );
-        assert_eq!(watch.subjects().await, ["new"], "{code}");
+        let mut told = watch.subjects().await;
         assert!(stage.graph.faults().all_shown());
+        told.extend(watch.subjects().await);
+        told.dedup();
+        assert_eq!(told, ["new"], "{code}");
+        assert!(watch.subjects().await.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_graph_that_forgets_every_place_is_not_asked_for_ever() {
+    let stage = Stage::set().await;
+    stage.deliver_old("1");
+    let mut watch = stage.watch(any());
+    stage.graph.faults().plan(Some(Method::GET), "/delta?", 100, Fault::refuse(410, "", None));
+    let told = watch.look().await.unwrap_err();
+    assert_eq!((told.code(), reason_of(&told).as_str()), (Code::Unavailable, "PROVIDER_UNAVAILABLE"));
+    let stage = Stage::set().await;
+    watch = stage.watch(any());
+    watch.max_occurrences = 1;
+    stage.deliver_old("1");
+    stage.deliver_old("2");
+    stage.graph.faults().plan(Some(Method::GET), "$skiptoken", 100, Fault::refuse(410, "", None));
+    let looked = watch.look().await.unwrap();
+    assert!(!looked.more && looked.occurrences.is_empty());
 }
 
 #[tokio::test]
