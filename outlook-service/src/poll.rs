@@ -20,6 +20,8 @@ use occurrence::{Listener, Told, gap};
 
 /// How many mails a look takes at most: as many as fit an answer, each at its largest.
 const MAX_PAGE: usize = 50;
+/// How many mails a page of a listing holds. Nearly all are older than the trigger: little is told of many.
+const LISTING_PAGE: usize = 200;
 /// How many pages a look passes through as long as there is nothing to tell.
 const MAX_PAGES: usize = 20;
 /// What a round of changes is asked for: enough to tell whether a mail is wanted.
@@ -138,13 +140,24 @@ impl Look<'_> {
         Ok((Vec::new(), watch, true))
     }
 
-    /// One page of a round.
+    /// One page of a round. A page is told whole: asked for again it need not hold the same. So where a large page has
+    /// too much to tell, a small one is read in its place.
     async fn page(&self, watch: &Watch) -> Result<Outcome, Error> {
         let url = match watch.link() {
             Some(link) => self.mailbox.link(link)?,
             None => self.first_page().await?,
         };
-        let read = self.mailbox.get::<Page<Message>>(url, Some(self.size)).await.map_err(no_folder)?;
+        if watch.is_listing() && self.size < LISTING_PAGE {
+            let (told, next, more) = self.read(watch, url.clone(), LISTING_PAGE).await?;
+            if told.iter().map(Told::count).sum::<usize>() <= self.size {
+                return Ok((told, next, more));
+            }
+        }
+        self.read(watch, url, self.size).await
+    }
+
+    async fn read(&self, watch: &Watch, url: reqwest::Url, size: usize) -> Result<Outcome, Error> {
+        let read = self.mailbox.get::<Page<Message>>(url, Some(size)).await.map_err(no_folder)?;
         let (page, now) = (read.value, read.date.unwrap_or_else(Timestamp::now));
         let ahead = ahead(now);
         let mut told = Vec::new();
@@ -164,12 +177,13 @@ impl Look<'_> {
                 told.push(Told::Email { id: message.id.clone(), received, listeners });
             }
         }
-        let next = match (page.next, page.delta) {
-            (Some(next), _) => (watch.at(next), true),
-            (None, Some(delta)) => (Watch::Following { link: delta, told_until: now.as_second() }, false),
-            (None, None) => return Err(crate::graph::Failure::unreadable(200).into()),
-        };
-        Ok((told, next.0, next.1))
+        match (page.next, page.delta) {
+            (Some(next), _) => Ok((told, watch.at(next), true)),
+            (None, Some(delta)) => {
+                Ok((told, Watch::Following { link: delta, told_until: now.as_second() }, false))
+            }
+            (None, None) => Err(crate::graph::Failure::unreadable(200).into()),
+        }
     }
 
     /// The first page of a first round: it lists what is there, later rounds what came.
