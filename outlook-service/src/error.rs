@@ -139,6 +139,10 @@ fn by_failure(failure: &Failure) -> Fault {
             let message = "too many requests of this mailbox wait already";
             Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message).retry_after(SOON)
         }
+        Failure::Paused { left } => {
+            let message = "Graph asked for a pause that is not over";
+            Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message).retry_after(*left)
+        }
         Failure::Untrusted => {
             let message = "the provider's certificate is not trusted";
             Fault::new(Code::FailedPrecondition, "CERTIFICATE_REFUSED", message)
