@@ -139,6 +139,10 @@ fn by_failure(failure: &Failure) -> Fault {
             let message = "too many requests of this mailbox wait already";
             Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message).retry_after(SOON)
         }
+        Failure::Paused { left } => {
+            let message = "Graph asked for a pause that is not over";
+            Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message).retry_after(*left)
+        }
         Failure::Untrusted => {
             let message = "the provider's certificate is not trusted";
             Fault::new(Code::FailedPrecondition, "CERTIFICATE_REFUSED", message)
@@ -170,7 +174,8 @@ fn by_refusal(refusal: &Refusal) -> Fault {
             Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message)
                 .retry_after(refusal.retry_after.unwrap_or(SOON))
         }
-        status if refusal.is_passing() || status < 400 => {
+        // Gone is what a forgotten place is called; one that is asked for anew comes back.
+        status if refusal.is_passing() || status < 400 || status == 410 => {
             unavailable("Graph is out of order for now", refusal.retry_after)
         }
         403 => Fault::new(Code::FailedPrecondition, "PROVIDER_REFUSED", "the account may not do this"),
@@ -218,6 +223,7 @@ mod tests {
             (429, "ApplicationThrottled", "PROVIDER_THROTTLED"),
             (503, "", "PROVIDER_UNAVAILABLE"),
             (302, "", "PROVIDER_UNAVAILABLE"),
+            (410, "", "PROVIDER_UNAVAILABLE"),
             (400, "BadRequest", "PROVIDER_REFUSED"),
         ] {
             assert_eq!(refused(status, code).reason(), reason, "{status} {code}");

@@ -15,14 +15,13 @@ use reqwest::{Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::times;
 
 pub(crate) use clients::Clients;
 pub(crate) use failure::{Failure, Refusal, is_untrusted};
-pub(crate) use gates::Gates;
+pub(crate) use gates::{Gate, Gates};
 
 /// How often a request is made at most.
 const MAX_TRIES: u32 = 4;
@@ -44,7 +43,7 @@ pub(crate) struct Mailbox {
     pub(crate) user: Option<String>,
     pub(crate) token: SecretString,
     /// Lets as many requests through as Outlook allows at once.
-    pub(crate) gate: Arc<Semaphore>,
+    pub(crate) gate: Arc<Gate>,
     /// When the call must be done.
     pub(crate) until: Instant,
 }
@@ -162,13 +161,19 @@ impl Mailbox {
     }
 
     async fn once(&self, ask: &Ask<'_>) -> Result<Reply, Failure> {
-        let permit = tokio::time::timeout_at(self.until, self.gate.acquire()).await;
-        let Ok(Ok(_permit)) = permit else { return Err(Failure::Busy) };
+        let _place = self.gate.pass(self.until).await?;
         let client_request_id = request_id();
         let broken = || Failure::Broken { client_request_id: client_request_id.clone() };
         let answered = self.converse(ask, &client_request_id);
         let until = self.until.min(Instant::now() + REQUEST_PATIENCE);
-        tokio::time::timeout_at(until, answered).await.unwrap_or_else(|_| Err(broken()))
+        let answered = tokio::time::timeout_at(until, answered).await.unwrap_or_else(|_| Err(broken()));
+        if let Err(failure) = &answered
+            && failure.is_throttling()
+            && let Some(pause) = failure.retry_after()
+        {
+            self.gate.shut(pause);
+        }
+        answered
     }
 
     async fn converse(&self, ask: &Ask<'_>, client_request_id: &str) -> Result<Reply, Failure> {
@@ -272,7 +277,7 @@ mod tests {
             base: Url::parse("https://graph.example/v1.0/").unwrap(),
             user: Some("ann+x@example.org".into()),
             token: String::new().into(),
-            gate: Arc::new(Semaphore::new(1)),
+            gate: Arc::new(Gate::new(1)),
             until: Instant::now(),
         }
     }

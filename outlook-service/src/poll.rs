@@ -20,6 +20,8 @@ use occurrence::{Listener, Told, gap};
 
 /// How many mails a look takes at most: as many as fit an answer, each at its largest.
 const MAX_PAGE: usize = 50;
+/// How many mails a page of a listing holds. Nearly all are older than the trigger: little is told of many.
+const LISTING_PAGE: usize = 200;
 /// How many pages a look passes through as long as there is nothing to tell.
 const MAX_PAGES: usize = 20;
 /// What a round of changes is asked for: enough to tell whether a mail is wanted.
@@ -121,10 +123,12 @@ impl Look<'_> {
         for _ in 0..MAX_PAGES {
             let (told, next, more) = match self.page(&watch).await {
                 Ok(outcome) => outcome,
-                Err(Error::Graph(failure)) if failure.lost_place() => return self.lost(watch, cursor),
+                Err(Error::Graph(failure)) if failure.lost_place() && !watch.is_new() => {
+                    return Ok(self.lost(&watch, cursor));
+                }
                 // The folder may have been made anew under its old name.
                 Err(Error::NoFolder(_)) if !watch.is_new() && self.finds_folder().await? => {
-                    return self.lost(watch, cursor);
+                    return Ok(self.lost(&watch, cursor));
                 }
                 Err(error) => return Err(error),
             };
@@ -136,13 +140,24 @@ impl Look<'_> {
         Ok((Vec::new(), watch, true))
     }
 
-    /// One page of a round.
+    /// One page of a round. A page is told whole: asked for again it need not hold the same. So where a large page has
+    /// too much to tell, a small one is read in its place.
     async fn page(&self, watch: &Watch) -> Result<Outcome, Error> {
         let url = match watch.link() {
             Some(link) => self.mailbox.link(link)?,
             None => self.first_page().await?,
         };
-        let read = self.mailbox.get::<Page<Message>>(url, Some(self.size)).await.map_err(no_folder)?;
+        if watch.is_listing() && self.size < LISTING_PAGE {
+            let (told, next, more) = self.read(watch, url.clone(), LISTING_PAGE).await?;
+            if told.iter().map(Told::count).sum::<usize>() <= self.size {
+                return Ok((told, next, more));
+            }
+        }
+        self.read(watch, url, self.size).await
+    }
+
+    async fn read(&self, watch: &Watch, url: reqwest::Url, size: usize) -> Result<Outcome, Error> {
+        let read = self.mailbox.get::<Page<Message>>(url, Some(size)).await.map_err(no_folder)?;
         let (page, now) = (read.value, read.date.unwrap_or_else(Timestamp::now));
         let ahead = ahead(now);
         let mut told = Vec::new();
@@ -162,12 +177,13 @@ impl Look<'_> {
                 told.push(Told::Email { id: message.id.clone(), received, listeners });
             }
         }
-        let next = match (page.next, page.delta) {
-            (Some(next), _) => (watch.at(next), true),
-            (None, Some(delta)) => (Watch::Following { link: delta, told_until: now.as_second() }, false),
-            (None, None) => return Err(crate::graph::Failure::unreadable(200).into()),
-        };
-        Ok((told, next.0, next.1))
+        match (page.next, page.delta) {
+            (Some(next), _) => Ok((told, watch.at(next), true)),
+            (None, Some(delta)) => {
+                Ok((told, Watch::Following { link: delta, told_until: now.as_second() }, false))
+            }
+            (None, None) => Err(crate::graph::Failure::unreadable(200).into()),
+        }
     }
 
     /// The first page of a first round: it lists what is there, later rounds what came.
@@ -195,11 +211,13 @@ impl Look<'_> {
 
     /// Graph has forgotten the place: the next look lists again. What was received meanwhile is then told; what was
     /// moved in cannot be known, so a gap is told of where there was something to lose.
-    #[allow(clippy::unnecessary_wraps, reason = "it ends a look as the other ways do")]
-    fn lost(&self, watch: Watch, cursor: &[u8]) -> Result<Outcome, Error> {
-        let Watch::Following { told_until, .. } = watch else { return Ok((Vec::new(), watch.anew(), true)) };
-        let from = Timestamp::from_second(told_until).unwrap_or_default();
+    fn lost(&self, watch: &Watch, cursor: &[u8]) -> Outcome {
+        let Watch::Following { told_until, .. } = watch else {
+            // Begun again at the next look and not at once: a provider that forgets pages would else be asked for ever.
+            return (Vec::new(), watch.anew(), false);
+        };
+        let from = Timestamp::from_second(*told_until).unwrap_or_default();
         let told = self.sought.iter().map(|sought| gap(sought.name, cursor, from)).collect();
-        Ok((told, Watch::Listing { link: None, since: Some(told_until - MARGIN_SECONDS) }, true))
+        (told, Watch::Listing { link: None, since: Some(told_until - MARGIN_SECONDS) }, true)
     }
 }

@@ -33,6 +33,12 @@ pub(crate) enum Failure {
     /// The gate of the mailbox did not open in time: nothing was sent.
     #[error("the mailbox was busy")]
     Busy,
+    /// Graph has asked for a pause that is not over: nothing was sent.
+    #[error("Graph asked for a pause")]
+    Paused {
+        /// How long it lasts yet.
+        left: Duration,
+    },
     /// No connection was made: nothing was sent.
     #[error("Graph was not reached")]
     Unreached {
@@ -82,17 +88,21 @@ impl Failure {
     /// Whether it is certain that nothing was done, and a repeat can help.
     pub(crate) fn did_nothing(&self) -> bool {
         match self {
-            Self::Unreached { .. } => true,
-            Self::Refused(refusal) => refusal.status == 429,
-            _ => false,
+            Self::Unreached { .. } | Self::Paused { .. } => true,
+            failure => failure.is_throttling(),
         }
+    }
+
+    /// Whether Graph turned the request away because there were too many.
+    pub(crate) fn is_throttling(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == 429)
     }
 
     /// Whether it may pass by itself.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_passing(),
-            Self::Unreached { .. } | Self::Broken { .. } => true,
+            Self::Unreached { .. } | Self::Broken { .. } | Self::Paused { .. } => true,
             Self::Busy | Self::Untrusted | Self::Unreadable { .. } | Self::ForeignLink => false,
         }
     }
@@ -102,7 +112,11 @@ impl Failure {
         match self {
             Self::Refused(refusal) => matches!(refusal.status, 408 | 409 | 500..) && refusal.status != 509,
             Self::Broken { .. } | Self::Unreadable { .. } => true,
-            Self::Busy | Self::Untrusted | Self::Unreached { .. } | Self::ForeignLink => false,
+            Self::Busy
+            | Self::Paused { .. }
+            | Self::Untrusted
+            | Self::Unreached { .. }
+            | Self::ForeignLink => false,
         }
     }
 
@@ -118,6 +132,7 @@ impl Failure {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
+            Self::Paused { left } => Some(*left),
             _ => None,
         }
     }

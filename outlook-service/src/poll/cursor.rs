@@ -44,6 +44,11 @@ impl Watch {
         self.link().is_none()
     }
 
+    /// Whether what is there is listed.
+    pub(super) fn is_listing(&self) -> bool {
+        matches!(self, Self::Listing { .. })
+    }
+
     /// The same round, gone on to another page.
     pub(super) fn at(&self, link: String) -> Self {
         match self {

@@ -57,6 +57,16 @@ pub(super) struct Listener {
     pub(super) with_files: bool,
 }
 
+impl Told {
+    /// How many occurrences it comes to.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Email { listeners, .. } => listeners.len(),
+            Self::Gap { .. } => 1,
+        }
+    }
+}
+
 /// A gap since a time, whose key comes from the cursor that was lost.
 pub(super) fn gap(trigger: &str, cursor: &[u8], from: Timestamp) -> Told {
     let digest = ring::digest::digest(&ring::digest::SHA256, cursor);
@@ -72,11 +82,8 @@ pub(super) fn gap(trigger: &str, cursor: &[u8], from: Timestamp) -> Told {
 /// # Errors
 /// What Graph answered.
 pub(super) async fn write(mailbox: &Mailbox, told: Vec<Told>) -> Result<Vec<Occurrence>, Error> {
-    let count = told.iter().map(|told| match told {
-        Told::Email { listeners, .. } => listeners.len(),
-        Told::Gap { .. } => 1,
-    });
-    let bound = (MAX_ALL / count.sum::<usize>().max(1)).min(MAX_DATA);
+    let count: usize = told.iter().map(Told::count).sum();
+    let bound = (MAX_ALL / count.max(1)).min(MAX_DATA);
     let one = |told| one(mailbox, told, bound);
     let written = stream::iter(told.into_iter().map(one)).buffered(AT_ONCE);
     Ok(written.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
