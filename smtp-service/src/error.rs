@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postern_chassis::fault::Fault;
 use postern_proto::mail::v1::{RecipientResult, RecipientResults, RecipientState};
+use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::reply::Reply;
@@ -14,6 +15,10 @@ use crate::stage::Stage;
 const RETRY_UNREACHED: Duration = Duration::from_secs(5);
 /// When to try again after a 4yz reply: greylisting servers want a minute at least.
 const RETRY_REFUSED: Duration = Duration::from_secs(60);
+
+/// The most bytes of recipients' results in an error. Errors travel in trailers, and clients take 16 KiB of these in all
+/// unless told otherwise; base64 makes four bytes of three.
+const MAX_RESULTS_BYTES: usize = 6 * 1024;
 
 /// An error of the connector.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +161,33 @@ fn refused(message: String, stage: Stage, reply: &Reply, recipients: Vec<Recipie
     if recipients.is_empty() {
         return fault;
     }
-    fault.detail("postern.mail.v1.RecipientResults", &RecipientResults { recipients })
+    let tried = recipients.len();
+    let results = fitting(RecipientResults { recipients });
+    let omitted = tried - results.recipients.len();
+    let fault = fault.detail("postern.mail.v1.RecipientResults", &results);
+    if omitted == 0 { fault } else { fault.with("smtp.recipients_omitted", omitted.to_string()) }
+}
+
+/// Results that fit the trailers of an answer: where they do not, without texts, and where that is not enough, the
+/// first of them only.
+fn fitting(mut results: RecipientResults) -> RecipientResults {
+    if results.encoded_len() <= MAX_RESULTS_BYTES {
+        return results;
+    }
+    for reply in results.recipients.iter_mut().filter_map(|recipient| recipient.reply.as_mut()) {
+        reply.text.clear();
+    }
+    let mut left = MAX_RESULTS_BYTES;
+    let fit = results.recipients.iter().take_while(|recipient| {
+        // A tag and at most two bytes of length before each.
+        let needed = recipient.encoded_len() + 3;
+        let fits = needed <= left;
+        left = left.saturating_sub(needed);
+        fits
+    });
+    let fit = fit.count();
+    results.recipients.truncate(fit);
+    results
 }
 
 /// Whether a reply says that the message is too large (RFC 1870; RFC 3463, 5.3.4 and 5.2.3). 552 alone says so only to
@@ -201,6 +232,24 @@ mod tests {
         assert_eq!((fault.code(), fault.reason()), (Code::Unavailable, "PROVIDER_UNAVAILABLE"));
         let fault = refusal(Stage::Mail, reply(451, None), &[]);
         assert_eq!((fault.code(), fault.reason()), (Code::Unavailable, "PROVIDER_UNAVAILABLE"));
+    }
+
+    #[test]
+    fn results_of_many_recipients_are_cut_to_what_trailers_hold() {
+        let result = |number: usize, text: &str| RecipientResult {
+            address: format!("user{number}@example.org"),
+            state: RecipientState::RefusedPermanent.into(),
+            reply: Some((&Reply { lines: vec![text.to_owned()], ..reply(550, Some("5.1.1")) }).into()),
+        };
+        let few = RecipientResults { recipients: (0..3).map(|number| result(number, "no")).collect() };
+        assert_eq!(fitting(few.clone()), few);
+        let wordy =
+            RecipientResults { recipients: (0..20).map(|number| result(number, &"x".repeat(900))).collect() };
+        assert_eq!(fitting(wordy).recipients.len(), 20, "addresses and codes are worth more than texts");
+        let many =
+            fitting(RecipientResults { recipients: (0..900).map(|number| result(number, "no")).collect() });
+        assert!((50..900).contains(&many.recipients.len()), "{}", many.recipients.len());
+        assert!(many.encoded_len() <= MAX_RESULTS_BYTES);
     }
 
     #[test]

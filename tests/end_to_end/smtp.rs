@@ -4,6 +4,7 @@ mod breaks;
 mod checks;
 mod fields;
 mod messages;
+mod postfix;
 mod recipients;
 mod security;
 mod sockets;

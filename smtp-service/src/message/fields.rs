@@ -14,14 +14,19 @@ const MAX_FOLDED_LINE: usize = 78;
 /// How many bytes go into one encoded word: with its frame it stays under 75 characters (RFC 2047, section 2).
 const ENCODED_WORD_BYTES: usize = 42;
 
-/// What is wrong with a request, by field.
+/// The most problems told at once: they travel in trailers, which are bounded.
+const MAX_PROBLEMS: usize = 20;
+
+/// What is wrong with a request, by field: the first twenty problems.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(Vec<(String, String)>);
 
 impl Problems {
     /// Adds one.
     pub(crate) fn add(&mut self, path: impl Into<String>, problem: impl Into<String>) {
-        self.0.push((path.into(), problem.into()));
+        if self.0.len() < MAX_PROBLEMS {
+            self.0.push((path.into(), problem.into()));
+        }
     }
 
     /// Whether there are none.
@@ -30,8 +35,8 @@ impl Problems {
     }
 
     /// Adds all of another's.
-    pub(crate) fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
+    pub(crate) fn append(&mut self, other: Self) {
+        other.0.into_iter().for_each(|(path, problem)| self.add(path, problem));
     }
 
     /// All of them as one error.

@@ -94,6 +94,13 @@ async fn all_wrong_fields_are_named_at_once_and_no_value_is_repeated() {
 }
 
 #[tokio::test]
+async fn very_many_wrong_fields_still_reach_the_caller() {
+    let world = World::plain().await;
+    let said = refused(world.send(mail(&["nobody"; 900])).await, Code::InvalidArgument, "FIELD_INVALID");
+    assert_eq!((said.fields.len(), said.fields[19].as_str()), (20, "email.to[19]"));
+}
+
+#[tokio::test]
 async fn without_a_sender_of_its_own_a_connection_needs_one_in_each_mail() {
     let mut world = World::plain().await;
     world.stored.default_from.clear();

@@ -133,6 +133,21 @@ async fn many_recipients_go_in_few_flights() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_very_many_recipients_still_reaches_the_caller() {
+    let world = World::plain().await;
+    let to: Vec<String> = (0..900).map(|number| format!("user{number}@example.org")).collect();
+    for to in &to {
+        world.control().refuse(to, &format!("550 5.1.1 {}", "ü".repeat(1_024)));
+    }
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let said = refused(world.send(mail(&to)).await, Code::FailedPrecondition, "MESSAGE_REFUSED");
+    let told = said.recipients.unwrap().recipients;
+    assert_eq!(told[0].address, "user0@example.org");
+    let omitted: usize = said.metadata["smtp.recipients_omitted"].parse().unwrap();
+    assert_eq!(told.len() + omitted, 900);
+}
+
+#[tokio::test]
 async fn the_servers_text_is_bounded_and_clean() {
     let world = World::plain().await;
     let reply = format!("550 5.1.1 \u{7}{}", "x".repeat(2_000));

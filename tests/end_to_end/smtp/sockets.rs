@@ -54,10 +54,13 @@ async fn a_call_that_finds_all_sockets_busy_is_told_so_in_time() {
         let world = Arc::clone(&world);
         async move { world.send_within(Duration::from_secs(20), mail(&["slow@example.org"])).await }
     });
-    while !world.control().commands().iter().any(|line| line.starts_with("MAIL")) {
-        tokio::task::yield_now().await;
-    }
-    let sent = world.send_within(Duration::from_millis(300), mail(&["bo@example.org"])).await;
+    let taken = async {
+        while !world.control().commands().iter().any(|line| line.starts_with("MAIL")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), taken).await.unwrap();
+    let sent = world.send_within(Duration::from_secs(2), mail(&["bo@example.org"])).await;
     let said = refused(sent, Code::ResourceExhausted, "CONNECTION_BUSY");
     assert!(said.retry);
     // The socket comes free when its caller goes.
