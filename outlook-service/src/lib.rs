@@ -1,1 +1,73 @@
-//! Empty for now.
+//! The Office 365 Outlook connector: mail over Microsoft Graph, as `postern.outlook.v1` and
+//! `postern.connector.v1` have it. It keeps nothing that matters: all it needs comes with each call.
+
+mod account;
+mod addresses;
+mod connector;
+mod error;
+mod folders;
+mod graph;
+mod identity;
+mod mail;
+mod outlook;
+mod poll;
+mod settings;
+mod times;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use postern_chassis::serve::BoxError;
+use postern_chassis::{healthcheck, serve, settings as reading, shutdown, telemetry};
+use postern_proto::connector::v1::connector_service_server::ConnectorServiceServer;
+use postern_proto::outlook::v1::mail_service_server::MailServiceServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
+
+pub use settings::{Command, Settings};
+
+/// What the program does with its arguments.
+///
+/// # Errors
+/// Settings that cannot be used, or a service that failed.
+pub async fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), BoxError> {
+    let settings: Settings = reading::load(args.into_iter().collect::<Vec<_>>())?;
+    match settings.command {
+        Some(Command::Healthcheck) => {
+            healthcheck::run(settings.listen, settings.serve.tls_cert_file.as_ref()).await
+        }
+        Some(Command::CheckConfig) => {
+            settings.serve.server()?;
+            Ok(())
+        }
+        Some(Command::Serve) | None => {
+            telemetry::start(&settings.log);
+            let listener = serve::bind(settings.listen).await?;
+            serve(listener, settings, shutdown::on_signal()?).await
+        }
+    }
+}
+
+/// Serves on a listener until `stop` is cancelled.
+///
+/// # Errors
+/// Settings that cannot be used, or a listener that failed.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    // Two rustls providers cannot be told apart by rustls itself once both are linked: say which.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let outlook = Arc::new(outlook::Outlook::default());
+    let mail = MailServiceServer::new(mail::Mail::new(Arc::clone(&outlook)))
+        .max_decoding_message_size(serve::MAX_MESSAGE_BYTES);
+    let connector = ConnectorServiceServer::new(connector::Connector::new(outlook))
+        .max_decoding_message_size(serve::MAX_MESSAGE_BYTES);
+    let names = [connector::MAIL_SERVICE, ConnectorServiceServer::<connector::Connector>::NAME];
+    let (routes, _reporter) = serve::edges(&names).await?;
+    let routes = routes.add_service(mail).add_service(connector);
+    tracing::info!(listen = %listener.local_addr()?, "outlook-service serves");
+    serve::serve(listener, &settings.serve, routes, stop).await
+}

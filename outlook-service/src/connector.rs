@@ -1,0 +1,103 @@
+//! `postern.connector.v1.ConnectorService`: decode, call, encode.
+
+use std::sync::Arc;
+
+use postern_proto::connector::v1::connector_service_server::ConnectorService;
+use postern_proto::connector::v1::{
+    CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
+    DescribeRequest, DescribeResponse, PollRequest, PollResponse, RefreshCredentialsRequest,
+    RefreshCredentialsResponse, ValidateConnectionRequest, ValidateConnectionResponse,
+};
+use postern_proto::outlook::v1::mail_service_server::MailServiceServer;
+use tonic::server::NamedService as _;
+use tonic::{Request, Response, Status};
+
+use crate::error::Error;
+use crate::mail::Mail;
+use crate::outlook::{Call, Outlook, answer};
+use crate::{identity, poll};
+
+/// The action service, by full name.
+pub(crate) const MAIL_SERVICE: &str = MailServiceServer::<Mail>::NAME;
+
+/// The connector as its gateway sees it.
+pub(crate) struct Connector {
+    outlook: Arc<Outlook>,
+}
+
+impl Connector {
+    pub(crate) fn new(outlook: Arc<Outlook>) -> Self {
+        Self { outlook }
+    }
+
+    /// Asks for the Inbox: that needs a token, a mailbox and the right to read it, as all else does.
+    async fn check(&self, call: &Call) -> Result<CheckConnectionResponse, Error> {
+        call.account.check_sign_in()?;
+        let mailbox = self.outlook.mailbox(call, "outlook.mailbox", "")?;
+        let inbox = self.outlook.folders(call, &mailbox).show("inbox").await?;
+        let count = |number: Option<i64>| number.unwrap_or_default();
+        let details = format!(
+            "{}: {} mails, {} unread",
+            inbox.display_name.unwrap_or_default(),
+            count(inbox.total_item_count),
+            count(inbox.unread_item_count)
+        );
+        let account = mailbox.user.clone().unwrap_or_else(|| "me".to_owned());
+        Ok(CheckConnectionResponse { account, details: vec![details] })
+    }
+
+    async fn refresh(&self, call: &Call) -> Result<RefreshCredentialsResponse, Error> {
+        identity::sign_in(&self.outlook.client(&call.account)?, &call.account).await
+    }
+}
+
+#[tonic::async_trait]
+impl ConnectorService for Connector {
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        Ok(Response::new(DescribeResponse {
+            kind: "outlook".to_owned(),
+            services: vec![MAIL_SERVICE.to_owned()],
+            trigger_kinds: vec!["new_email".to_owned()],
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            needs_grant: true,
+        }))
+    }
+
+    async fn validate_connection(
+        &self,
+        request: Request<ValidateConnectionRequest>,
+    ) -> Result<Response<ValidateConnectionResponse>, Status> {
+        let call = self.outlook.call(request.metadata())?;
+        let checked = call.account.check_sign_in().and_then(|()| self.outlook.client(&call.account));
+        answer("ValidateConnection", checked.map(|_| ValidateConnectionResponse {}))
+    }
+
+    async fn check_connection(
+        &self,
+        request: Request<CheckConnectionRequest>,
+    ) -> Result<Response<CheckConnectionResponse>, Status> {
+        let call = self.outlook.call(request.metadata())?;
+        answer("CheckConnection", self.check(&call).await)
+    }
+
+    async fn refresh_credentials(
+        &self,
+        request: Request<RefreshCredentialsRequest>,
+    ) -> Result<Response<RefreshCredentialsResponse>, Status> {
+        let call = self.outlook.call(request.metadata())?;
+        answer("RefreshCredentials", self.refresh(&call).await)
+    }
+
+    async fn check_trigger(
+        &self,
+        request: Request<CheckTriggerRequest>,
+    ) -> Result<Response<CheckTriggerResponse>, Status> {
+        let call = self.outlook.call(request.metadata())?;
+        answer("CheckTrigger", poll::check_trigger(&self.outlook, &call, request.get_ref()).await)
+    }
+
+    async fn poll(&self, request: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
+        let call = self.outlook.call(request.metadata())?;
+        answer("Poll", poll::poll(&self.outlook, &call, request.get_ref()).await)
+    }
+}

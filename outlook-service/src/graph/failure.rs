@@ -1,0 +1,196 @@
+//! How a request to Graph can fail, classified: what was done, and whether a repeat can help.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Codes of 404 that speak of the mailbox rather than of what was asked for in it.
+const OF_MAILBOX: [&str; 6] = [
+    "ErrorInvalidUser",
+    "ErrorNonExistentMailbox",
+    "MailboxNotEnabledForRESTAPI",
+    "MailboxNotSupportedForRESTAPI",
+    "Request_ResourceNotFound",
+    "ResourceNotFound",
+];
+/// Codes that say that the place to go on from is forgotten.
+const OF_LOST_PLACE: [&str; 5] = [
+    "syncStateNotFound",
+    "resyncRequired",
+    "syncStateInvalid",
+    "InvalidSyncStateData",
+    "ErrorInvalidSyncStateData",
+];
+/// The deepest that errors within errors are looked into.
+const DEPTH: usize = 5;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Graph answered with an error.
+    #[error("Graph answered {}", .0.status)]
+    Refused(Box<Refusal>),
+    /// The gate of the mailbox did not open in time: nothing was sent.
+    #[error("the mailbox was busy")]
+    Busy,
+    /// No connection was made: nothing was sent.
+    #[error("Graph was not reached")]
+    Unreached {
+        /// The request's id.
+        client_request_id: String,
+    },
+    /// The connection broke off, or time ran out, when the request was on its way.
+    #[error("the connection broke off")]
+    Broken {
+        /// The request's id.
+        client_request_id: String,
+    },
+    /// The answer makes no sense.
+    #[error("the answer of status {status} cannot be read")]
+    Unreadable {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// A link in an answer leads elsewhere.
+    #[error("a link leads elsewhere")]
+    ForeignLink,
+}
+
+/// An error as Graph gave it, without its message.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// Its codes, the most specific last. None where it gave none.
+    pub(crate) codes: Vec<String>,
+    /// Graph's id of the request.
+    pub(crate) request_id: Option<String>,
+    /// Our id of the request.
+    pub(crate) client_request_id: String,
+    /// How long it asks to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Failure {
+    pub(crate) fn unreadable(status: u16) -> Self {
+        Self::Unreadable { status }
+    }
+
+    /// Whether it is certain that nothing was done, and a repeat can help.
+    pub(crate) fn did_nothing(&self) -> bool {
+        match self {
+            Self::Unreached { .. } => true,
+            Self::Refused(refusal) => refusal.status == 429,
+            _ => false,
+        }
+    }
+
+    /// Whether it may pass by itself.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_passing(),
+            Self::Unreached { .. } | Self::Broken { .. } => true,
+            Self::Busy | Self::Unreadable { .. } | Self::ForeignLink => false,
+        }
+    }
+
+    /// Whether what was asked for may have been done all the same.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => matches!(refusal.status, 408 | 409 | 500..) && refusal.status != 509,
+            Self::Broken { .. } | Self::Unreadable { .. } => true,
+            Self::Busy | Self::Unreached { .. } | Self::ForeignLink => false,
+        }
+    }
+
+    /// The status, where Graph answered with an error.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.status),
+            _ => None,
+        }
+    }
+
+    /// How long Graph asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether Graph has forgotten the place to go on from.
+    pub(crate) fn lost_place(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.status == 410 || refusal.has_code(&OF_LOST_PLACE),
+            _ => false,
+        }
+    }
+}
+
+impl Refusal {
+    /// Reads an error's body, whatever it is.
+    pub(crate) fn read(
+        status: u16,
+        body: &[u8],
+        request_id: Option<String>,
+        client_request_id: String,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let mut codes = Vec::new();
+        let mut error = body.get("error");
+        let mut named = None;
+        for _ in 0..DEPTH {
+            let Some(within) = error else { break };
+            if let Some(code) = within.get("code").and_then(Value::as_str).filter(|code| !code.is_empty()) {
+                codes.push(code.chars().take(128).collect());
+            }
+            let id = within.get("request-id").or_else(|| within.get("requestId"));
+            named = named.or_else(|| id.and_then(Value::as_str).map(str::to_owned));
+            error = within.get("innerError").or_else(|| within.get("innererror"));
+        }
+        Self { status, codes, request_id: request_id.or(named), client_request_id, retry_after }
+    }
+
+    /// Whether it bears one of these codes, case aside as Graph's own copies of them differ.
+    pub(crate) fn has_code(&self, codes: &[&str]) -> bool {
+        self.codes.iter().any(|code| codes.iter().any(|other| code.eq_ignore_ascii_case(other)))
+    }
+
+    /// Whether it speaks of the mailbox rather than of what was asked for in it.
+    pub(crate) fn is_of_mailbox(&self) -> bool {
+        self.status == 404 && self.has_code(&OF_MAILBOX)
+    }
+
+    /// Whether it may pass by itself.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self.status, 408 | 423 | 429 | 500 | 502 | 503 | 504 | 509)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Refusal {
+        Refusal::read(410, body.as_bytes(), None, String::new(), None)
+    }
+
+    #[test]
+    fn the_most_specific_code_is_found_however_the_inner_error_is_spelt() {
+        let refusal = read(
+            r#"{"error":{"code":"","innererror":{"code":"A","requestId":"r","innerError":{"code":"SYNCSTATENOTFOUND"}}}}"#,
+        );
+        assert_eq!(refusal.codes, ["A", "SYNCSTATENOTFOUND"]);
+        assert_eq!(refusal.request_id.as_deref(), Some("r"));
+        assert!(refusal.has_code(&OF_LOST_PLACE));
+    }
+
+    #[test]
+    fn a_body_that_is_none_of_graphs_is_no_reason_to_fail() {
+        for body in ["", "<html>busy</html>", "[]", r#"{"error":"text"}"#, r#"{"error":{"code":7}}"#] {
+            assert!(read(body).codes.is_empty(), "{body}");
+        }
+    }
+}

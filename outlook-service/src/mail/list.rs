@@ -1,0 +1,198 @@
+//! GetEmails: a folder's mails page by page, as far as the answer holds them.
+
+use futures_util::{StreamExt as _, stream};
+use postern_proto::mail::v1::ReceivedEmail;
+use postern_proto::outlook::v1::{GetEmailsRequest, GetEmailsResponse};
+use prost::Message as _;
+use reqwest::Url;
+
+use super::skip_token::{self, Place};
+use super::{attachments, shape};
+use crate::error::Error;
+use crate::folders::no_folder;
+use crate::graph::model::{Message, Page};
+use crate::graph::{Failure, Mailbox, with_options};
+use crate::outlook::{Call, Outlook};
+
+/// The largest answer: a gRPC client takes 4 MiB unless told otherwise.
+const MAX_ANSWER: usize = 3 * 1024 * 1024;
+/// How many mails are listed unless told otherwise.
+const TOP: usize = 10;
+/// The most that may be told.
+const MAX_TOP: usize = 1_000;
+/// How many mails a page of Graph's holds: with their bodies, larger pages take long and much memory.
+const PAGE: usize = 25;
+/// How many pages a call reads; a longer way goes on with `skip_token`.
+const MAX_PAGES: usize = 100;
+/// How many mails have their attachments listed at once. The mailbox's gate has the last word.
+const AT_ONCE: usize = 4;
+
+/// Lists mails.
+pub(super) async fn get_emails(
+    outlook: &Outlook,
+    call: &Call,
+    asked: &GetEmailsRequest,
+) -> Result<GetEmailsResponse, Error> {
+    let (top, skip) = bounds(asked)?;
+    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
+    if !asked.skip_token.is_empty() {
+        let place = skip_token::read(asked, &mailbox)?;
+        return read(&mailbox, asked, top, place).await;
+    }
+    let folders = outlook.folders(call, &mailbox);
+    let mut found = folders.find("folder_path", &asked.folder_path).await?;
+    loop {
+        let place = Place { url: first_page(&mailbox, &found.id, asked, top, skip), position: 0, skip };
+        let place = if searches(asked) { place } else { Place { skip: 0, ..place } };
+        match read(&mailbox, asked, top, place).await {
+            // What was remembered of the folder no longer holds: it may have been made anew.
+            Err(Error::NoFolder(_)) if found.remembered => {
+                folders.forget(&asked.folder_path);
+                found = folders.find("folder_path", &asked.folder_path).await?;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn bounds(asked: &GetEmailsRequest) -> Result<(usize, usize), Error> {
+    let mut problems = Vec::new();
+    let top = match usize::try_from(asked.top) {
+        Ok(0) => TOP,
+        Ok(top) if top <= MAX_TOP => top,
+        _ => {
+            problems.push(("top".to_owned(), format!("expected 1 to {MAX_TOP}")));
+            TOP
+        }
+    };
+    let skip = usize::try_from(asked.skip).unwrap_or_else(|_| {
+        problems.push(("skip".to_owned(), "expected 0 or more".to_owned()));
+        0
+    });
+    if asked.search_query.chars().any(char::is_control) {
+        problems.push(("search_query".to_owned(), "holds a control character".to_owned()));
+    }
+    if problems.is_empty() { Ok((top, skip)) } else { Err(Error::Fields(problems)) }
+}
+
+fn searches(asked: &GetEmailsRequest) -> bool {
+    !asked.search_query.is_empty()
+}
+
+/// The first page. Graph combines a search neither with a filter nor with `$skip`: these are then done here.
+fn first_page(mailbox: &Mailbox, folder: &str, asked: &GetEmailsRequest, top: usize, skip: usize) -> Url {
+    let sifts = searches(asked) && (asked.fetch_only_unread || skip > 0);
+    let size = if sifts { PAGE } else { top.min(PAGE) }.to_string();
+    let skip = skip.to_string();
+    let search = format!("\"{}\"", asked.search_query.replace('\\', r"\\").replace('"', r#"\""#));
+    let mut options = vec![("$select", shape::SELECT), ("$top", &size)];
+    if searches(asked) {
+        options.push(("$search", &search));
+    } else {
+        options.push(("$orderby", "receivedDateTime desc"));
+        if asked.fetch_only_unread {
+            // What is ordered by must come first in the filter.
+            options.push(("$filter", "receivedDateTime ge 1900-01-01T00:00:00Z and isRead eq false"));
+        }
+        if asked.skip > 0 {
+            options.push(("$skip", &skip));
+        }
+    }
+    with_options(mailbox.url(&["mailFolders", folder, "messages"]), &options)
+}
+
+/// Reads on from a place until there are enough mails, the answer is full, or there are no more.
+async fn read(
+    mailbox: &Mailbox,
+    asked: &GetEmailsRequest,
+    top: usize,
+    mut place: Place,
+) -> Result<GetEmailsResponse, Error> {
+    let mut emails = Vec::new();
+    let mut room = MAX_ANSWER;
+    let goes_on =
+        |emails, place: &Place| Ok(GetEmailsResponse { emails, skip_token: skip_token::write(asked, place) });
+    for _ in 0..MAX_PAGES {
+        let page: Page<Message> =
+            mailbox.get(place.url.clone(), None).await.map_err(|failure| refused(asked, failure))?.value;
+        let wanted = page.value.into_iter().enumerate().skip(place.position);
+        let mut wanted: Vec<_> = wanted.filter(|(_, message)| is_wanted(asked, message)).collect();
+        let passed = place.skip.min(wanted.len());
+        place.skip -= passed;
+        let rest = wanted.split_off(passed).into_iter().take(top - emails.len() + 1);
+        let with_files = rest.map(|(index, message)| with_files(mailbox, asked, index, message));
+        let mut with_files = stream::iter(with_files).buffered(AT_ONCE);
+        while let Some(read) = with_files.next().await {
+            let (index, mut email) = read?;
+            place.position = index;
+            if emails.len() == top {
+                return goes_on(emails, &place);
+            }
+            let size = size_in_answer(&email);
+            if size > room {
+                if !emails.is_empty() {
+                    return goes_on(emails, &place);
+                }
+                shape::cut_body(&mut email, size - room);
+            }
+            let id = email.id.clone();
+            room = room.saturating_sub(size_in_answer(&email));
+            room -= attachments::fetch(mailbox, &id, &mut email.attachments, room).await?;
+            tidy(&mut email);
+            emails.push(email);
+        }
+        match page.next {
+            Some(next) => {
+                place = Place { url: mailbox.link(&next)?, position: 0, skip: place.skip };
+                if emails.len() == top {
+                    return goes_on(emails, &place);
+                }
+            }
+            None => return Ok(GetEmailsResponse { emails, skip_token: String::new() }),
+        }
+    }
+    goes_on(emails, &place)
+}
+
+/// Whether a mail that Graph lists is one that was asked for.
+fn is_wanted(asked: &GetEmailsRequest, message: &Message) -> bool {
+    message.removed.is_none() && !(asked.fetch_only_unread && message.is_read == Some(true))
+}
+
+/// A mail with its attachments listed, if they are asked for.
+async fn with_files(
+    mailbox: &Mailbox,
+    asked: &GetEmailsRequest,
+    index: usize,
+    message: Message,
+) -> Result<(usize, ReceivedEmail), Error> {
+    let mut email = shape::received(message);
+    if asked.include_attachments && email.has_attachment {
+        email.attachments = attachments::list(mailbox, &email.id).await?;
+        email.has_attachment = !email.attachments.is_empty();
+    }
+    Ok((index, email))
+}
+
+/// How many bytes a mail takes in the answer, with its tag and length.
+fn size_in_answer(email: &ReceivedEmail) -> usize {
+    email.encoded_len() + 8
+}
+
+/// Where it is not known how large an attachment is, nothing is told.
+fn tidy(email: &mut ReceivedEmail) {
+    for attachment in &mut email.attachments {
+        attachment.size = attachment.size.max(0);
+    }
+}
+
+/// What Graph refuses of a list: the search may be at fault, or the place to go on from.
+fn refused(asked: &GetEmailsRequest, failure: Failure) -> Error {
+    match failure.status() {
+        Some(400) if searches(asked) => Error::field("search_query", "Graph cannot make sense of it"),
+        Some(400 | 410) if !asked.skip_token.is_empty() => {
+            Error::field("skip_token", "Graph does not know this place any more: start anew")
+        }
+        _ => no_folder(failure),
+    }
+}

@@ -1,0 +1,145 @@
+//! What all calls share, and how a call becomes the mailbox that it acts for.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use postern_chassis::fault::Fault;
+use postern_chassis::opened;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::{Response, Status};
+
+use crate::account::{Account, is_address};
+use crate::error::Error;
+use crate::folders::Folders;
+use crate::graph::{Clients, Gates, Mailbox};
+
+/// How long a call may take where its caller named no deadline.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What all calls share: caches, none of which matters when it is lost.
+#[derive(Default)]
+pub(crate) struct Outlook {
+    clients: Clients,
+    gates: Gates,
+    folders: Mutex<HashMap<String, String>>,
+}
+
+/// A call: the account it acts for, and when it must be done.
+pub(crate) struct Call {
+    pub(crate) account: Account,
+    until: Instant,
+}
+
+impl Outlook {
+    /// Reads the connection that a call acts for.
+    ///
+    /// # Errors
+    /// There is none, or its settings are wrong.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    pub(crate) fn call(&self, metadata: &MetadataMap) -> Result<Call, Status> {
+        let account = Account::read(opened::decode(metadata)?)?;
+        let timeout = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
+        // Answered a little earlier, so that the caller still hears why.
+        let patience = timeout.and_then(deadline).map_or(PATIENCE, |left| left.mul_f32(0.9));
+        Ok(Call { account, until: Instant::now() + patience })
+    }
+
+    /// The mailbox that a request names, or the connection's own where it names none.
+    ///
+    /// # Errors
+    /// The field `field`, where what it holds is no address; or there is no access token.
+    pub(crate) fn mailbox(&self, call: &Call, field: &str, named: &str) -> Result<Mailbox, Error> {
+        let account = &call.account;
+        let user = match named {
+            "" => account.mailbox.clone(),
+            me if me.eq_ignore_ascii_case("me") => None,
+            address if is_address(address) => Some(address.to_owned()),
+            _ => return Err(Error::field(field, "expected an address")),
+        };
+        let token = account.token.clone().ok_or(Error::NoToken)?;
+        let whose = whose(account, user.as_deref());
+        Ok(Mailbox {
+            http: self.clients.client(account)?,
+            base: account.graph.clone(),
+            gate: self.gates.gate(&whose, account.at_once),
+            user,
+            token,
+            until: call.until,
+        })
+    }
+
+    /// The folders of a mailbox, with what is known of them from earlier calls.
+    pub(crate) fn folders<'a>(&'a self, call: &Call, mailbox: &'a Mailbox) -> Folders<'a> {
+        Folders::new(&self.folders, mailbox, whose(&call.account, mailbox.user.as_deref()))
+    }
+
+    /// The HTTP client of an account.
+    ///
+    /// # Errors
+    /// The certificates to trust cannot be used.
+    pub(crate) fn client(&self, account: &Account) -> Result<reqwest::Client, Error> {
+        self.clients.client(account)
+    }
+}
+
+/// What tells a mailbox of an application from all others. A signed-in user's own is told by the token, since nothing
+/// else names the user.
+fn whose(account: &Account, user: Option<&str>) -> String {
+    let mut whose = format!("{} {} {} ", account.graph, account.tenant, account.client_id).to_lowercase();
+    match (user, &account.token) {
+        (Some(user), _) => whose.push_str(&user.to_lowercase()),
+        (None, Some(token)) => {
+            let token = secrecy::ExposeSecret::expose_secret(token);
+            let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+            for byte in digest.as_ref() {
+                let _ = write!(whose, "{byte:02x}");
+            }
+        }
+        (None, None) => {}
+    }
+    whose
+}
+
+/// The time that a caller gives a call (gRPC over HTTP/2, `grpc-timeout`).
+fn deadline(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number.saturating_mul(3_600))),
+        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+    .map(|left| left.min(Duration::from_secs(3_600)))
+}
+
+/// The end of a call: an error is logged here, once, and becomes a status.
+#[allow(clippy::result_large_err, reason = "tonic's own error type")]
+pub(crate) fn answer<T>(method: &'static str, result: Result<T, Error>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| {
+        let fault = Fault::from(error);
+        tracing::info!(rpc.method = method, code = ?fault.code(), reason = fault.reason(), "call failed");
+        fault.into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read_in_every_unit() {
+        assert_eq!(deadline("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(deadline("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(deadline("99999999H"), Some(Duration::from_secs(3_600)));
+        for wrong in ["", "S", "2", "-1S", "2x", "é"] {
+            assert_eq!(deadline(wrong), None, "{wrong}");
+        }
+    }
+}

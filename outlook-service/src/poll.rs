@@ -1,0 +1,200 @@
+//! Poll and CheckTrigger: what came to be in a folder since a cursor. A pure function of the request and of what Graph
+//! holds; the state between two looks is all in the cursor.
+
+mod conditions;
+mod cursor;
+mod occurrence;
+
+use jiff::{SignedDuration, Timestamp};
+use postern_proto::connector::v1::{CheckTriggerRequest, CheckTriggerResponse, PollRequest, PollResponse};
+
+use crate::error::Error;
+use crate::folders::no_folder;
+use crate::graph::model::{Message, Page};
+use crate::graph::{Mailbox, with_options};
+use crate::outlook::{Call, Outlook};
+use crate::times;
+use conditions::Conditions;
+use cursor::Watch;
+use occurrence::{Told, gap};
+
+/// How many mails a look takes at most: as many as fit an answer, each at its largest.
+const MAX_PAGE: usize = 50;
+/// How many pages a look passes through as long as there is nothing to tell.
+const MAX_PAGES: usize = 20;
+/// What a round of changes is asked for: enough to tell whether a mail is wanted.
+const SELECT: &str = "subject,from,toRecipients,importance,hasAttachments,receivedDateTime";
+/// How far behind the last look a listing after a loss begins: Exchange may show a mail later than it received it. What
+/// is told twice by this the gateway's log drops.
+const MARGIN_SECONDS: i64 = 600;
+
+/// A trigger to look for.
+struct Sought<'a> {
+    name: &'a str,
+    conditions: Conditions,
+    /// What was received before this is not told, by the gateway's clock.
+    since: Timestamp,
+}
+
+/// Checks a trigger, and says what it watches.
+pub(crate) async fn check_trigger(
+    outlook: &Outlook,
+    call: &Call,
+    asked: &CheckTriggerRequest,
+) -> Result<CheckTriggerResponse, Error> {
+    let conditions = Conditions::read(asked.trigger.as_ref())?;
+    let mailbox = outlook.mailbox(call, "new_email.mailbox", &conditions.mailbox)?;
+    let folders = outlook.folders(call, &mailbox);
+    // Asked anew, for what is remembered may be gone.
+    folders.forget(&conditions.folder_path);
+    let found = folders.find("new_email.folder_path", &conditions.folder_path).await?;
+    let folder = folders.show(&found.id).await?;
+    let user = mailbox.user.as_deref().unwrap_or("me").to_lowercase();
+    Ok(CheckTriggerResponse { watch_key: format!("mail:{user}:{}", folder.id) })
+}
+
+/// Looks what happened.
+pub(crate) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) -> Result<PollResponse, Error> {
+    let sought = read(asked)?;
+    let first = sought.first().ok_or_else(|| Error::field("triggers", "expected at least one"))?;
+    let mailbox = outlook.mailbox(call, "new_email.mailbox", &first.conditions.mailbox)?;
+    let watch = cursor::read(&asked.cursor)?;
+    let look =
+        Look { outlook, call, mailbox: &mailbox, sought: &sought, size: page_size(asked, sought.len())? };
+    let (told, next, more) = look.run(watch, &asked.cursor).await?;
+    let occurrences = occurrence::write(&mailbox, told).await?;
+    Ok(PollResponse { occurrences, next_cursor: cursor::write(&next)?, more, retry_after: None })
+}
+
+fn read(asked: &PollRequest) -> Result<Vec<Sought<'_>>, Error> {
+    let one = |watched: &'_ postern_proto::connector::v1::WatchedTrigger| {
+        let since = watched.since.as_ref().map_or(Some(Timestamp::UNIX_EPOCH), times::from_proto);
+        since.ok_or_else(|| Error::field("triggers.since", "is not a time"))
+    };
+    asked
+        .triggers
+        .iter()
+        .map(|watched| {
+            let trigger = watched.trigger.as_ref();
+            Ok(Sought {
+                name: trigger.map(|trigger| trigger.name.as_str()).unwrap_or_default(),
+                conditions: Conditions::read(trigger)?,
+                since: one(watched)?,
+            })
+        })
+        .collect()
+}
+
+/// How far the provider's clock is ahead of ours, which is taken for the gateway's. It tells whole seconds: where it
+/// may be one ahead or none, none is taken, for a mail is rather told than lost.
+fn ahead(now: Timestamp) -> SignedDuration {
+    match now.as_second() - Timestamp::now().as_second() {
+        1 => SignedDuration::ZERO,
+        seconds => SignedDuration::from_secs(seconds),
+    }
+}
+
+/// How many mails a page may hold, each being told to each trigger at worst.
+fn page_size(asked: &PollRequest, triggers: usize) -> Result<usize, Error> {
+    let most = match usize::try_from(asked.max_occurrences) {
+        Ok(0) => MAX_PAGE,
+        Ok(most) => most.min(MAX_PAGE),
+        Err(_) => return Err(Error::field("max_occurrences", "expected 0 or more")),
+    };
+    Ok((most / triggers.max(1)).max(1))
+}
+
+/// One look.
+struct Look<'a> {
+    outlook: &'a Outlook,
+    call: &'a Call,
+    mailbox: &'a Mailbox,
+    sought: &'a [Sought<'a>],
+    size: usize,
+}
+
+/// What a look has come to: what is told, where the next goes on, and whether there is more.
+type Outcome = (Vec<Told>, Watch, bool);
+
+impl Look<'_> {
+    async fn run(&self, mut watch: Watch, cursor: &[u8]) -> Result<Outcome, Error> {
+        for _ in 0..MAX_PAGES {
+            let (told, next, more) = match self.page(&watch).await {
+                Ok(outcome) => outcome,
+                Err(Error::Graph(failure)) if failure.lost_place() => return self.lost(watch, cursor),
+                // The folder may have been made anew under its old name.
+                Err(Error::NoFolder(_)) if !watch.is_new() && self.finds_folder().await? => {
+                    return self.lost(watch, cursor);
+                }
+                Err(error) => return Err(error),
+            };
+            if !told.is_empty() || !more {
+                return Ok((told, next, more));
+            }
+            watch = next;
+        }
+        Ok((Vec::new(), watch, true))
+    }
+
+    /// One page of a round.
+    async fn page(&self, watch: &Watch) -> Result<Outcome, Error> {
+        let url = match watch.link() {
+            Some(link) => self.mailbox.link(link)?,
+            None => self.first_page().await?,
+        };
+        let read = self.mailbox.get::<Page<Message>>(url, Some(self.size)).await.map_err(no_folder)?;
+        let (page, now) = (read.value, read.date.unwrap_or_else(Timestamp::now));
+        let ahead = ahead(now);
+        let mut told = Vec::new();
+        for message in page.value.iter().filter(|message| message.removed.is_none() && !message.id.is_empty())
+        {
+            let received = message.received_date_time.as_deref().and_then(times::from_graph);
+            for sought in self.sought {
+                let since = sought.since.checked_add(ahead).unwrap_or(sought.since);
+                if watch.tells(received, since) && sought.conditions.hold_for(message) {
+                    let with_files = sought.conditions.include_attachments;
+                    told.push(Told::email(sought.name, message.id.clone(), received, with_files));
+                }
+            }
+        }
+        let next = match (page.next, page.delta) {
+            (Some(next), _) => (watch.at(next), true),
+            (None, Some(delta)) => (Watch::Following { link: delta, told_until: now.as_second() }, false),
+            (None, None) => return Err(crate::graph::Failure::unreadable(200).into()),
+        };
+        Ok((told, next.0, next.1))
+    }
+
+    /// The first page of a first round: it lists what is there, later rounds what came.
+    async fn first_page(&self) -> Result<reqwest::Url, Error> {
+        let path = self.folder_path();
+        let folders = self.outlook.folders(self.call, self.mailbox);
+        let mut found = folders.find("new_email.folder_path", path).await?;
+        if found.remembered && folders.show(&found.id).await.is_err() {
+            folders.forget(path);
+            found = folders.find("new_email.folder_path", path).await?;
+        }
+        let url = self.mailbox.url(&["mailFolders", &found.id, "messages", "delta"]);
+        Ok(with_options(url, &[("changeType", "created"), ("$select", SELECT)]))
+    }
+
+    async fn finds_folder(&self) -> Result<bool, Error> {
+        let folders = self.outlook.folders(self.call, self.mailbox);
+        folders.forget(self.folder_path());
+        folders.find("new_email.folder_path", self.folder_path()).await.map(|_| true)
+    }
+
+    fn folder_path(&self) -> &str {
+        self.sought.first().map(|sought| sought.conditions.folder_path.as_str()).unwrap_or_default()
+    }
+
+    /// Graph has forgotten the place: the next look lists again. What was received meanwhile is then told; what was
+    /// moved in cannot be known, so a gap is told of where there was something to lose.
+    #[allow(clippy::unnecessary_wraps, reason = "it ends a look as the other ways do")]
+    fn lost(&self, watch: Watch, cursor: &[u8]) -> Result<Outcome, Error> {
+        let Watch::Following { told_until, .. } = watch else { return Ok((Vec::new(), watch.anew(), true)) };
+        let from = Timestamp::from_second(told_until).unwrap_or_default();
+        let told = self.sought.iter().map(|sought| gap(sought.name, cursor, from)).collect();
+        Ok((told, Watch::Listing { link: None, since: Some(told_until - MARGIN_SECONDS) }, true))
+    }
+}

@@ -1,0 +1,139 @@
+//! The state of a watch between two looks, and the bytes that it travels in.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::graph::Failure;
+
+/// The version of the bytes.
+const VERSION: u8 = 1;
+/// The largest cursor the contract allows.
+const MAX_CURSOR: usize = 64 * 1024;
+
+/// How far a watch has come. Times are the provider's, in the whole seconds that Exchange keeps, since 1970.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Watch {
+    /// What is in the folder is listed, so that what comes later can be told from it.
+    Listing {
+        /// The page to go on with. Absent: the first.
+        link: Option<String>,
+        /// After a loss: what was received from here on, by the provider's clock, was perhaps not told yet.
+        since: Option<i64>,
+    },
+    /// What comes to be in the folder is told.
+    Following {
+        /// The page to go on with.
+        link: String,
+        /// When the last round ended, by the provider's clock: what came before was told.
+        told_until: i64,
+    },
+}
+
+impl Watch {
+    /// The page to go on with. None: the first one of a new listing.
+    pub(super) fn link(&self) -> Option<&str> {
+        match self {
+            Self::Listing { link, .. } => link.as_deref(),
+            Self::Following { link, .. } => Some(link),
+        }
+    }
+
+    /// Whether nothing was read yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.link().is_none()
+    }
+
+    /// The same round, gone on to another page.
+    pub(super) fn at(&self, link: String) -> Self {
+        match self {
+            Self::Listing { since, .. } => Self::Listing { link: Some(link), since: *since },
+            Self::Following { told_until, .. } => Self::Following { link, told_until: *told_until },
+        }
+    }
+
+    /// The same listing, begun again.
+    pub(super) fn anew(&self) -> Self {
+        let since = match self {
+            Self::Listing { since, .. } => *since,
+            Self::Following { told_until, .. } => Some(*told_until),
+        };
+        Self::Listing { link: None, since }
+    }
+
+    /// Whether a mail on a page is to be told to a trigger that was made at `since`, by the provider's clock. In a
+    /// listing only what was received since; of what follows all, received or moved there, unless the trigger is
+    /// younger than the last round: then too it can be told only by when it was received.
+    pub(super) fn tells(&self, received: Option<Timestamp>, since: Timestamp) -> bool {
+        // A mail of the very second is rather told than lost.
+        let since = since.as_second();
+        let from = match self {
+            Self::Listing { since: Some(lost), .. } => since.max(*lost),
+            Self::Listing { since: None, .. } => since,
+            Self::Following { told_until, .. } if *told_until >= since => return true,
+            Self::Following { .. } => since,
+        };
+        received.is_none_or(|received| received.as_second() >= from)
+    }
+}
+
+/// Reads a cursor. Empty: a watch that begins.
+///
+/// # Errors
+/// It is no cursor of this connector.
+pub(super) fn read(bytes: &[u8]) -> Result<Watch, Error> {
+    let Some((version, rest)) = bytes.split_first() else {
+        return Ok(Watch::Listing { link: None, since: None });
+    };
+    let wrong = || Error::field("cursor", "expected the next_cursor of a look before");
+    if *version != VERSION {
+        return Err(wrong());
+    }
+    serde_json::from_slice(rest).map_err(|_| wrong())
+}
+
+/// The bytes of a watch.
+///
+/// # Errors
+/// Graph's link is longer than a cursor may be.
+pub(super) fn write(watch: &Watch) -> Result<bytes::Bytes, Error> {
+    let mut bytes = vec![VERSION];
+    serde_json::to_writer(&mut bytes, watch).map_err(|_| Failure::unreadable(200))?;
+    if bytes.len() > MAX_CURSOR {
+        return Err(Failure::unreadable(200).into());
+    }
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
+        let watch = Watch::Following { link: "https://x".into(), told_until: 5 };
+        assert_eq!(read(&write(&watch).unwrap()).unwrap(), watch);
+        assert!(read(b"").unwrap().is_new());
+        for wrong in [&b"\x02{}"[..], b"\x01{}", b"{", b"\x01"] {
+            assert!(read(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn a_listing_tells_what_was_received_since_and_what_follows_is_told_however_old() {
+        let listing = Watch::Listing { link: None, since: None };
+        let since = Timestamp::from_millisecond(10_900).unwrap();
+        assert!(!listing.tells(Some(at(9)), since));
+        assert!(listing.tells(Some(at(10)), since));
+        assert!(listing.tells(None, since));
+        let lost = Watch::Listing { link: None, since: Some(20) };
+        assert!(!lost.tells(Some(at(15)), since) && lost.tells(Some(at(20)), since));
+        let following = Watch::Following { link: String::new(), told_until: 10 };
+        assert!(following.tells(Some(at(1)), since));
+        assert!(!following.tells(Some(at(1)), at(11)), "the trigger is younger than the last round");
+    }
+}

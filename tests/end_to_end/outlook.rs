@@ -1,0 +1,9 @@
+//! The Outlook connector over gRPC, against the sandbox's Graph.
+
+mod conformance;
+mod faults;
+mod get_emails;
+mod new_email;
+mod send_email;
+mod sign_in;
+mod stage;

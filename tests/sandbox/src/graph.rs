@@ -1,0 +1,179 @@
+//! A small Microsoft Graph over the sandbox's [`World`]: sign-in, folders, messages, delta, sending. It says no where
+//! Graph says no, fails on demand, and records what was said.
+
+mod delta;
+mod draft;
+mod exchange;
+mod faults;
+mod folders;
+mod listener;
+mod messages;
+mod query;
+mod recorder;
+mod refusal;
+mod shape;
+mod sign_in;
+mod tokens;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::Response;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::world::World;
+use exchange::Exchange;
+use listener::{Cut, CuttingListener};
+
+pub use faults::{Fault, Faults};
+pub use recorder::{Exchanged, Recorder};
+pub use tokens::AccessTokens;
+
+/// How a small Graph is set up.
+#[derive(Debug, Clone)]
+pub struct GraphSettings {
+    /// Where to listen; port 0: any free one.
+    pub listen: SocketAddr,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The id of the application that may sign in.
+    pub client_id: String,
+    /// The application's secret.
+    pub client_secret: String,
+}
+
+impl Default for GraphSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tenant: "11111111-1111-4111-8111-111111111111".to_owned(),
+            client_id: "22222222-2222-4222-8222-222222222222".to_owned(),
+            client_secret: "sandbox-secret".to_owned(),
+        }
+    }
+}
+
+/// A running small Graph. It stops when it is dropped.
+pub struct GraphServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    _stop: DropGuard,
+}
+
+/// What all requests share.
+struct Shared {
+    url: String,
+    settings: GraphSettings,
+    world: World,
+    faults: Faults,
+    recorder: Recorder,
+    tokens: AccessTokens,
+}
+
+impl GraphServer {
+    /// Starts to serve. Sign-in and Graph are at the same URL.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn start(settings: GraphSettings, world: World) -> io::Result<Self> {
+        let listener = TcpListener::bind(settings.listen).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            url: format!("http://{address}"),
+            settings,
+            world,
+            faults: Faults::default(),
+            recorder: Recorder::default(),
+            tokens: AccessTokens::default(),
+        });
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let service = router.into_make_service_with_connect_info::<Cut>();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = axum::serve(CuttingListener(listener), service) => {}
+                () = stopped.cancelled() => {}
+            }
+        });
+        Ok(Self { address, shared, _stop: stop.drop_guard() })
+    }
+
+    /// Its base URL, for Graph (without version) and for sign-in.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.shared.url
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Faults to be shown on demand.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// What was said so far.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    /// The access tokens that were given.
+    #[must_use]
+    pub fn tokens(&self) -> &AccessTokens {
+        &self.shared.tokens
+    }
+
+    /// Forgets all delta tokens that were given: their next use is answered with 410.
+    pub fn forget_delta_tokens(&self) {
+        self.shared.faults.next_delta_generation();
+    }
+
+    /// How many requests at most were in work at once for a mailbox.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        self.shared.faults.most_at_once()
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cut): ConnectInfo<Cut>,
+    request: Request,
+) -> Response {
+    exchange::run(&shared, &cut, request).await
+}
+
+impl Shared {
+    /// What Graph answers, faults aside.
+    fn graph(&self, asked: &Exchange) -> refusal::Answer {
+        let path: Vec<&str> = asked.segments.iter().map(String::as_str).collect();
+        let (owner, rest) = match path.as_slice() {
+            ["users", user, rest @ ..] => ((*user).to_owned(), rest),
+            ["me", ..] => return Err(refusal::me_without_user()),
+            _ => return Err(refusal::unknown_segment(path.first().copied().unwrap_or_default())),
+        };
+        let address = self
+            .world
+            .lock()
+            .account(&owner)
+            .map(|account| account.address.clone())
+            .ok_or_else(|| refusal::no_mailbox(&owner))?;
+        match rest {
+            [] => folders::user(self, asked, &address),
+            ["mailFolders", rest @ ..] => folders::route(self, asked, &address, rest),
+            ["messages", rest @ ..] => messages::route(self, asked, &address, rest),
+            ["sendMail"] => messages::send_mail(self, asked, &address),
+            [segment, ..] => Err(refusal::unknown_segment(segment)),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What was said, in the shape that traffic is judged in: one JSON object a line.
+
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::exchange::Exchange;
+use super::refusal::Answered;
+
+/// How many exchanges are kept: the sandbox may run for days.
+const KEPT: usize = 20_000;
+
+/// A request and its answer. The access token is left out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Exchanged {
+    /// The method.
+    pub method: String,
+    /// Path and query.
+    pub url: String,
+    /// The request's header fields.
+    pub request_headers: Vec<(String, String)>,
+    /// The request's body: JSON, text, or null where there was none.
+    pub request_body: Value,
+    /// The status.
+    pub status: u16,
+    /// The answer's header fields.
+    pub response_headers: Vec<(String, String)>,
+    /// The answer's body where it is JSON, else null.
+    pub response_body: Value,
+}
+
+impl Exchanged {
+    /// The value of a header field of the request.
+    #[must_use]
+    pub fn request_header(&self, name: &str) -> Option<&str> {
+        let found = self.request_headers.iter().find(|(field, _)| field.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Keeps the last exchanges with Graph; those with the identity platform hold secrets and are not kept.
+#[derive(Debug, Default)]
+pub struct Recorder(Mutex<VecDeque<Exchanged>>);
+
+impl Recorder {
+    pub(super) fn record(&self, asked: &Exchange, answered: &Answered) {
+        let mut kept = self.lock();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(Exchanged::new(asked, answered));
+    }
+
+    /// The exchanges so far.
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<Exchanged> {
+        self.lock().iter().cloned().collect()
+    }
+
+    /// Forgets the exchanges so far.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Writes the exchanges so far to a file, one JSON object a line.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_to(&self, path: &Path) -> io::Result<()> {
+        let mut file = io::BufWriter::new(std::fs::File::create(path)?);
+        for exchange in self.exchanges() {
+            serde_json::to_writer(&mut file, &exchange)?;
+            file.write_all(b"\n")?;
+        }
+        file.flush()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Exchanged>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

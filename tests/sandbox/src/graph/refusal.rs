@@ -1,0 +1,200 @@
+//! Answers and refusals as Graph words them: `{"error": {"code", "message", "innerError"}}`.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+/// What a request gets: an answer, or a refusal.
+pub(super) type Answer = Result<Answered, Refusal>;
+
+/// An answer.
+pub(super) struct Answered {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    body: Content,
+}
+
+enum Content {
+    Nothing,
+    Json(Value),
+    Bytes(Bytes),
+}
+
+/// A refusal: status, code and message.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    header: Option<(&'static str, &'static str)>,
+}
+
+impl Answered {
+    pub(super) fn json_of(status: StatusCode, body: Value) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        Self { status, headers, body: Content::Json(body) }
+    }
+
+    pub(super) fn ok(body: Value) -> Self {
+        Self::json_of(StatusCode::OK, body)
+    }
+
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Content::Nothing }
+    }
+
+    pub(super) fn bytes_of(content_type: &str, content: Vec<u8>) -> Self {
+        let mut headers = HeaderMap::new();
+        if let Ok(content_type) = HeaderValue::from_str(content_type) {
+            headers.insert("content-type", content_type);
+        }
+        Self { status: StatusCode::OK, headers, body: Content::Bytes(content.into()) }
+    }
+
+    pub(super) fn raw(status: u16, retry_after: Option<String>, body: String) -> Self {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            headers.insert("retry-after", value);
+        }
+        let body = match serde_json::from_str(&body) {
+            Ok(json) => Content::Json(json),
+            Err(_) => Content::Bytes(body.into()),
+        };
+        if matches!(body, Content::Json(_)) {
+            headers.insert("content-type", HeaderValue::from_static("application/json"));
+        }
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, headers, body }
+    }
+
+    pub(super) fn json(&self) -> Option<&Value> {
+        match &self.body {
+            Content::Json(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    pub(super) fn json_mut(&mut self) -> Option<&mut Value> {
+        match &mut self.body {
+            Content::Json(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> Bytes {
+        match &self.body {
+            Content::Nothing => Bytes::new(),
+            Content::Json(body) => body.to_string().into(),
+            Content::Bytes(bytes) => bytes.clone(),
+        }
+    }
+}
+
+impl From<Refusal> for Answered {
+    fn from(refusal: Refusal) -> Self {
+        let body = json!({"error": {"code": refusal.code, "message": refusal.message}});
+        let mut answered = Self::json_of(refusal.status, body);
+        if let Some((name, value)) = refusal.header {
+            answered.headers.insert(name, HeaderValue::from_static(value));
+        }
+        answered
+    }
+}
+
+fn refuse(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
+    Refusal { status, code, message: message.into(), header: None }
+}
+
+pub(super) fn bad(message: impl Into<String>) -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, "BadRequest", message)
+}
+
+pub(super) fn bad_body(message: impl Into<String>) -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, "RequestBodyRead", message)
+}
+
+pub(super) fn unknown_segment(segment: &str) -> Refusal {
+    bad(format!("Resource not found for the segment '{segment}'."))
+}
+
+pub(super) fn me_without_user() -> Refusal {
+    bad("/me request is only valid with delegated authentication flow.")
+}
+
+pub(super) fn method() -> Refusal {
+    refuse(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "Request_BadRequest",
+        "Specified HTTP method is not allowed for the request target.",
+    )
+}
+
+pub(super) fn no_mailbox(user: &str) -> Refusal {
+    refuse(StatusCode::NOT_FOUND, "ErrorInvalidUser", format!("The requested user '{user}' is invalid."))
+}
+
+pub(super) fn no_item() -> Refusal {
+    refuse(StatusCode::NOT_FOUND, "ErrorItemNotFound", "The specified object was not found in the store.")
+}
+
+pub(super) fn unauthorized(code: &'static str, message: &str) -> Refusal {
+    let mut refusal = refuse(StatusCode::UNAUTHORIZED, code, message);
+    refusal.header = Some(("www-authenticate", "Bearer realm=\"\", error=\"invalid_token\""));
+    refusal
+}
+
+pub(super) fn too_many_at_once() -> Refusal {
+    let message = "Application is over its MailboxConcurrency limit.";
+    let mut refusal = refuse(StatusCode::TOO_MANY_REQUESTS, "ApplicationThrottled", message);
+    refusal.header = Some(("retry-after", "0.128"));
+    refusal
+}
+
+pub(super) fn sync_state_gone() -> Refusal {
+    refuse(
+        StatusCode::GONE,
+        "SyncStateNotFound",
+        "The sync state generation is not found; generation=1;[highest=2][lowest=2]",
+    )
+}
+
+pub(super) fn sync_state_bad() -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, "SyncStateInvalid", "The sync state is not valid.")
+}
+
+pub(super) fn inefficient() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "InefficientFilter",
+        "The restriction or sort order is too complex for this operation.",
+    )
+}
+
+pub(super) fn search_with(option: &str) -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "SearchWithOther",
+        format!("The query parameter '{option}' is not supported with '$search'."),
+    )
+}
+
+pub(super) fn recipients() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorInvalidRecipients",
+        "At least one recipient is not valid., Recipient is not resolved.",
+    )
+}
+
+pub(super) fn send_as() -> Refusal {
+    refuse(
+        StatusCode::FORBIDDEN,
+        "ErrorSendAsDenied",
+        "The user account which was used to submit this request does not have the right to send mail on behalf of the specified sending account.",
+    )
+}
+
+pub(super) fn too_large() -> Refusal {
+    refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "The request is too large.")
+}
