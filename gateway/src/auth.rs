@@ -142,6 +142,8 @@ impl Callers {
             },
             Err(error) => {
                 tracing::error!(%path, %error, "the tokens file cannot be read: nobody is let in");
+                // It may be readable again without having changed.
+                self.looked.lock().unwrap_or_else(PoisonError::into_inner).1 = None;
                 Vec::new()
             }
         };

@@ -1,3 +1,5 @@
+//! What the clock decides, step by step: nobody runs it here.
+
 use super::*;
 use crate::connectors::Connectors;
 use crate::seal::KeyRing;
