@@ -71,10 +71,12 @@ impl From<Error> for Status {
                 let message = format!("{key} was changed at the same time: try again");
                 Fault::new(Code::Aborted, "CONFLICT", message).into()
             }
-            Error::Store(StoreError::Refused(problem)) => {
-                Fault::new(Code::ResourceExhausted, "RECORD_TOO_LARGE", format!("it cannot be stored: {problem}"))
-                    .into()
-            }
+            Error::Store(StoreError::Refused(problem)) => Fault::new(
+                Code::ResourceExhausted,
+                "RECORD_TOO_LARGE",
+                format!("it cannot be stored: {problem}"),
+            )
+            .into(),
             Error::Store(error) => {
                 tracing::error!(%error, "storage failed");
                 Fault::new(Code::Unavailable, "STORAGE_UNAVAILABLE", "the gateway's storage failed for now")

@@ -101,7 +101,8 @@ async fn a_caller_that_goes_away_finds_the_answer_later() {
     })
     .await;
     call.abort();
-    let answer = SmtpServiceClient::new(world.channel.clone()).send_email(request).await.unwrap().into_inner();
+    let answer =
+        SmtpServiceClient::new(world.channel.clone()).send_email(request).await.unwrap().into_inner();
     assert_eq!(answer.recipients.len(), 1);
     assert_eq!(world.place.smtp.accepted().len(), 1);
 }

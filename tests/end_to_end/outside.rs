@@ -5,7 +5,6 @@
     clippy::disallowed_methods,
     reason = "variables are how tests/run tells the tests what it set up; read here alone"
 )]
-#![allow(dead_code, reason = "which of these the tests need is theirs to say")]
 
 use std::path::PathBuf;
 

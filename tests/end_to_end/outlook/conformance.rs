@@ -10,12 +10,7 @@ use postern_proto::outlook::v1::{GetEmailsRequest, NewEmailTrigger, SendEmailReq
 use postern_sandbox::graph::Fault;
 
 use super::stage::{ANN, BO, Stage};
-
-/// A variable that says where the judge and its kin are: they are no part of the project.
-#[allow(clippy::disallowed_methods, reason = "tests have no settings; the judge is named from outside")]
-fn outside(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
+use crate::outside;
 
 #[tokio::test]
 async fn traffic_keeps_to_the_official_description_in_both_directions() {
@@ -27,20 +22,15 @@ async fn traffic_keeps_to_the_official_description_in_both_directions() {
     let exchanges = stage.graph.recorder().exchanges();
     assert!(exchanges.len() > 40, "{} exchanges are too few to be judged by", exchanges.len());
 
-    let (Some(judge), Some(description)) =
-        (outside("POSTERN_GRAPH_JUDGE"), outside("POSTERN_GRAPH_DESCRIPTION"))
-    else {
-        eprintln!(
-            "NOT JUDGED: POSTERN_GRAPH_JUDGE and POSTERN_GRAPH_DESCRIPTION name no judge and description"
-        );
-        assert!(outside("POSTERN_TESTS").is_some_and(|tests| tests == "small"), "there is no judge");
+    let Some(judge) = outside::judge() else {
+        println!("NOT JUDGED: {} exchanges with the small Graph", exchanges.len());
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let traffic = folder.path().join("traffic.jsonl");
     stage.graph.recorder().write_to(&traffic).unwrap();
-    let python = outside("POSTERN_PYTHON").unwrap_or_else(|| "python3".into());
-    let judged = Command::new(python).args([judge, description]).arg(&traffic).output().unwrap();
+    let arguments = [&judge.script, &judge.description, &traffic];
+    let judged = Command::new(&judge.python).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&judged.stdout);
     assert!(judged.status.success(), "{said}{}", String::from_utf8_lossy(&judged.stderr));
     assert!(said.contains(&format!("{} exchanges, 0 with violations", exchanges.len())), "{said}");

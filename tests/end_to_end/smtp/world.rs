@@ -21,15 +21,15 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
-pub const USER: &str = "postern";
-pub const PASSWORD: &str = "open sesame";
+pub(crate) const USER: &str = "postern";
+pub(crate) const PASSWORD: &str = "open sesame";
 
 /// Everything a test needs.
-pub struct World {
-    pub server: SmtpServer,
+pub(crate) struct World {
+    pub(crate) server: SmtpServer,
     /// The settings of the connection that calls are made through. Tests change them as they like.
-    pub stored: Stored,
-    pub password: String,
+    pub(crate) stored: Stored,
+    pub(crate) password: String,
     channel: Channel,
     connector: Option<JoinHandle<()>>,
     stop: Option<DropGuard>,
@@ -37,18 +37,18 @@ pub struct World {
 
 impl World {
     /// A server that wants STARTTLS and a user, and a connection that has both.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let users = vec![(USER.to_owned(), PASSWORD.to_owned())];
         Self::with(SmtpSettings { users, ..Default::default() }).await
     }
 
     /// A server in the clear that knows no users: for what has nothing to do with either.
-    pub async fn plain() -> Self {
+    pub(crate) async fn plain() -> Self {
         Self::with(SmtpSettings { tls: Tls::None, ..Default::default() }).await
     }
 
     /// A server set up like this, and a connection that fits it.
-    pub async fn with(settings: SmtpSettings) -> Self {
+    pub(crate) async fn with(settings: SmtpSettings) -> Self {
         let (tls, with_user) = (settings.tls, !settings.users.is_empty());
         let server = SmtpServer::start(settings).await.unwrap();
         let tls_mode = match tls {
@@ -77,12 +77,12 @@ impl World {
         Self { server, stored, password, channel, connector: Some(connector), stop }
     }
 
-    pub fn control(&self) -> &Control {
+    pub(crate) fn control(&self) -> &Control {
         self.server.control()
     }
 
     /// The connection as it travels with a call.
-    pub fn opened(&self) -> OpenConnection {
+    pub(crate) fn opened(&self) -> OpenConnection {
         let credentials = SmtpCredentials { password: self.password.clone(), ..Default::default() };
         OpenConnection {
             connection: Some(Connection {
@@ -96,49 +96,49 @@ impl World {
     }
 
     /// A request with the connection in its metadata.
-    pub fn request<T>(&self, message: T) -> Request<T> {
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert_bin(CONNECTION_METADATA, encode(&self.opened()));
         request
     }
 
-    pub fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    pub fn smtp(&self) -> SmtpServiceClient<Channel> {
+    pub(crate) fn smtp(&self) -> SmtpServiceClient<Channel> {
         SmtpServiceClient::new(self.channel.clone())
     }
 
-    pub fn connector(&self) -> ConnectorServiceClient<Channel> {
+    pub(crate) fn connector(&self) -> ConnectorServiceClient<Channel> {
         ConnectorServiceClient::new(self.channel.clone())
     }
 
     /// Sends a mail.
-    pub async fn send(&self, email: Email) -> Result<SendEmailResponse, Status> {
+    pub(crate) async fn send(&self, email: Email) -> Result<SendEmailResponse, Status> {
         self.send_request(SendEmailRequest { email: Some(email), ..Default::default() }).await
     }
 
-    pub async fn send_request(&self, request: SendEmailRequest) -> Result<SendEmailResponse, Status> {
+    pub(crate) async fn send_request(&self, request: SendEmailRequest) -> Result<SendEmailResponse, Status> {
         self.smtp().send_email(self.request(request)).await.map(tonic::Response::into_inner)
     }
 
     /// Sends a mail with a deadline.
-    pub async fn send_within(&self, deadline: Duration, email: Email) -> Result<SendEmailResponse, Status> {
+    pub(crate) async fn send_within(&self, deadline: Duration, email: Email) -> Result<SendEmailResponse, Status> {
         let mut request = self.request(SendEmailRequest { email: Some(email), ..Default::default() });
         request.set_timeout(deadline);
         self.smtp().send_email(request).await.map(tonic::Response::into_inner)
     }
 
     /// Stops the connector and waits until it has ended.
-    pub async fn stop_connector(&mut self) {
+    pub(crate) async fn stop_connector(&mut self) {
         drop(self.stop.take());
         self.connector.take().unwrap().await.unwrap();
     }
 }
 
 /// A mail to these.
-pub fn mail(to: &[&str]) -> Email {
+pub(crate) fn mail(to: &[&str]) -> Email {
     Email {
         to: to.iter().map(|to| (*to).to_owned()).collect(),
         subject: "Hello".to_owned(),
@@ -149,17 +149,17 @@ pub fn mail(to: &[&str]) -> Email {
 
 /// What an error says, in the parts that callers look at.
 #[derive(Debug)]
-pub struct Said {
-    pub code: tonic::Code,
-    pub reason: String,
-    pub metadata: std::collections::HashMap<String, String>,
-    pub fields: Vec<String>,
-    pub recipients: Option<RecipientResults>,
-    pub retry: bool,
+pub(crate) struct Said {
+    pub(crate) code: tonic::Code,
+    pub(crate) reason: String,
+    pub(crate) metadata: std::collections::HashMap<String, String>,
+    pub(crate) fields: Vec<String>,
+    pub(crate) recipients: Option<RecipientResults>,
+    pub(crate) retry: bool,
 }
 
 impl Said {
-    pub fn of(status: &Status) -> Self {
+    pub(crate) fn of(status: &Status) -> Self {
         let details = status.get_error_details();
         let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
         Self {
@@ -172,14 +172,14 @@ impl Said {
         }
     }
 
-    pub fn stage(&self) -> &str {
+    pub(crate) fn stage(&self) -> &str {
         self.metadata.get("smtp.stage").map_or("", String::as_str)
     }
 }
 
 /// Asserts an error's code and reason, and gives what it says.
 #[track_caller]
-pub fn refused(sent: Result<SendEmailResponse, Status>, code: tonic::Code, reason: &str) -> Said {
+pub(crate) fn refused(sent: Result<SendEmailResponse, Status>, code: tonic::Code, reason: &str) -> Said {
     let status = sent.expect_err("it should have been refused");
     let said = Said::of(&status);
     assert_eq!((said.code, said.reason.as_str()), (code, reason), "{status:?}");

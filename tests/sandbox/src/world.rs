@@ -28,7 +28,8 @@ struct Inner {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) accounts: HashMap<String, Account>,
-    /// Numbers everything that is made, over all accounts: ids are then never used twice.
+    /// Numbers everything that is made, over all accounts, from a beginning of each world's own: ids are then never used
+    /// twice, not even by a world that takes another's place.
     next: u64,
     clock_ahead: SignedDuration,
 }
@@ -95,7 +96,8 @@ impl World {
     #[must_use]
     pub fn new() -> Self {
         let (changes, _) = watch::channel(0);
-        Self { inner: Arc::new(Inner { state: Mutex::default(), changes }) }
+        let state = State { next: u64::from(fastrand::u32(..)) << 16, ..State::default() };
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), changes }) }
     }
 
     /// Adds an account with the folders that every mailbox has. One that is there already is left as it is.
