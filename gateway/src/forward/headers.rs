@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 /// Metadata between gateway and connector begins with this: from and to others it is cut out.
 const OWN: &str = "postern-";
-/// The deadline's header.
 /// The encodings that are understood.
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// How much sooner than the caller and the connector the gateway gives up: what tonic around it and at the connector
