@@ -124,7 +124,11 @@ impl World {
     }
 
     /// Sends a mail with a deadline.
-    pub(crate) async fn send_within(&self, deadline: Duration, email: Email) -> Result<SendEmailResponse, Status> {
+    pub(crate) async fn send_within(
+        &self,
+        deadline: Duration,
+        email: Email,
+    ) -> Result<SendEmailResponse, Status> {
         let mut request = self.request(SendEmailRequest { email: Some(email), ..Default::default() });
         request.set_timeout(deadline);
         self.smtp().send_email(request).await.map(tonic::Response::into_inner)
