@@ -5,7 +5,7 @@ use mail_parser::{MessageParser, MimeHeaders as _, PartType};
 use postern_proto::mail::v1::{Attachment, ContentTransferEncoding, Email, Importance};
 use postern_proto::smtp::v1::SendEmailRequest;
 
-use super::world::{World, mail};
+use super::world::{World, mail, refused};
 
 fn attachment(name: &str, cid: &str, data: &[u8], kind: &str) -> Attachment {
     Attachment {
@@ -236,10 +236,16 @@ async fn an_address_outside_ascii_needs_smtputf8() {
 
     let without = World::plain().await;
     without.control().hide("SMTPUTF8");
-    let said =
-        super::world::refused(without.send(email).await, tonic::Code::FailedPrecondition, "MESSAGE_REFUSED");
+    let said = refused(without.send(email).await, tonic::Code::FailedPrecondition, "MESSAGE_REFUSED");
     assert_eq!(said.stage(), "mail");
     assert!(without.server.accepted().is_empty());
+    // An address that is in a header only asks for it as well.
+    let replies = Email { reply_to: vec!["bö@example.org".into()], ..mail(&["bo@example.org"]) };
+    let said =
+        refused(without.send(replies.clone()).await, tonic::Code::FailedPrecondition, "MESSAGE_REFUSED");
+    assert_eq!(said.stage(), "mail");
+    assert!(!without.control().commands().iter().any(|line| line.starts_with("MAIL")));
+    world.send(replies).await.unwrap();
     // The domain alone asks for nothing: it has a form in ASCII.
     without.send(mail(&["bo@bücher.example"])).await.unwrap();
 }
