@@ -41,7 +41,8 @@ pub struct ServeSettings {
     /// The server's private key, PEM
     #[arg(long, env = "POSTERN_TLS_KEY_FILE", value_name = "FILE", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
-    /// Certificates of the authorities whose clients are let in (mTLS), PEM. Absent: clients need no certificate
+    /// Certificates of the authorities whose clients are let in (mTLS), PEM. The healthcheck shows the
+    /// server's own. Absent: clients need no certificate
     #[arg(long, env = "POSTERN_TLS_CLIENT_CA_FILE", value_name = "FILE", requires = "tls_cert_file")]
     pub tls_client_ca_file: Option<PathBuf>,
     /// How long calls in flight may take to finish at a stop

@@ -64,7 +64,7 @@ impl Connectors {
     /// checked by `tls`, or against the machine's authorities where it is `None`.
     ///
     /// # Errors
-    /// The setting `--connector`: an address that cannot be used.
+    /// The setting `--connectors`: an address that cannot be used.
     pub fn new(
         addresses: Vec<ConnectorAddress>,
         tls: Option<ClientTlsConfig>,
@@ -72,7 +72,7 @@ impl Connectors {
         let mut replicas: Vec<Arc<Replica>> = Vec::new();
         for ConnectorAddress(uri) in addresses {
             if replicas.iter().any(|replica| *replica.uri() == uri) {
-                return Err(SettingsError::value("--connector", format!("{uri} is there twice")));
+                return Err(SettingsError::value("--connectors", format!("{uri} is there twice")));
             }
             replicas.push(Arc::new(Replica::new(uri, tls.clone())?));
         }

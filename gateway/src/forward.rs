@@ -27,8 +27,12 @@ use crate::connectors::{Connector, Connectors, Replica, unavailable};
 use crate::contract;
 use crate::error::Error;
 use first::First;
+pub(crate) use headers::is_grpc;
 use passing::{Handed, Passing};
 use returning::Returning;
+
+/// The reason of a call whose deadline passed before anything of it was handed over.
+pub(crate) const NOTHING_DONE: &str = "NOTHING_DONE";
 
 /// Forwards calls. Cheap to clone: clones share all they have.
 #[derive(Debug, Clone)]
@@ -77,7 +81,7 @@ impl Forwarder {
 
     async fn forward(self, request: Request<Body>) -> Result<Response<Body>, Error> {
         let (parts, body) = request.into_parts();
-        if !headers::is_grpc(&parts.headers) {
+        if !is_grpc(&parts.headers) {
             let mut refused = Response::new(Body::empty());
             *refused.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Ok(refused);
@@ -153,7 +157,8 @@ impl Call {
         let request = self.request(opened, &handed);
         let mut channel = replica.channel();
         let sending = async { channel.ready().await?.call(request).await };
-        let error = match within(self.deadline, sending).await? {
+        // Once the deadline has passed it is not certain that nothing more is read of the request.
+        let error = match within(self.deadline, sending).await.map_err(|_| out_of_time())? {
             Ok(response) => return Ok(Sent::Answered(Answer { response, handed })),
             Err(error) => error,
         };
@@ -192,11 +197,18 @@ fn service_of(path: &str) -> Option<&str> {
 }
 
 /// What a future gives, if it does so by the deadline.
-async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Error> {
+///
+/// # Errors
+/// DEADLINE_EXCEEDED (NOTHING_DONE).
+async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Fault> {
     let Some(deadline) = deadline else { return Ok(future.await) };
-    timeout_at(deadline, future).await.map_err(|_| out_of_time().into())
+    timeout_at(deadline, future).await.map_err(|_| {
+        let message = "the call's deadline passed before it was handed to its connector: nothing was done";
+        Fault::new(Code::DeadlineExceeded, NOTHING_DONE, message)
+    })
 }
 
+/// The error of a call that was being handed over, or had been, when its deadline passed.
 fn out_of_time() -> Fault {
     Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call's deadline has passed")
 }

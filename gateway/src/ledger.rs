@@ -14,8 +14,9 @@ use bytes::Bytes;
 use postern_chassis::fault::Fault;
 use prost::Message as _;
 use ring::digest::{Context, SHA256};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 
 pub use once::Once;
@@ -40,6 +41,8 @@ pub struct Ledger {
     run: Bytes,
     /// The changes being made, by key. Bounded by the calls that the listener takes.
     running: Mutex<HashMap<String, watch::Receiver<()>>>,
+    /// The tasks that make them: they go on when their callers are gone.
+    tasks: TaskTracker,
 }
 
 /// What to do with a change.
@@ -52,10 +55,15 @@ enum Begin {
 
 /// The right to make a change. Dropped without an end, the record stays as begun.
 struct Ticket {
-    ledger: Arc<Ledger>,
-    key: String,
+    claim: Claim,
     revision: Revision,
     record: Record,
+}
+
+/// A key's place among the changes being made. Dropped, it frees the key and wakes those who wait for it.
+struct Claim {
+    ledger: Arc<Ledger>,
+    key: String,
     _ended: watch::Sender<()>,
 }
 
@@ -63,18 +71,26 @@ impl Ledger {
     /// A ledger over a store.
     pub fn new(store: Arc<dyn Store>) -> Arc<Self> {
         let run = fastrand::u128(..).to_be_bytes();
-        Arc::new(Self { store, run: Bytes::copy_from_slice(&run), running: Mutex::default() })
+        let run = Bytes::copy_from_slice(&run);
+        Arc::new(Self { store, run, running: Mutex::default(), tasks: TaskTracker::new() })
+    }
+
+    /// Waits until the answer of every change being made is written down, those that no caller waits for any more
+    /// included. To be asked once no call comes in any more.
+    pub async fn finished(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Removes records that are no longer remembered, from time to time, until `stop` is cancelled.
     pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
         loop {
+            if let Err(error) = self.sweep_once(SystemTime::now()).await {
+                tracing::warn!(%error, "the ledger could not be swept");
+            }
             tokio::select! {
                 () = tokio::time::sleep(SWEEP_INTERVAL) => {}
                 () = stop.cancelled() => return,
-            }
-            if let Err(error) = self.sweep_once(SystemTime::now()).await {
-                tracing::warn!(%error, "the ledger could not be swept");
             }
         }
     }
@@ -98,8 +114,14 @@ impl Ledger {
         }
     }
 
-    /// Begins a change, or finds how it ended.
-    async fn begin(self: &Arc<Self>, key: String, digest: Bytes) -> Result<Begin, Error> {
+    /// Begins a change, or finds how it ended. Must run in a task that goes on when the caller is gone: dropped in
+    /// between it would leave a record of a change that nobody makes. `caller` is closed once the caller is gone.
+    async fn begin(
+        self: &Arc<Self>,
+        key: String,
+        digest: Bytes,
+        caller: &oneshot::Sender<()>,
+    ) -> Result<Begin, Error> {
         loop {
             let now = SystemTime::now();
             let entry = self.store.get(&key).await?;
@@ -127,7 +149,10 @@ impl Ledger {
                 }
                 continue;
             }
-            let (ended, running) = watch::channel(());
+            if caller.is_closed() {
+                // It waited for another call that changed nothing: nobody is there any more to want a new try.
+                return Err(Fault::new(Code::Cancelled, "CALL_CANCELLED", "the caller ended the call").into());
+            }
             let record = Record {
                 run: self.run.clone(),
                 digest: digest.clone(),
@@ -140,21 +165,14 @@ impl Ledger {
                 expect: revision.map_or(Expect::Absent, Expect::Revision),
             };
             // Told of as running before it is durable, so that whoever finds the record finds it running too.
-            if !self.claim(&key, running) {
+            let Some(claim) = self.claim(&key) else {
                 self.wait(&key).await;
                 continue;
-            }
+            };
             match self.store.write(write).await {
-                Ok(revision) => {
-                    let ledger = self.clone();
-                    return Ok(Begin::Run(Ticket { ledger, key, revision, record, _ended: ended }));
-                }
-                Err(error) => {
-                    self.release(&key);
-                    if !matches!(error, StoreError::Conflict { .. }) {
-                        return Err(error.into());
-                    }
-                }
+                Ok(revision) => return Ok(Begin::Run(Ticket { claim, revision, record })),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -168,17 +186,15 @@ impl Ledger {
         true
     }
 
-    fn claim(&self, key: &str, running: watch::Receiver<()>) -> bool {
+    /// Takes a key's place, unless it is taken.
+    fn claim(self: &Arc<Self>, key: &str) -> Option<Claim> {
         let mut all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if all.contains_key(key) {
-            return false;
+            return None;
         }
+        let (ended, running) = watch::channel(());
         all.insert(key.to_owned(), running);
-        true
-    }
-
-    fn release(&self, key: &str) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        Some(Claim { ledger: self.clone(), key: key.to_owned(), _ended: ended })
     }
 }
 
@@ -193,13 +209,14 @@ impl Ticket {
             Keep::Nothing => None,
         };
         let expect = Expect::Revision(self.revision);
-        self.ledger.store.write(Write { key: self.key.clone(), value, expect }).await.map(|_| ())
+        let Claim { ledger, key, .. } = &self.claim;
+        ledger.store.write(Write { key: key.clone(), value, expect }).await.map(|_| ())
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Claim {
     fn drop(&mut self) {
-        self.ledger.release(&self.key);
+        self.ledger.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 

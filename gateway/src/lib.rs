@@ -34,9 +34,7 @@ use settings::{Command, Settings};
 pub async fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<(), BoxError> {
     let settings: Settings = postern_chassis::settings::load(args)?;
     match &settings.command {
-        Some(Command::Healthcheck) => {
-            healthcheck::run(settings.listen, settings.serve.tls_cert_file.as_ref()).await
-        }
+        Some(Command::Healthcheck) => healthcheck::run(settings.listen, &settings.serve).await,
         Some(Command::CheckConfig) => Ok(settings.check()?),
         Some(Command::Token { name }) => print_token(name),
         Some(Command::Key) => print_lines(&[seal::new_key_line()?.as_str()]),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use postern_chassis::serve::{self as chassis, BoxError};
+use postern_chassis::settings::SettingsError;
 use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -86,8 +87,11 @@ async fn serve_on(
     let connection_service = connections.service();
     let trigger_service = TriggerServiceServer::new(triggers);
     let event_service = EventServer::new(log, stop.clone());
-    for address in connectors.all_described(CONNECTORS_PATIENCE).await {
-        tracing::warn!(address, "a connector is not reached yet");
+    tokio::select! {
+        silent = connectors.all_described(CONNECTORS_PATIENCE) => for address in silent {
+            tracing::warn!(address, "a connector is not reached yet");
+        },
+        () = stop.cancelled() => {}
     }
     let mut names = vec![
         chassis::name_of(&connection_service).to_owned(),
@@ -101,17 +105,29 @@ async fn serve_on(
         .add_service(trigger_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(event_service)
         .prepare();
-    let doors = Once::new(Doors { routes, forwarder: Forwarder::new(connections, connectors) }, ledger);
+    let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors) };
+    let doors = Once::new(doors, ledger.clone());
 
     let address = listener.local_addr()?;
     tracing::info!(%address, all_in_one = settings.all_in_one(), "the gateway is ready");
     if let Some(path) = &settings.ready_file {
-        write_ready(path, &address.to_string())?;
+        write_ready(path, &address.to_string()).map_err(|error| {
+            SettingsError::value(
+                "--ready-file",
+                format!("file {} cannot be written: {error}", path.display()),
+            )
+        })?;
     }
     let doors = Guarded::new(doors, callers);
     let served = chassis::serve(listener, &settings.serve, doors, stop.clone()).await;
     drop(health);
     stop.cancel();
+    // Changes whose callers have gone are no open calls, and yet are made: their answers are wanted by repeats.
+    if tokio::time::timeout(settings.serve.stop_grace, ledger.finished()).await.is_err() {
+        tracing::warn!(
+            "changes were still being made at the end of the grace period: their outcome is not known"
+        );
+    }
     let _ = tokio::join!(scheduling, trimming, sweeping);
     if let Some(within) = within {
         within.stop().await;

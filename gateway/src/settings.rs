@@ -10,7 +10,9 @@ use postern_chassis::settings::{SettingsError, duration};
 use postern_chassis::telemetry::LogSettings;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
+use crate::auth::{self, Callers};
 use crate::connectors::ConnectorAddress;
+use crate::seal::KeyRing;
 use crate::store::Retention;
 
 /// Keeps connections, forwards actions to connectors, watches triggers and streams their events.
@@ -124,8 +126,11 @@ impl Settings {
     /// The first setting found wrong, by name.
     pub fn check(&self) -> Result<(), SettingsError> {
         let (tokens, authority) = (self.tokens_file.is_some(), self.serve.tls_client_ca_file.is_some());
-        crate::auth::check_listen(self.listen, tokens, authority)?;
+        auth::check_listen(self.listen, tokens, authority)?;
         self.connectors_tls()?;
+        // Read here for what is wrong with them alone: a key file in the data folder may have to be made yet.
+        self.key_file.as_deref().map(KeyRing::read).transpose()?;
+        self.tokens_file.as_deref().map(Callers::read).transpose()?;
         if self.retention_age < Duration::from_secs(60) {
             return Err(SettingsError::value("--retention-age", "expected 1m or longer"));
         }

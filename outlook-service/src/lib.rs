@@ -34,9 +34,7 @@ pub use settings::{Command, Settings};
 pub async fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), BoxError> {
     let settings: Settings = reading::load(args.into_iter().collect::<Vec<_>>())?;
     match settings.command {
-        Some(Command::Healthcheck) => {
-            healthcheck::run(settings.listen, settings.serve.tls_cert_file.as_ref()).await
-        }
+        Some(Command::Healthcheck) => healthcheck::run(settings.listen, &settings.serve).await,
         Some(Command::CheckConfig) => {
             settings.serve.server()?;
             Ok(())

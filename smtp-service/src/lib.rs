@@ -39,9 +39,7 @@ pub use crate::settings::{Arguments, Command, Settings};
 pub async fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), BoxError> {
     let arguments: Arguments = chassis_settings::load(args)?;
     match arguments.command {
-        Some(Command::Healthcheck) => {
-            healthcheck::run(arguments.listen, arguments.settings.serve.tls_cert_file.as_ref()).await
-        }
+        Some(Command::Healthcheck) => healthcheck::run(arguments.listen, &arguments.settings.serve).await,
         Some(Command::CheckConfig) => {
             arguments.settings.serve.server()?;
             Ok(())

@@ -10,7 +10,13 @@ use postern_sandbox::place::NOBODY;
 use postern_sandbox::smtp::{Action, Stage, Times};
 use tonic::Code;
 
-use crate::world::{SMTP, World, mail, send, until};
+use crate::world::{PATIENCE, SMTP, World, mail, send, until};
+
+/// Whether the SMTP server was given the content of a message.
+fn data_has_begun(world: &World) -> Option<()> {
+    let commands = world.place.smtp.control().commands();
+    commands.iter().any(|command| command.starts_with("DATA")).then_some(())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_gets_the_first_answer_and_sends_nothing() {
@@ -95,15 +101,41 @@ async fn a_caller_that_goes_away_finds_the_answer_later() {
         let request = request.clone();
         async move { client.send_email(request).await }
     });
-    until("the message is on its way", || async {
-        let begun = world.place.smtp.control().commands().iter().any(|command| command.starts_with("DATA"));
-        begun.then_some(())
-    })
-    .await;
+    until("the message is on its way", || async { data_has_begun(&world) }).await;
     call.abort();
     let answer =
         SmtpServiceClient::new(world.channel.clone()).send_email(request).await.unwrap().into_inner();
     assert_eq!(answer.recipients.len(), 1);
+    assert_eq!(world.place.smtp.accepted().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_at_any_moment_holds_up_no_repeat() {
+    let world = World::connected().await;
+    for number in 0..60 {
+        let request_id = format!("gone-{number}");
+        let sending = send(&world.channel, &request_id, mail("Gone"));
+        // While the record is written, while the mail is sent, while the answer is written.
+        let _ = tokio::time::timeout(Duration::from_millis(number / 3), sending).await;
+        let repeat = send(&world.channel, &request_id, mail("Gone"));
+        let repeat = tokio::time::timeout(PATIENCE, repeat).await;
+        repeat.unwrap_or_else(|_| panic!("{request_id}: no answer")).unwrap();
+    }
+    assert_eq!(world.place.smtp.accepted().len(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_during_a_stop_is_written_down() {
+    let mut world = World::connected().await;
+    let delay = Action::Delay(Duration::from_millis(500));
+    world.place.smtp.control().at(Stage::Message, delay, Times::Once);
+    let channel = world.channel.clone();
+    let call = tokio::spawn(async move { send(&channel, "invoice-7", mail("Late")).await });
+    until("the message is on its way", || async { data_has_begun(&world) }).await;
+    // With no caller left there is no open call that the stop would wait for.
+    call.abort();
+    world.restart().await;
+    send(&world.channel, "invoice-7", mail("Late")).await.unwrap();
     assert_eq!(world.place.smtp.accepted().len(), 1);
 }
 

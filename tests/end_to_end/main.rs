@@ -14,6 +14,7 @@ mod connections;
 mod edge;
 mod events;
 mod forward;
+mod health;
 mod invariants;
 mod kills;
 mod ledger;

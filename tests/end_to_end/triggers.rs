@@ -152,6 +152,40 @@ async fn an_update_changes_what_the_mask_names_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn changes_at_the_same_time_are_both_made() {
+    let world = World::connected().await;
+    let (mut triggers, mut others) = (world.triggers(), world.triggers());
+    triggers.create_trigger(new_mail()).await.unwrap();
+    // The update's check takes long enough for the pause to come between its reading and its writing.
+    world.place.graph.faults().set_delay(Some(Duration::from_millis(500)));
+    let trigger =
+        Trigger { name: TRIGGER.into(), interval: Some(HOUR.try_into().unwrap()), ..Default::default() };
+    let update = UpdateTriggerRequest { trigger: Some(trigger), ..Default::default() };
+    let pause = PauseTriggerRequest { name: TRIGGER.into(), ..Default::default() };
+    let (updated, paused) = tokio::join!(triggers.update_trigger(update), others.pause_trigger(pause));
+    updated.unwrap();
+    paused.unwrap();
+    let request = GetTriggerRequest { name: TRIGGER.to_owned() };
+    let trigger = triggers.get_trigger(request).await.unwrap().into_inner().trigger.unwrap();
+    assert_eq!(trigger.state(), TriggerState::Paused);
+    assert_eq!(trigger.interval, Some(HOUR.try_into().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_made_while_its_connection_goes_goes_with_it() {
+    let world = World::connected().await;
+    let (mut triggers, mut connections) = (world.triggers(), world.connections());
+    world.place.graph.faults().set_delay(Some(Duration::from_millis(500)));
+    let delete = DeleteConnectionRequest { name: OUTLOOK.into(), force: true, ..Default::default() };
+    let (made, deleted) =
+        tokio::join!(triggers.create_trigger(new_mail()), connections.delete_connection(delete));
+    deleted.unwrap();
+    assert_eq!(reason_of(&made.unwrap_err()), "CONNECTION_NOT_FOUND");
+    let left = triggers.list_triggers(ListTriggersRequest::default()).await.unwrap().into_inner().triggers;
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_trigger_is_said() {
     let world = World::connected().await;
     let mut triggers = world.triggers();

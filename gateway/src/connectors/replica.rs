@@ -50,7 +50,7 @@ impl Replica {
         if uri.scheme_str() == Some("https") {
             let tls = tls.unwrap_or_else(|| ClientTlsConfig::new().with_native_roots());
             endpoint = endpoint.tls_config(tls).map_err(|error| {
-                SettingsError::value("--connector", format!("{uri}: TLS cannot be used: {error:?}"))
+                SettingsError::value("--connectors", format!("{uri}: TLS cannot be used: {error:?}"))
             })?;
         }
         Ok(Self {

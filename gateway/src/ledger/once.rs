@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use postern_chassis::fault::Fault;
 use prost_reflect::{Kind, MethodDescriptor};
+use tokio::sync::oneshot;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
@@ -20,6 +21,7 @@ use super::{Begin, Ledger, Ticket, digest, key};
 use crate::auth::Caller;
 use crate::contract;
 use crate::forward::first::First;
+use crate::forward::is_grpc;
 use crate::forward::scan::scan;
 
 /// The longest request id, in characters.
@@ -65,7 +67,8 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if !self.methods.contains(request.uri().path()) {
+        // What is not gRPC is refused further in, before anything is changed.
+        if !self.methods.contains(request.uri().path()) || !is_grpc(request.headers()) {
             return Box::pin(self.inner.call(request));
         }
         let (ledger, next) = (self.ledger.clone(), self.inner.clone());
@@ -92,16 +95,21 @@ where
     }
     let caller = parts.extensions.get::<Caller>().map_or("", |caller| &caller.name);
     let key = key(caller, parts.uri.path(), &request_id);
-    match ledger.begin(key, digest(&[first.message()])).await.map_err(Status::from)? {
-        Begin::Answer(answer) => Ok(answer.into_response()),
-        Begin::Run(ticket) => {
-            // In a task of its own: a caller that goes away must not leave a change that was made without its answer.
-            let call = inner.call(Request::from_parts(parts, first.into_body()));
-            let made = tokio::spawn(async move { make(ticket, ok(call.await)).await });
-            let broken = |_| Fault::new(Code::Internal, "INTERNAL", "the call broke off").into();
-            Ok(made.await.map_err::<Status, _>(broken)??.into_response())
+    let digest = digest(&[first.message()]);
+    let (waited_for, _waiting) = oneshot::channel();
+    // In a task of its own: a caller that goes away must not leave a change that was begun without its answer.
+    let tasks = ledger.tasks.clone();
+    let made = tasks.spawn(async move {
+        match ledger.begin(key, digest, &waited_for).await? {
+            Begin::Answer(answer) => Ok(answer),
+            Begin::Run(ticket) => {
+                let call = inner.call(Request::from_parts(parts, first.into_body()));
+                make(ticket, ok(call.await)).await
+            }
         }
-    }
+    });
+    let broken = |_| Fault::new(Code::Internal, "INTERNAL", "the call broke off").into();
+    Ok(made.await.map_err::<Status, _>(broken)??.into_response())
 }
 
 /// Reads the answer of a change and writes it down before it is given. Where it cannot be written it is given all the

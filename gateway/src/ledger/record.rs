@@ -9,6 +9,8 @@ use prost_types::Timestamp;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use crate::forward::NOTHING_DONE;
+
 /// The largest answer that is kept: what a stored value holds, with room for the rest. Answers of changes are small.
 const MAX_ANSWER: usize = 512 * 1024;
 
@@ -123,6 +125,7 @@ impl Keep {
     /// the outcome is not known.
     fn of(status: &Status) -> Self {
         match status.code() {
+            Code::DeadlineExceeded if reason_of(status) == NOTHING_DONE => Self::Nothing,
             Code::Unknown | Code::Internal | Code::DataLoss | Code::DeadlineExceeded | Code::Cancelled => {
                 if reason_of(status) == OUTCOME_UNKNOWN {
                     Self::Answer(Answer::error(status))
@@ -165,6 +168,8 @@ mod tests {
         assert_eq!(Keep::of(&Status::unavailable("")), Keep::Nothing);
         let Keep::Answer(kept) = Keep::of(&Status::deadline_exceeded("")) else { panic!("nothing kept") };
         assert_eq!(kept.code, Code::Unknown as i32);
+        let untried = Fault::new(Code::DeadlineExceeded, NOTHING_DONE, "").into();
+        assert_eq!(Keep::of(&untried), Keep::Nothing);
         let told = unknown("broke off");
         assert_eq!(Keep::of(&told), Keep::Answer(Answer::error(&told)));
     }

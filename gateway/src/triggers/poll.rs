@@ -46,7 +46,15 @@ impl Poller {
         let response = self.ask(trigger, stored::since(trigger), at.place.cursor.clone()).await?;
         let events = self.events(trigger, &response.occurrences);
         let told = !events.is_empty();
-        let (more, retry_after) = (response.more, response.retry_after.and_then(|d| d.try_into().ok()));
+        let retry_after = response.retry_after.and_then(|d| d.try_into().ok());
+        // A look from the same place sees the same: to follow it at once would be to ask without end.
+        let more = response.more && response.next_cursor != at.place.cursor;
+        if response.more && !more {
+            tracing::error!(
+                trigger.name,
+                "the connector says that there is more, and gives no place to go on"
+            );
+        }
         if let Some(write) = moved_on(trigger, at, response.next_cursor, told) {
             self.log.append(events, vec![write]).await?;
         }

@@ -14,7 +14,7 @@ use postern_chassis::fault::Fault;
 use postern_proto::event::v1::{PollFailure, Trigger, TriggerState, TriggerStatus};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
@@ -41,6 +41,10 @@ const START_SPREAD: Duration = Duration::from_secs(5);
 const MAX_NUDGES: usize = 1_024;
 /// How many triggers are read from the store at a time.
 const PAGE: usize = 500;
+/// The longest quiet that a provider gets: one that asks for more is asked once a day.
+const MAX_QUIET: Duration = Duration::from_secs(24 * 3_600);
+/// How long to wait after a look whose place was written by somebody else meanwhile.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait before the store is asked again after it failed.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -118,8 +122,8 @@ struct Watched {
 enum Turn {
     /// The queue's: it will be due.
     Waiting(Key),
-    /// A look's. `again`: it was nudged or changed meanwhile, so the next look follows at once.
-    Looking { again: bool },
+    /// A look's, which this ends. `again`: it was nudged meanwhile, so the next look follows at once.
+    Looking { look: AbortHandle, again: bool },
 }
 
 /// What a look's task gives back: the trigger's name, as it was looked after, and how it went.
@@ -143,8 +147,10 @@ impl Clock {
         loop {
             tokio::select! {
                 Some(due) = self.due.next() => self.look(&due.into_inner()),
-                Some(ended) = self.looks.join_next() => match ended {
-                    Ok((trigger, looked)) => self.looked(&trigger, looked),
+                Some(ended) = self.looks.join_next_with_id() => match ended {
+                    Ok((look, (trigger, looked))) => self.looked(look, &trigger, looked),
+                    // Its trigger was changed, paused or deleted.
+                    Err(error) if error.is_cancelled() => {}
                     Err(error) => tracing::error!(%error, "a look ended unexpectedly"),
                 },
                 Some(name) = nudged.recv() => self.hasten(&name),
@@ -203,7 +209,13 @@ impl Clock {
             Some(watched) if watched.trigger.etag == trigger.etag => {}
             Some(watched) => {
                 watched.trigger = trigger;
-                self.hasten(&name);
+                // What a look in flight sees was asked for by what the trigger was.
+                if let Turn::Looking { look, .. } = &watched.turn {
+                    look.abort();
+                    watched.turn = Turn::Waiting(self.due.insert(name, Duration::ZERO));
+                } else {
+                    self.hasten(&name);
+                }
             }
             None => {
                 let spread = spread.min(interval(&trigger)).mul_f64(fastrand::f64());
@@ -214,11 +226,13 @@ impl Clock {
         }
     }
 
-    /// Forgets a trigger that was deleted or paused. A look in flight finds its place taken or stores it once more.
+    /// Forgets a trigger that was deleted or paused, and ends the look after it.
     fn drop_key(&mut self, key: &str) {
         let name = stored::name_of(key);
-        if let Some(Watched { turn: Turn::Waiting(key), .. }) = self.watched.remove(&name) {
-            self.due.try_remove(&key);
+        match self.watched.remove(&name).map(|watched| watched.turn) {
+            Some(Turn::Waiting(key)) => drop(self.due.try_remove(&key)),
+            Some(Turn::Looking { look, .. }) => look.abort(),
+            None => {}
         }
         let mut fares = self.fares.lock().unwrap_or_else(PoisonError::into_inner);
         fares.remove(&name);
@@ -228,7 +242,7 @@ impl Clock {
     fn hasten(&mut self, name: &str) {
         match self.watched.get_mut(name).map(|watched| &mut watched.turn) {
             Some(Turn::Waiting(key)) => self.due.reset(key, Duration::ZERO),
-            Some(Turn::Looking { again }) => *again = true,
+            Some(Turn::Looking { again, .. }) => *again = true,
             None => {}
         }
     }
@@ -236,13 +250,12 @@ impl Clock {
     /// Starts a look after a trigger that is due.
     fn look(&mut self, name: &str) {
         let Some(watched) = self.watched.get_mut(name) else { return };
-        watched.turn = Turn::Looking { again: false };
         let trigger = watched.trigger.clone();
         let connection = name.split("/triggers/").next().unwrap_or(name).to_owned();
         let limit = Arc::new(Semaphore::new(MAX_LOOKS_A_CONNECTION));
         let own = self.by_connection.entry(connection).or_insert(limit).clone();
         let (all, poller) = (self.all.clone(), self.poller.clone());
-        self.looks.spawn(async move {
+        let look = self.looks.spawn(async move {
             // Its own connection's place first: waiting for that one must not hold a place of all.
             let _own = own.acquire_owned().await;
             let _all = all.acquire_owned().await;
@@ -250,15 +263,20 @@ impl Clock {
             let broken = |_| Err(Fault::new(Code::Internal, "INTERNAL", "a look broke off").into());
             (trigger, looked.unwrap_or_else(broken))
         });
+        watched.turn = Turn::Looking { look, again: false };
     }
 
     /// Says when the next look is due, after one that ended.
-    fn looked(&mut self, trigger: &Trigger, looked: Result<Looked, Error>) {
+    fn looked(&mut self, look: Id, trigger: &Trigger, looked: Result<Looked, Error>) {
         self.by_connection.retain(|_, places| Arc::strong_count(places) > 1);
         let Some(watched) = self.watched.get(&trigger.name) else { return };
-        let Turn::Looking { again } = watched.turn else { return };
+        let again = match &watched.turn {
+            Turn::Looking { look: current, again } if current.id() == look => *again,
+            _ => return,
+        };
         let interval = interval(&watched.trigger);
-        let wait = match looked {
+        // How long the provider asks to be left alone, and how long to wait where it does not.
+        let (asked, wait) = match looked {
             Ok(looked) => {
                 self.fare(&trigger.name, |fare| {
                     let now = SystemTime::now();
@@ -266,13 +284,15 @@ impl Clock {
                     fare.last_event = if looked.told { Some(now) } else { fare.last_event };
                     (fare.failures, fare.last_failure) = (0, None);
                 });
-                let asked = looked.retry_after.unwrap_or_default();
-                if looked.more || again { asked } else { asked.max(early(interval)) }
+                let wait = if looked.more { Duration::ZERO } else { early(interval) };
+                (looked.retry_after.unwrap_or_default(), wait)
             }
-            // Somebody else wrote the place, or the trigger: read both anew.
-            Err(Error::Store(StoreError::Conflict { .. })) => Duration::ZERO,
+            // Somebody else wrote the place: read it anew.
+            Err(Error::Store(StoreError::Conflict { .. })) => (CONFLICT_PAUSE, CONFLICT_PAUSE),
             Err(error) => self.failed(&trigger.name, interval, error.into()),
         };
+        let asked = asked.min(MAX_QUIET);
+        let wait = if again { asked } else { asked.max(wait) };
         let key = self.due.insert_at(trigger.name.clone(), Instant::now() + wait);
         self.fare(&trigger.name, |fare| fare.next_poll = Some(SystemTime::now() + wait));
         if let Some(watched) = self.watched.get_mut(&trigger.name) {
@@ -280,8 +300,8 @@ impl Clock {
         }
     }
 
-    /// Notes a failure, and says how long to wait.
-    fn failed(&mut self, name: &str, interval: Duration, status: Status) -> Duration {
+    /// Notes a failure. Gives how long the provider asks to be left alone, and how long to wait where it does not.
+    fn failed(&mut self, name: &str, interval: Duration, status: Status) -> (Duration, Duration) {
         let reason = postern_chassis::fault::reason_of(&status);
         let asked = postern_chassis::fault::retry_after_of(&status).unwrap_or_default();
         tracing::warn!(trigger.name = name, code = ?status.code(), reason, "a look failed");
@@ -293,7 +313,7 @@ impl Clock {
             fare.last_failure =
                 Some(PollFailure { code: status.code() as i32, reason: reason.clone(), message });
         });
-        asked.max(back_off(interval, failures))
+        (asked, back_off(interval, failures))
     }
 
     fn fare(&self, name: &str, change: impl FnOnce(&mut Fare)) {
@@ -319,17 +339,4 @@ fn back_off(interval: Duration, failures: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_after_failures_double_up_to_a_bound() {
-        let second = Duration::from_secs(1);
-        for (failures, most) in [(1, 1), (2, 2), (5, 16), (40, 300)] {
-            let wait = back_off(second, failures);
-            let most = Duration::from_secs(most);
-            assert!(wait <= most && wait >= most.mul_f64(0.9), "{failures}: {wait:?}");
-        }
-        assert!(back_off(Duration::from_secs(3_600), 9) > Duration::from_secs(3_200));
-    }
-}
+mod tests;

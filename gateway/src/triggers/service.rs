@@ -35,6 +35,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_TRIED: usize = 100;
 /// How many looks a try makes at most.
 const MAX_TRIES: usize = 20;
+/// How often a change that meets another one at the same time is tried.
+const TRIES: usize = 5;
 /// The full name of a trigger's message.
 const TRIGGER: &str = "postern.event.v1.Trigger";
 /// What a caller may set, beside the kinds.
@@ -65,9 +67,12 @@ impl Triggers {
     async fn shown(&self, mut trigger: Trigger) -> Result<Option<Trigger>, Error> {
         let place = stored::read_place(self.store(), &trigger).await?.place;
         let status = self.schedule.status(&trigger.name);
+        // The schedule hears of a pause a moment after it is made.
+        let is_paused = trigger.state() == TriggerState::Paused;
         trigger.status = Some(TriggerStatus {
             last_poll_time: status.last_poll_time.or(place.last_poll_time),
             last_event_time: status.last_event_time.or(place.last_event_time),
+            next_poll_time: status.next_poll_time.filter(|_| !is_paused),
             ..status
         });
         Ok(Some(trigger))
@@ -119,10 +124,16 @@ impl Triggers {
             ..Trigger::default()
         };
         self.check(&request.connection, &trigger).await?;
-        match self.put(trigger, Expect::Absent).await {
-            Err(Error::Store(StoreError::Conflict { .. })) => Err(Error::Exists("Trigger", name)),
-            other => other,
+        let made = match self.put(trigger, Expect::Absent).await {
+            Err(Error::Store(StoreError::Conflict { .. })) => return Err(Error::Exists("Trigger", name)),
+            other => other?,
+        };
+        // A connection that was deleted meanwhile may have missed this one among those that go with it.
+        if self.store().get(&request.connection).await?.is_none() {
+            self.remove(&name, Expect::Any).await?;
+            return Err(Error::NotFound("Connection", request.connection));
         }
+        Ok(made)
     }
 
     async fn list(&self, request: ListTriggersRequest) -> Result<ListTriggersResponse, Error> {
@@ -147,41 +158,69 @@ impl Triggers {
     async fn update(&self, request: UpdateTriggerRequest) -> Result<Option<Trigger>, Error> {
         let wanted = request.trigger.ok_or_else(|| Error::field("trigger", "is absent"))?;
         let connection = names::trigger("trigger.name", &wanted.name)?;
-        let (current, revision) = stored::read(self.store(), &wanted.name).await?;
-        same_etag(&wanted.name, &wanted.etag, revision)?;
         let kinds = contract::members(TRIGGER, "kind");
         let settable: Vec<_> = kinds.iter().map(String::as_str).chain([INTERVAL]).collect();
-        let mut next = mask::apply(TRIGGER, &current, &wanted, request.update_mask.as_ref(), &settable)?;
-        next.update_time = Some(SystemTime::now().into());
-        if next.kind != current.kind {
-            next.watch_time = next.update_time;
+        let next = |current: &Trigger| {
+            mask::apply(TRIGGER, current, &wanted, request.update_mask.as_ref(), &settable).map(Some)
+        };
+        self.change(connection, &wanted.name, &wanted.etag, next).await
+    }
+
+    async fn turn(&self, name: &str, state: TriggerState) -> Result<Option<Trigger>, Error> {
+        let connection = names::trigger("name", name)?;
+        let next = |current: &Trigger| {
+            let is_so = current.state() == state;
+            Ok((!is_so).then(|| Trigger { state: state.into(), ..current.clone() }))
+        };
+        self.change(connection, name, "", next).await
+    }
+
+    /// Writes what `next` makes of a trigger; where that is nothing, it stays as it is. Where somebody else changed it
+    /// meanwhile, it is made of what that one left, unless an etag was given.
+    async fn change(
+        &self,
+        connection: &str,
+        name: &str,
+        etag: &str,
+        next: impl Fn(&Trigger) -> Result<Option<Trigger>, Error> + Send + Sync,
+    ) -> Result<Option<Trigger>, Error> {
+        for _ in 0..TRIES {
+            let (current, revision) = stored::read(self.store(), name).await?;
+            same_etag(name, etag, revision)?;
+            let Some(mut changed) = next(&current)? else { return self.shown(current).await };
+            changed.update_time = Some(SystemTime::now().into());
+            if changed.kind != current.kind {
+                changed.watch_time = changed.update_time;
+            }
+            if changed.kind != current.kind || changed.interval != current.interval {
+                self.check(connection, &changed).await?;
+            }
+            match self.put(changed, Expect::Revision(revision)).await {
+                Err(Error::Store(StoreError::Conflict { .. })) => {}
+                other => return other,
+            }
         }
-        self.check(connection, &next).await?;
-        self.replace(next, revision).await
+        Err(StoreError::Conflict { key: name.to_owned() }.into())
     }
 
     async fn delete(&self, request: DeleteTriggerRequest) -> Result<(), Error> {
         names::trigger("name", &request.name)?;
-        let (_, revision) = stored::read(self.store(), &request.name).await?;
-        same_etag(&request.name, &request.etag, revision)?;
-        let expect = Expect::Revision(revision);
-        let write = Write { key: stored::trigger_key(&request.name), value: None, expect };
-        self.store().write(write).await.map_err(|error| mismatch(error, &request.name))?;
-        // Its place goes after it: one that stays behind is not taken for another trigger's.
-        let write = Write { key: stored::place_key(&request.name), value: None, expect: Expect::Any };
-        self.store().write(write).await?;
-        Ok(())
+        for _ in 0..TRIES {
+            let (_, revision) = stored::read(self.store(), &request.name).await?;
+            same_etag(&request.name, &request.etag, revision)?;
+            match self.remove(&request.name, Expect::Revision(revision)).await {
+                Err(StoreError::Conflict { .. }) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(StoreError::Conflict { key: request.name }.into())
     }
 
-    async fn turn(&self, name: &str, state: TriggerState) -> Result<Option<Trigger>, Error> {
-        names::trigger("name", name)?;
-        let (mut trigger, revision) = stored::read(self.store(), name).await?;
-        if trigger.state() == state {
-            return self.shown(trigger).await;
-        }
-        trigger.set_state(state);
-        trigger.update_time = Some(SystemTime::now().into());
-        self.replace(trigger, revision).await
+    /// Removes a trigger and its place, both at once.
+    async fn remove(&self, name: &str, expect: Expect) -> Result<(), StoreError> {
+        let trigger = Write { key: stored::trigger_key(name), value: None, expect };
+        let place = Write { key: stored::place_key(name), value: None, expect: Expect::Any };
+        self.poller.log.append(Vec::new(), vec![trigger, place]).await.map(|_| ())
     }
 
     async fn try_now(&self, request: TryTriggerRequest) -> Result<TryTriggerResponse, Error> {
@@ -214,15 +253,6 @@ impl Triggers {
         Ok(())
     }
 
-    /// Writes a trigger over the revision that was read.
-    async fn replace(&self, trigger: Trigger, revision: Revision) -> Result<Option<Trigger>, Error> {
-        let name = trigger.name.clone();
-        match self.put(trigger, Expect::Revision(revision)).await {
-            Err(Error::Store(error)) => Err(mismatch(error, &name)),
-            other => other,
-        }
-    }
-
     async fn put(&self, mut trigger: Trigger, expect: Expect) -> Result<Option<Trigger>, Error> {
         let write =
             Write { key: stored::trigger_key(&trigger.name), value: Some(stored::encode(&trigger)), expect };
@@ -237,14 +267,6 @@ fn same_etag(name: &str, etag: &str, revision: Revision) -> Result<(), Error> {
         Ok(())
     } else {
         Err(Error::EtagMismatch(name.to_owned()))
-    }
-}
-
-/// A conflict on a trigger's own record is the caller's to resolve.
-fn mismatch(error: StoreError, name: &str) -> Error {
-    match error {
-        StoreError::Conflict { .. } => Error::EtagMismatch(name.to_owned()),
-        error => error.into(),
     }
 }
 
