@@ -2,6 +2,7 @@
 //!
 //! It knows the contract's error model and the metadata between gateway and connector; it knows no provider.
 
+pub mod deadline;
 pub mod fault;
 pub mod healthcheck;
 pub mod opened;

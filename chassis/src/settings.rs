@@ -47,7 +47,12 @@ pub fn load<S: Parser>(
     args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
 ) -> Result<S, SettingsError> {
     let args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
-    let mut command = S::command().mut_args(|arg| arg.hide_env_values(true));
+    // A flag may stand before or behind a subcommand: `gateway healthcheck --listen …` is what people type.
+    let global = |arg: clap::Arg| {
+        let is_flag = arg.get_long().is_some();
+        arg.hide_env_values(true).global(is_flag)
+    };
+    let mut command = S::command().mut_args(global);
     if let Some(path) = config_path(&command, &args)? {
         command = with_file_defaults(command, &path)?;
     }
@@ -211,6 +216,26 @@ mod tests {
         assert_eq!(read.grace, Duration::from_secs(5));
         assert_eq!(read.connector, ["http://a", "http://b"]);
         assert_eq!(read.tls_cert_file, Some("c.pem".into()));
+    }
+
+    #[test]
+    fn a_flag_may_stand_behind_a_subcommand() {
+        #[derive(clap::Subcommand, Debug, PartialEq)]
+        enum Command {
+            Check,
+        }
+        #[derive(Parser, Debug)]
+        struct WithCommand {
+            #[command(subcommand)]
+            command: Option<Command>,
+            /// A number.
+            #[arg(long, default_value_t = 1)]
+            number: u8,
+        }
+        for args in [["x", "check", "--number", "7"], ["x", "--number", "7", "check"]] {
+            let read: WithCommand = load(args).unwrap();
+            assert_eq!((read.command, read.number), (Some(Command::Check), 7));
+        }
     }
 
     #[test]

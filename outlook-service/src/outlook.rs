@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use postern_chassis::deadline::timeout_in;
 use postern_chassis::fault::Fault;
 use postern_chassis::opened;
 use tokio::time::Instant;
@@ -18,6 +19,8 @@ use crate::graph::{Clients, Gates, Mailbox};
 
 /// How long a call may take where its caller named no deadline.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a call may take whatever its caller's deadline.
+const MAX_PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// What all calls share: caches, none of which matters when it is lost.
 #[derive(Default)]
@@ -41,9 +44,9 @@ impl Outlook {
     #[allow(clippy::result_large_err, reason = "tonic's own error type")]
     pub(crate) fn call(&self, metadata: &MetadataMap) -> Result<Call, Status> {
         let account = Account::read(opened::decode(metadata)?)?;
-        let timeout = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
+        let timeout = timeout_in(metadata.as_ref()).map(|left| left.min(MAX_PATIENCE));
         // Answered a little earlier, so that the caller still hears why.
-        let patience = timeout.and_then(deadline).map_or(PATIENCE, |left| left.mul_f32(0.9));
+        let patience = timeout.map_or(PATIENCE, |left| left.mul_f32(0.9));
         Ok(Call { account, until: Instant::now() + patience })
     }
 
@@ -103,22 +106,6 @@ fn whose(account: &Account, user: Option<&str>) -> String {
     whose
 }
 
-/// The time that a caller gives a call (gRPC over HTTP/2, `grpc-timeout`).
-fn deadline(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number.saturating_mul(3_600))),
-        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
-    .map(|left| left.min(Duration::from_secs(3_600)))
-}
-
 /// The end of a call: an error is logged here, once, and becomes a status.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
 pub(crate) fn answer<T>(method: &'static str, result: Result<T, Error>) -> Result<Response<T>, Status> {
@@ -127,19 +114,4 @@ pub(crate) fn answer<T>(method: &'static str, result: Result<T, Error>) -> Resul
         tracing::info!(rpc.method = method, code = ?fault.code(), reason = fault.reason(), "call failed");
         fault.into()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deadlines_are_read_in_every_unit() {
-        assert_eq!(deadline("2S"), Some(Duration::from_secs(2)));
-        assert_eq!(deadline("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(deadline("99999999H"), Some(Duration::from_secs(3_600)));
-        for wrong in ["", "S", "2", "-1S", "2x", "é"] {
-            assert_eq!(deadline(wrong), None, "{wrong}");
-        }
-    }
 }

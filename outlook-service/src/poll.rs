@@ -7,6 +7,7 @@ mod occurrence;
 
 use jiff::{SignedDuration, Timestamp};
 use postern_proto::connector::v1::{CheckTriggerRequest, CheckTriggerResponse, PollRequest, PollResponse};
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::folders::no_folder;
@@ -87,13 +88,10 @@ fn read(asked: &PollRequest) -> Result<Vec<Sought<'_>>, Error> {
         .collect()
 }
 
-/// How far the provider's clock is ahead of ours, which is taken for the gateway's. It tells whole seconds: where it
-/// may be one ahead or none, none is taken, for a mail is rather told than lost.
-fn ahead(now: Timestamp) -> SignedDuration {
-    match now.as_second() - Timestamp::now().as_second() {
-        1 => SignedDuration::ZERO,
-        seconds => SignedDuration::from_secs(seconds),
-    }
+/// How far the provider's clock, which tells whole seconds, is ahead of ours, which is taken for the gateway's: the
+/// least that it can be, for a mail is rather told than lost.
+fn ahead(date: Timestamp, ours: Timestamp) -> SignedDuration {
+    date.duration_since(ours)
 }
 
 /// How many mails a page may hold, each being told to each trigger at worst.
@@ -120,7 +118,12 @@ type Outcome = (Vec<Told>, Watch, bool);
 
 impl Look<'_> {
     async fn run(&self, mut watch: Watch, cursor: &[u8]) -> Result<Outcome, Error> {
-        for _ in 0..MAX_PAGES {
+        let half = Instant::now() + self.mailbox.until.saturating_duration_since(Instant::now()) / 2;
+        for page in 0..MAX_PAGES {
+            // The mails of a page are yet to be fetched: that is not begun when time is short.
+            if page > 0 && Instant::now() >= half {
+                break;
+            }
             let (told, next, more) = match self.page(&watch).await {
                 Ok(outcome) => outcome,
                 Err(Error::Graph(failure)) if failure.lost_place() && !watch.is_new() => {
@@ -130,6 +133,8 @@ impl Look<'_> {
                 Err(Error::NoFolder(_)) if !watch.is_new() && self.finds_folder().await? => {
                     return Ok(self.lost(&watch, cursor));
                 }
+                // What was passed through is kept, lest a long way be begun again and again. The next look meets the error.
+                Err(_) if page > 0 => break,
                 Err(error) => return Err(error),
             };
             if !told.is_empty() || !more {
@@ -158,8 +163,9 @@ impl Look<'_> {
 
     async fn read(&self, watch: &Watch, url: reqwest::Url, size: usize) -> Result<Outcome, Error> {
         let read = self.mailbox.get::<Page<Message>>(url, Some(size)).await.map_err(no_folder)?;
-        let (page, now) = (read.value, read.date.unwrap_or_else(Timestamp::now));
-        let ahead = ahead(now);
+        let ours = Timestamp::now();
+        let (page, now) = (read.value, read.date.unwrap_or(ours));
+        let ahead = ahead(now, ours);
         let mut told = Vec::new();
         for message in page.value.iter().filter(|message| message.removed.is_none() && !message.id.is_empty())
         {
@@ -178,10 +184,8 @@ impl Look<'_> {
             }
         }
         match (page.next, page.delta) {
-            (Some(next), _) => Ok((told, watch.at(next), true)),
-            (None, Some(delta)) => {
-                Ok((told, Watch::Following { link: delta, told_until: now.as_second() }, false))
-            }
+            (Some(next), _) => Ok((told, watch.at(next, now), true)),
+            (None, Some(delta)) => Ok((told, watch.ended(delta, now), false)),
             (None, None) => Err(crate::graph::Failure::unreadable(200).into()),
         }
     }
@@ -218,6 +222,29 @@ impl Look<'_> {
         };
         let from = Timestamp::from_second(*told_until).unwrap_or_default();
         let told = self.sought.iter().map(|sought| gap(sought.name, cursor, from)).collect();
-        (told, Watch::Listing { link: None, since: Some(told_until - MARGIN_SECONDS) }, true)
+        (told, Watch::Listing { link: None, since: Some(told_until - MARGIN_SECONDS), began: None }, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trigger_is_never_taken_for_younger_than_it_is_whatever_the_clocks_and_their_phase() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        for skew in [-61_300, -1_500, -400, 0, 400, 1_000, 1_500, 1_999, 61_300] {
+            for made in (100_000..101_000).step_by(50) {
+                for looked in (made..made + 2_000).step_by(50) {
+                    let date = at((looked + skew) / 1_000 * 1_000);
+                    let since = at(made).checked_add(ahead(date, at(looked))).unwrap();
+                    let lag = at(made + skew).duration_since(since);
+                    assert!(
+                        !lag.is_negative() && lag < SignedDuration::from_secs(1),
+                        "{skew} {made} {looked}"
+                    );
+                }
+            }
+        }
     }
 }

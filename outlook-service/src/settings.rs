@@ -18,10 +18,10 @@ pub struct Settings {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Where to listen
-    #[arg(long, env = "POSTERN_LISTEN", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), global = true)]
+    #[arg(long, env = "POSTERN_LISTEN", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)))]
     pub listen: SocketAddr,
     /// A TOML file with settings, by the names of the flags
-    #[arg(long, env = "POSTERN_CONFIG", value_name = "FILE", global = true)]
+    #[arg(long, env = "POSTERN_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How it logs
     #[command(flatten)]

@@ -27,16 +27,19 @@ pub(crate) fn from_http(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
 }
 
-/// What `Retry-After` asks for: seconds, which Graph gives with decimals, or a date, which is reckoned from the
+/// The longest pause that is believed: nobody asks for more, and reckoning with all that can be written would overflow.
+const MAX_PAUSE: Duration = Duration::from_secs(24 * 3_600);
+
+/// What `Retry-After` asks for, up to a day: seconds, which Graph gives with decimals, or a date, which is reckoned from the
 /// answer's own `Date` so that clocks need not agree.
 pub(crate) fn retry_after(text: &str, date: Option<Timestamp>) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
+        return Duration::try_from_secs_f64(seconds).ok().map(|pause| pause.min(MAX_PAUSE));
     }
     let until = from_http(text)?;
     let from = date.unwrap_or_else(Timestamp::now);
-    Some(Duration::try_from(until.duration_since(from)).unwrap_or_default())
+    Some(Duration::try_from(until.duration_since(from)).unwrap_or_default().min(MAX_PAUSE))
 }
 
 #[cfg(test)]
@@ -54,6 +57,8 @@ mod tests {
         assert_eq!(retry_after("soon", date), None);
         assert_eq!(retry_after("-1", None), None);
         assert_eq!(retry_after("1e400", None), None);
+        assert_eq!(retry_after("18000000000000000000", None), Some(MAX_PAUSE));
+        assert_eq!(retry_after("Fri, 31 Dec 2500 23:59:59 GMT", date), Some(MAX_PAUSE));
     }
 
     #[test]

@@ -93,25 +93,22 @@ impl Conversation {
             }
         };
         let (username, password) = (login.username.as_str(), login.password.expose_secret());
+        let proof = BASE64_STANDARD.encode(format!("\0{username}\0{password}"));
+        let answers = [username, password].map(|text| BASE64_STANDARD.encode(text));
+        let secrets = [password, &proof, &answers[1]];
         // What is sent first, and what is sent for each 334 after it.
         let (first, answers) = match mechanism {
-            Mechanism::Plain => {
-                let proof = BASE64_STANDARD.encode(format!("\0{username}\0{password}"));
-                (format!("AUTH PLAIN {proof}\r\n"), vec![])
-            }
-            Mechanism::Login => {
-                let answers =
-                    [username, password].map(|text| format!("{}\r\n", BASE64_STANDARD.encode(text)));
-                ("AUTH LOGIN\r\n".to_owned(), answers.to_vec())
-            }
+            Mechanism::Plain => (format!("AUTH PLAIN {proof}\r\n"), &[][..]),
+            Mechanism::Login => ("AUTH LOGIN\r\n".to_owned(), &answers[..]),
         };
         let mut reply = self.command(Stage::Auth, &first, clock).await?;
         for answer in answers {
             if !reply.is_intermediate() {
                 break;
             }
-            reply = self.command(Stage::Auth, &answer, clock).await?;
+            reply = self.command(Stage::Auth, &format!("{answer}\r\n"), clock).await?;
         }
+        let reply = reply.without(&secrets);
         if reply.is_transient() {
             return Err(refused(Stage::Auth, reply));
         }

@@ -34,6 +34,7 @@ pub(crate) struct Mail {
     wire: Vec<u8>,
     size: u64,
     eight_bit: bool,
+    utf8: bool,
 }
 
 impl Mail {
@@ -68,8 +69,8 @@ impl Mail {
             return Err(Error::TooLarge { size, limit, whose: "the connection" });
         }
         let wire = wire::stuffed(message).map_err(unwritable)?;
-        let sender = people.from.email.to_string();
-        Ok(Self { sender, recipients: people.envelope, message_id, wire, size, eight_bit })
+        let (sender, utf8) = (people.from.email.to_string(), people.need_utf8());
+        Ok(Self { sender, recipients: people.envelope, message_id, wire, size, eight_bit, utf8 })
     }
 
     /// The envelope's sender.
@@ -97,9 +98,9 @@ impl Mail {
         self.size
     }
 
-    /// Whether an address is outside ASCII, so that the server must offer SMTPUTF8.
+    /// Whether an address is outside ASCII, in the envelope or in a header, so that the server must offer SMTPUTF8.
     pub(crate) fn needs_utf8(&self) -> bool {
-        !self.sender.is_ascii() || self.recipients.iter().any(|to| !to.is_ascii())
+        self.utf8
     }
 
     /// Whether the message has octets outside ASCII in a body.
@@ -145,6 +146,12 @@ impl People {
             problems.add("email.to", format!("with email.cc and email.bcc names more than {MAX_RECIPIENTS}"));
         }
         Some(Self { from: from?, to, cc, reply_to, envelope })
+    }
+
+    /// Whether an address of theirs is outside ASCII.
+    fn need_utf8(&self) -> bool {
+        let replies = self.reply_to.iter().any(|mailbox| !mailbox.email.to_string().is_ascii());
+        replies || !self.from.email.to_string().is_ascii() || self.envelope.iter().any(|to| !to.is_ascii())
     }
 
     /// The headers that name people. Bcc is in the envelope only.

@@ -44,6 +44,14 @@ struct Kept {
     since: Instant,
 }
 
+/// A socket that is let go.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    conversation: Conversation,
+    /// Kept until the server has closed the socket too. None: the pool is no longer used.
+    slot: Option<OwnedSemaphorePermit>,
+}
+
 /// A socket that is lent out. Dropped, it is closed; [`Lease::give_back`] keeps it.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -143,20 +151,32 @@ impl Pool {
     }
 
     /// Takes out the sockets that were unused for the connection's idle timeout.
-    pub(crate) fn take_idle(&self, now: Instant) -> Vec<Conversation> {
+    pub(crate) fn take_idle(&self, now: Instant) -> Vec<Leaving> {
         let mut kept = self.kept();
         // The oldest stand first.
         let idle = kept
             .iter()
             .take_while(|kept| now.saturating_duration_since(kept.since) >= self.connection.idle_timeout)
             .count();
-        kept.drain(..idle).map(|kept| kept.conversation).collect()
+        // Where there is no slot, a call has it already and is about to pick a socket.
+        let slots = (0..idle).map_while(|_| Arc::clone(&self.slots).try_acquire_owned().ok());
+        let slots: Vec<_> = slots.collect();
+        let idle = kept.drain(..slots.len()).zip(slots);
+        idle.map(|(kept, slot)| Leaving { conversation: kept.conversation, slot: Some(slot) }).collect()
     }
 
     /// Takes out all sockets that are kept; those lent out are closed when they come back.
-    pub(crate) fn close(&self) -> Vec<Conversation> {
+    pub(crate) fn close(&self) -> Vec<Leaving> {
         self.closed.store(true, Ordering::Release);
-        self.kept().drain(..).map(|kept| kept.conversation).collect()
+        self.kept().drain(..).map(|kept| Leaving { conversation: kept.conversation, slot: None }).collect()
+    }
+}
+
+impl Leaving {
+    /// Says QUIT and closes the socket.
+    pub(crate) async fn quit(self) {
+        self.conversation.quit().await;
+        drop(self.slot);
     }
 }
 
@@ -191,10 +211,7 @@ impl Lease {
                 return;
             }
         }
-        tokio::spawn(async move {
-            conversation.quit().await;
-            drop(slot);
-        });
+        tokio::spawn(Leaving { conversation, slot: Some(slot) }.quit());
     }
 }
 

@@ -12,9 +12,8 @@ use ring::digest::{SHA256, digest};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::connection::Connection;
-use crate::conversation::Conversation;
 use crate::error::Error;
-use crate::pool::Pool;
+use crate::pool::{Leaving, Pool};
 
 /// How often unused sockets are looked for: the shortest idle timeout.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -76,7 +75,7 @@ impl Pools {
         }
     }
 
-    fn take_idle(&self, now: Instant) -> Vec<Conversation> {
+    fn take_idle(&self, now: Instant) -> Vec<Leaving> {
         let mut idle = Vec::new();
         self.pools().retain(|_, pool| {
             let unused =
@@ -99,8 +98,8 @@ impl Pools {
 }
 
 /// Says QUIT on all of them at once; each is bounded by itself.
-async fn quit(conversations: Vec<Conversation>) {
-    join_all(conversations.into_iter().map(Conversation::quit)).await;
+async fn quit(leaving: Vec<Leaving>) {
+    join_all(leaving.into_iter().map(Leaving::quit)).await;
 }
 
 /// The key of a connection. What does not bear on how it is used, such as its state, makes no other pool.

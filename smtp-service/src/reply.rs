@@ -49,6 +49,12 @@ impl Reply {
         self.code == 421
     }
 
+    /// The same reply without the lines in which the server repeats a secret: some show what they could not read.
+    pub(crate) fn without(mut self, secrets: &[&str]) -> Self {
+        self.lines.retain(|line| !secrets.iter().any(|secret| line.contains(secret)));
+        self
+    }
+
     /// The text for callers: the lines joined, cut at 1,024 characters.
     pub(crate) fn text(&self) -> String {
         self.lines.join("\n").chars().take(MAX_TEXT_CHARS).collect()

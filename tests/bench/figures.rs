@@ -7,7 +7,12 @@ use std::time::Duration;
 pub(crate) fn quantile(times: &mut [Duration], q: f64) -> Duration {
     times.sort_unstable();
     let last = times.len().saturating_sub(1);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a rank")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a rank"
+    )]
     let rank = (last as f64 * q).round() as usize;
     times.get(rank).copied().unwrap_or_default()
 }
@@ -19,19 +24,26 @@ pub(crate) fn millis(time: Duration) -> String {
 
 /// A table with a heading and notes.
 pub(crate) struct Table {
-    text: String,
+    heading: String,
+    lead: String,
+    rows: String,
     notes: Vec<String>,
 }
 
 impl Table {
     pub(crate) fn new(heading: &str, columns: &[&str]) -> Self {
         let rule = columns.iter().map(|_| "---").collect::<Vec<_>>().join(" | ");
-        let text = format!("## {heading}\n\n| {} |\n| {rule} |\n", columns.join(" | "));
-        Self { text, notes: Vec::new() }
+        let rows = format!("| {} |\n| {rule} |\n", columns.join(" | "));
+        Self { heading: heading.to_owned(), lead: String::new(), rows, notes: Vec::new() }
+    }
+
+    /// What is to be read first: ratios.
+    pub(crate) fn lead(&mut self, lead: &str) {
+        self.lead = format!("{lead}\n\n");
     }
 
     pub(crate) fn row(&mut self, cells: &[String]) {
-        let _ = writeln!(self.text, "| {} |", cells.join(" | "));
+        let _ = writeln!(self.rows, "| {} |", cells.join(" | "));
     }
 
     pub(crate) fn note(&mut self, note: &str) {
@@ -39,6 +51,6 @@ impl Table {
     }
 
     pub(crate) fn markdown(self) -> String {
-        format!("{}\n{}\n", self.text, self.notes.join("\n\n"))
+        format!("## {}\n\n{}{}\n{}\n", self.heading, self.lead, self.rows, self.notes.join("\n\n"))
     }
 }

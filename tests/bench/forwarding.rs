@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::echo;
+use crate::figures::Table;
 use crate::load::{self, CALLS_AT_ONCE, CONNECTIONS, Calls};
 use crate::peers::{self, Peer};
 
@@ -57,11 +58,11 @@ impl Way {
     }
 }
 
-/// Measures, and prints a section.
+/// Measures, and gives the section.
 ///
 /// # Errors
 /// A program is missing, or a call was not answered as it should be.
-pub(crate) async fn run(settings: &Settings) -> Result<(), BoxError> {
+pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
     let nginx_version = peers::version("nginx", "-v", "nginx-light").await?;
     let load_version = peers::version("h2load", "--version", "nghttp2-client").await?;
     let folder = tempfile::tempdir()?;
@@ -99,8 +100,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), BoxError> {
     }
     stop.cancel();
     echo.await??;
-    print(settings, &ways, &calls, &request, &[nginx_version, load_version]);
-    Ok(())
+    Ok(told(settings, &ways, &calls, &request, &[nginx_version, load_version]))
 }
 
 /// What stands before each message on the wire: a flag and the length (gRPC over HTTP/2).
@@ -150,48 +150,49 @@ async fn checked_call(way: &Way, request: &SendEmailRequest) -> Result<(), BoxEr
     if answer == echo::answer() { Ok(()) } else { Err(format!("{}: another answer came", way.name).into()) }
 }
 
-fn print(
+fn told(
     settings: &Settings,
     ways: &[Way; 3],
     calls: &Calls<'_>,
     request: &SendEmailRequest,
     with: &[String],
-) {
+) -> String {
     let [_, nginx, gateway] = ways;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("## Forwarded unary calls\n");
-    println!(
-        "{CONNECTIONS} connections with {CALLS_AT_ONCE} calls at once on each; requests of {} bytes, answers of {}; {} \
-         calls a run, {} rounds in rotated order. Load, proxy and a connector that answers at once share {cores} cores. \
-         With {}.\n",
-        FRAME_BYTES + request.encoded_len(),
-        calls.answer_bytes,
-        settings.calls,
-        settings.rounds,
-        with.join(", "),
-    );
-    println!("| way | calls a second, median | lowest to highest | the proxy's processor time a call |");
-    println!("| --- | ---: | ---: | ---: |");
-    for way in ways {
-        let (low, high) = ends(&way.per_second);
-        let processor = match way.peer {
-            Some(_) => format!("{:.1} µs", median(&way.processor_micros)),
-            None => "none".into(),
-        };
-        println!("| {} | {:.0} | {low:.0} to {high:.0} | {processor} |", way.name, median(&way.per_second));
-    }
+    let columns = ["way", "calls a second, median", "lowest to highest", "the proxy's processor time a call"];
+    let mut table = Table::new("Forwarded unary calls, beside nginx `grpc_pass`", &columns);
     let ratio = |of: &[f64], to: &[f64]| of.iter().zip(to).map(|(of, to)| of / to).collect::<Vec<_>>();
     let (speed, cost) = (
         ratio(&gateway.per_second, &nginx.per_second),
         ratio(&gateway.processor_micros, &nginx.processor_micros),
     );
     let (low, high) = ends(&speed);
-    println!(
-        "\nThe gateway to nginx in the same round: **{:.2}** times the calls a second (median; {low:.2} to {high:.2}), \
+    table.lead(&format!(
+        "The gateway to nginx in the same round: **{:.2}** times the calls a second (median; {low:.2} to {high:.2}), \
          {:.2} times the processor time a call.",
         median(&speed),
         median(&cost)
-    );
+    ));
+    for way in ways {
+        let (low, high) = ends(&way.per_second);
+        let processor = match way.peer {
+            Some(_) => format!("{:.1} µs", median(&way.processor_micros)),
+            None => "none".into(),
+        };
+        let per_second = format!("{:.0}", median(&way.per_second));
+        table.row(&[way.name.clone(), per_second, format!("{low:.0} to {high:.0}"), processor]);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    table.note(&format!(
+        "{CONNECTIONS} connections with {CALLS_AT_ONCE} calls at once on each; requests of {} bytes, answers of {}; {} \
+         calls a run, {} rounds in rotated order. Load, proxy and a connector that answers at once share {cores} cores. \
+         With {}.",
+        FRAME_BYTES + request.encoded_len(),
+        calls.answer_bytes,
+        settings.calls,
+        settings.rounds,
+        with.join(", "),
+    ));
+    table.markdown()
 }
 
 fn sorted(values: &[f64]) -> Vec<f64> {

@@ -1,12 +1,16 @@
 //! Makes the figures in docs/numbers.md: runs Postern beside what others would use, in the same run on the same machine,
-//! and prints a section in Markdown. Figures of a build without optimisation mean nothing, and it says so.
+//! and prints Markdown. Figures of a build without optimisation mean nothing, and it says so.
 
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
 mod echo;
+mod figures;
 mod forwarding;
 mod load;
+mod memory;
+mod nudge;
 mod peers;
+mod start;
 
 use std::process::ExitCode;
 
@@ -28,8 +32,16 @@ struct Settings {
 
 #[derive(Subcommand, Debug)]
 enum Measure {
+    /// Everything: the whole of docs/numbers.md
+    All(forwarding::Settings),
     /// Forwarded unary calls per second, beside nginx grpc_pass (needs nginx and h2load)
     Forwarding(forwarding::Settings),
+    /// From the SMTP server's 250 to the event at the subscriber, when nudged
+    Nudge,
+    /// Start to ready of the all-in-one gateway
+    Start,
+    /// Memory at rest of each service
+    Memory,
 }
 
 fn main() -> ExitCode {
@@ -38,10 +50,33 @@ fn main() -> ExitCode {
 
 async fn run() -> Result<(), BoxError> {
     let settings: Settings = settings::load(std::env::args_os())?;
+    let text = match settings.measure {
+        Measure::All(settings) => all(&settings).await?,
+        Measure::Forwarding(settings) => forwarding::section(&settings).await?,
+        Measure::Nudge => nudge::section().await?,
+        Measure::Start => start::section().await?,
+        Measure::Memory => memory::section().await?,
+    };
     if cfg!(debug_assertions) {
         println!("**Built without optimisation: these figures mean nothing.** Use `cargo run --release`.\n");
     }
-    match settings.measure {
-        Measure::Forwarding(settings) => forwarding::run(&settings).await,
-    }
+    print!("{text}");
+    Ok(())
+}
+
+/// The whole document.
+async fn all(settings: &forwarding::Settings) -> Result<String, BoxError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let head = format!(
+        "# Numbers\n\nMade by `cargo build --release --workspace --bins && target/release/postern-bench all`, on a machine \
+         with {cores} cores, shared with others: believe the ratios, which come from one run, rather than the figures.\n"
+    );
+    let sections = [
+        head,
+        forwarding::section(settings).await?,
+        nudge::section().await?,
+        start::section().await?,
+        memory::section().await?,
+    ];
+    Ok(sections.join("\n"))
 }

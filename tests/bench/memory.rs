@@ -9,7 +9,7 @@ use postern_sandbox::child::Gateway;
 use tokio::process::{Child, Command};
 
 use crate::figures::Table;
-use crate::programs::program;
+use crate::peers::program;
 
 /// How long a process is left alone before it is looked at.
 const REST: Duration = Duration::from_secs(3);
@@ -24,13 +24,17 @@ pub(crate) async fn section() -> Result<String, BoxError> {
     let (smtp, _) = connector("smtp-service").await?;
     let (outlook, _) = connector("outlook-service").await?;
     tokio::time::sleep(REST).await;
-    for (name, id) in
-        [("gateway, all-in-one", gateway.id()), ("smtp-service", smtp.id()), ("outlook-service", outlook.id())]
-    {
+    for (name, id) in [
+        ("gateway, all-in-one", gateway.id()),
+        ("smtp-service", smtp.id()),
+        ("outlook-service", outlook.id()),
+    ] {
         let (resident, own) = resident(id.ok_or("a process ended")?)?;
         table.row(&[name.to_owned(), mebibytes(resident), mebibytes(own)]);
     }
-    table.note("`VmRSS` and `RssAnon` of `/proc/PID/status`, three seconds after the start, before the first call.");
+    table.note(
+        "`VmRSS` and `RssAnon` of `/proc/PID/status`, three seconds after the start, before the first call.",
+    );
     gateway.stop().await?;
     Ok(table.markdown())
 }
@@ -44,7 +48,9 @@ pub(crate) async fn connector(name: &str) -> Result<(Child, String), BoxError> {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    tokio::time::timeout(PATIENCE, healthy(&path, &address)).await.map_err(|_| format!("{name} does not serve"))??;
+    tokio::time::timeout(PATIENCE, healthy(&path, &address))
+        .await
+        .map_err(|_| format!("{name} does not serve"))??;
     Ok((child, address))
 }
 

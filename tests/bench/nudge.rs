@@ -24,7 +24,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::figures::{Table, millis, quantile};
-use crate::programs::program;
+use crate::peers::program;
 
 const SMTP: &str = "connections/mail";
 const OUTLOOK: &str = "connections/office";
@@ -63,7 +63,8 @@ pub(crate) async fn section() -> Result<String, BoxError> {
     }
     gateway.stop().await?;
 
-    let mut table = Table::new("From the SMTP server's 250 to the event", &["", "median", "99 of 100", "longest"]);
+    let mut table =
+        Table::new("From the SMTP server's 250 to the event", &["", "median", "99 of 100", "longest"]);
     for (name, mut times) in [
         ("a mail handed over (`SendEmail`, STARTTLS, a warm socket)", sends),
         ("its event at the subscriber, after the 250", waits),

@@ -2,7 +2,7 @@
 //! from the system. They know nothing of the load.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -69,15 +69,24 @@ pub(crate) async fn version(program: &str, flag: &str, package: &str) -> Result<
     Ok(String::from_utf8_lossy(&told).lines().next().unwrap_or_default().trim().to_owned())
 }
 
+/// A program of the workspace, as built beside this one.
+///
+/// # Errors
+/// It is not built.
+pub(crate) fn program(name: &str) -> Result<PathBuf, BoxError> {
+    let program = std::env::current_exe()?.with_file_name(name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(format!("{} is not there: cargo build --release --workspace --bins", program.display()).into())
+}
+
 /// Starts the gateway that was built beside this program, in front of one connector.
 ///
 /// # Errors
 /// It is not built, or was not ready in time.
 pub(crate) async fn gateway(folder: &Path, connector: SocketAddr) -> Result<Peer, BoxError> {
-    let program = std::env::current_exe()?.with_file_name("gateway");
-    if !program.is_file() {
-        return Err(format!("{} is not there: build the workspace's programs", program.display()).into());
-    }
+    let program = program("gateway")?;
     let ready = folder.join("gateway.json");
     let child = Command::new(program)
         .args(["--listen", "127.0.0.1:0", "--log", "warn", "--connectors", &format!("http://{connector}")])

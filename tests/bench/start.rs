@@ -7,7 +7,7 @@ use postern_sandbox::child::Gateway;
 use tokio::time::Instant;
 
 use crate::figures::{Table, millis, quantile};
-use crate::programs::program;
+use crate::peers::program;
 
 /// How often it is started each way.
 const ROUNDS: usize = 15;

@@ -3,6 +3,7 @@
 mod conformance;
 mod faults;
 mod get_emails;
+mod interrupted;
 mod new_email;
 mod send_email;
 mod sign_in;

@@ -236,8 +236,9 @@ class Loop:
         self.connections.CheckConnection(connections.CheckConnectionRequest(name=self.smtp_name), timeout=CALL)
 
     def watch(self):
-        """A trigger is stored that watches the Inbox."""
-        trigger = triggers.Trigger(interval={"seconds": 1}, new_email={"folder_path": "Inbox"})
+        """A trigger is stored that watches the Inbox for this loop's mails: others may send there too."""
+        watched = {"folder_path": "Inbox", "subject_filter": f"loop {self.state['tail']} "}
+        trigger = triggers.Trigger(interval={"seconds": 1}, new_email=watched)
         stored = self.triggers.CreateTrigger(
             triggers.CreateTriggerRequest(
                 connection=self.outlook_name, request_id=uuid.uuid4().hex, trigger_id="new-mail", trigger=trigger

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use postern_chassis::deadline::{TIMEOUT, timeout_in};
 use tokio::time::Instant;
 
 /// Metadata between gateway and connector begins with this: from and to others it is cut out.
 const OWN: &str = "postern-";
-/// The deadline's header.
-const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The encodings that are understood.
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// How much sooner than the caller and the connector the gateway gives up: what tonic around it and at the connector
@@ -62,7 +61,7 @@ pub(super) fn say_encodings(headers: &mut HeaderMap) {
 
 /// When a call must be over.
 pub(super) fn deadline(headers: &HeaderMap) -> Option<Instant> {
-    let timeout = parse(headers.get(TIMEOUT)?.to_str().ok()?)?;
+    let timeout = timeout_in(headers)?;
     Instant::now().checked_add(timeout.saturating_sub(SOONER.min(timeout / 10)))
 }
 
@@ -77,24 +76,6 @@ pub(super) fn set_timeout(headers: &mut HeaderMap, deadline: Instant) {
     if let Ok(value) = HeaderValue::from_str(&text) {
         headers.insert(TIMEOUT, value);
     }
-}
-
-/// Reads a timeout: up to eight digits and a unit.
-fn parse(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3_600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -127,17 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_read_and_written() {
-        assert_eq!(parse("100m"), Some(Duration::from_millis(100)));
-        assert_eq!(parse("2H"), Some(Duration::from_secs(7_200)));
-        assert_eq!(parse("99999999n"), Some(Duration::from_nanos(99_999_999)));
-        for wrong in ["", "m", "1", "123456789m", "-1S", "1x", "é"] {
-            assert_eq!(parse(wrong), None, "{wrong}");
-        }
+    fn a_timeout_is_written_as_it_is_read() {
         for seconds in [1, 50, 1_000, 10_000_000] {
             let mut headers = HeaderMap::new();
             set_timeout(&mut headers, Instant::now() + Duration::from_secs(seconds));
-            let read = parse(headers[TIMEOUT].to_str().unwrap()).unwrap();
+            let read = timeout_in(&headers).unwrap();
             assert!(read <= Duration::from_secs(seconds) + SOONER);
             assert!(read >= Duration::from_secs(seconds - 1), "{read:?} of {seconds}");
         }

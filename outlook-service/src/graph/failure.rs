@@ -128,6 +128,12 @@ impl Failure {
         }
     }
 
+    /// Whether the item that was asked for is not there; a mailbox that cannot be reached says nothing of its items.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == 404 && !refusal.is_of_mailbox())
+            && !self.lost_place()
+    }
+
     /// How long Graph asks to be left alone.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -10,6 +10,8 @@ use crate::graph::{Failure, Mailbox, with_options};
 const SELECT: &str = "id,name,contentType,size,isInline,microsoft.graph.fileAttachment/contentId";
 /// How many pages of attachments are read.
 const MAX_PAGES: usize = 10;
+/// What content takes beside its bytes: its tag and length, and what the lengths around it grow by.
+const AROUND: usize = 8;
 /// How many attachments are fetched at once. The mailbox's gate has the last word.
 const AT_ONCE: usize = 4;
 
@@ -23,7 +25,7 @@ pub(crate) async fn list(mailbox: &Mailbox, message: &str) -> Result<Vec<Attachm
     for _ in 0..MAX_PAGES {
         let page: Page<Attachment> = match mailbox.get(url, None).await {
             Ok(read) => read.value,
-            Err(failure) if failure.status() == Some(404) => break,
+            Err(failure) if failure.is_gone() => break,
             Err(failure) => return Err(failure),
         };
         listed.extend(page.value);
@@ -75,8 +77,8 @@ pub(crate) async fn fetch(
 ) -> Result<usize, Failure> {
     let mut planned = 0;
     let mut fits = |attachment: &Attachment| match file_size(attachment) {
-        Some(size) if planned + size <= room => {
-            planned += size;
+        Some(size) if planned + size + AROUND <= room => {
+            planned += size + AROUND;
             true
         }
         _ => false,
@@ -96,14 +98,14 @@ pub(crate) async fn fetch(
     while let Some((index, content)) = contents.next().await {
         let content = match content {
             Ok(content) => content,
-            Err(failure) if matches!(failure.status(), Some(404 | 405)) => continue,
+            Err(failure) if failure.is_gone() || failure.status() == Some(405) => continue,
             Err(failure) => return Err(failure),
         };
         // The size that Graph tells need not be that of the bytes.
         if let Some(attachment) = shown.get_mut(index)
-            && taken + content.len() <= room
+            && taken + content.len() + AROUND <= room
         {
-            taken += content.len();
+            taken += content.len() + AROUND;
             attachment.content_data = content.into();
             attachment.content_omitted = false;
         }

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use postern_proto::mail::v1::{Attachment, Email, Importance, Mailbox};
+use postern_proto::mail::v1::{Attachment, ContentTransferEncoding, Email, Importance, Mailbox};
 use postern_proto::outlook::v1::SendEmailRequest;
 use serde_json::{Value, json};
 
@@ -138,6 +138,9 @@ fn check(path: &str, attachment: &Attachment, problems: &mut Vec<(String, String
     if !is_media_type(&attachment.content_type) {
         problem("content_type", "expected a media type such as image/png");
     }
+    if ContentTransferEncoding::try_from(attachment.content_transfer_encoding).is_err() {
+        problem("content_transfer_encoding", "is no encoding");
+    }
 }
 
 /// Whether a text is a media type (RFC 2045, section 5.1): two tokens, and perhaps parameters.
@@ -180,7 +183,8 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named() {
         assert_eq!(problems(Email::default()), ["email.to"]);
-        let attachment = Attachment { content_type: "png".into(), ..Attachment::default() };
+        let attachment =
+            Attachment { content_type: "png".into(), content_transfer_encoding: 9, ..Attachment::default() };
         let wrong = Email {
             from: "a@x.example, b@x.example".into(),
             to: vec!["a@x.example".into(), "nobody".into()],
@@ -199,6 +203,7 @@ mod tests {
                 "email.attachments[0].file_name",
                 "email.attachments[0].content_data",
                 "email.attachments[0].content_type",
+                "email.attachments[0].content_transfer_encoding",
             ]
         );
     }

@@ -20,13 +20,20 @@ pub(super) enum Watch {
         link: Option<String>,
         /// After a loss: what was received from here on, by the provider's clock, was perhaps not told yet.
         since: Option<i64>,
+        /// When the listing began. Absent: it has not.
+        #[serde(default)]
+        began: Option<i64>,
     },
     /// What comes to be in the folder is told.
     Following {
         /// The page to go on with.
         link: String,
-        /// When the last round ended, by the provider's clock: what came before was told.
+        /// When the last round began: what came before was told. It may have lasted long, and what came meanwhile is
+        /// for the round after it.
         told_until: i64,
+        /// When this round began. Absent: it has not.
+        #[serde(default)]
+        began: Option<i64>,
     },
 }
 
@@ -49,12 +56,26 @@ impl Watch {
         matches!(self, Self::Listing { .. })
     }
 
-    /// The same round, gone on to another page.
-    pub(super) fn at(&self, link: String) -> Self {
+    /// When this round began, where it has.
+    fn began(&self) -> Option<i64> {
         match self {
-            Self::Listing { since, .. } => Self::Listing { link: Some(link), since: *since },
-            Self::Following { told_until, .. } => Self::Following { link, told_until: *told_until },
+            Self::Listing { began, .. } | Self::Following { began, .. } => *began,
         }
+    }
+
+    /// The same round, gone on to another page by a look at `now`.
+    pub(super) fn at(&self, link: String, now: Timestamp) -> Self {
+        let began = self.began().or(Some(now.as_second()));
+        match self {
+            Self::Listing { since, .. } => Self::Listing { link: Some(link), since: *since, began },
+            Self::Following { told_until, .. } => Self::Following { link, told_until: *told_until, began },
+        }
+    }
+
+    /// The round after this one, which ended with a look at `now`.
+    pub(super) fn ended(&self, link: String, now: Timestamp) -> Self {
+        let told_until = self.began().unwrap_or_else(|| now.as_second());
+        Self::Following { link, told_until, began: None }
     }
 
     /// The same listing, begun again.
@@ -63,7 +84,7 @@ impl Watch {
             Self::Listing { since, .. } => *since,
             Self::Following { told_until, .. } => Some(*told_until),
         };
-        Self::Listing { link: None, since }
+        Self::Listing { link: None, since, began: None }
     }
 
     /// Whether a mail on a page is to be told to a trigger that was made at `since`, by the provider's clock. In a
@@ -88,7 +109,7 @@ impl Watch {
 /// It is no cursor of this connector.
 pub(super) fn read(bytes: &[u8]) -> Result<Watch, Error> {
     let Some((version, rest)) = bytes.split_first() else {
-        return Ok(Watch::Listing { link: None, since: None });
+        return Ok(Watch::Listing { link: None, since: None, began: None });
     };
     let wrong = || Error::field("cursor", "expected the next_cursor of a look before");
     if *version != VERSION {
@@ -120,24 +141,35 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
-        let watch = Watch::Following { link: "https://x".into(), told_until: 5 };
+        let watch = Watch::Following { link: "https://x".into(), told_until: 5, began: Some(9) };
         assert_eq!(read(&write(&watch).unwrap()).unwrap(), watch);
         assert!(read(b"").unwrap().is_new());
+        let older = b"\x01{\"Following\":{\"link\":\"https://x\",\"told_until\":5}}";
+        assert_eq!(read(older).unwrap().began(), None);
         for wrong in [&b"\x02{}"[..], b"\x01{}", b"{", b"\x01"] {
             assert!(read(wrong).is_err());
         }
     }
 
     #[test]
+    fn what_came_while_a_round_lasted_is_for_the_next() {
+        let first = Watch::Listing { link: None, since: None, began: None };
+        let second = first.at("2".into(), at(10)).at("3".into(), at(5_000)).ended("4".into(), at(9_000));
+        assert_eq!(second, Watch::Following { link: "4".into(), told_until: 10, began: None });
+        let third = second.ended("5".into(), at(9_060));
+        assert_eq!(third, Watch::Following { link: "5".into(), told_until: 9_060, began: None });
+    }
+
+    #[test]
     fn a_listing_tells_what_was_received_since_and_what_follows_is_told_however_old() {
-        let listing = Watch::Listing { link: None, since: None };
+        let listing = Watch::Listing { link: None, since: None, began: None };
         let since = Timestamp::from_millisecond(10_900).unwrap();
         assert!(!listing.tells(Some(at(9)), since));
         assert!(listing.tells(Some(at(10)), since));
         assert!(listing.tells(None, since));
-        let lost = Watch::Listing { link: None, since: Some(20) };
+        let lost = Watch::Listing { link: None, since: Some(20), began: None };
         assert!(!lost.tells(Some(at(15)), since) && lost.tells(Some(at(20)), since));
-        let following = Watch::Following { link: String::new(), told_until: 10 };
+        let following = Watch::Following { link: String::new(), told_until: 10, began: None };
         assert!(following.tells(Some(at(1)), since));
         assert!(!following.tells(Some(at(1)), at(11)), "the trigger is younger than the last round");
     }

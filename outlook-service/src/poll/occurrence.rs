@@ -130,7 +130,7 @@ async fn fetch(mailbox: &Mailbox, id: &str, bound: usize) -> Result<Option<Recei
     let url = with_options(mailbox.url(&["messages", id]), &[("$select", shape::SELECT)]);
     let message: Message = match mailbox.get(url, None).await {
         Ok(read) => read.value,
-        Err(failure) if failure.status() == Some(404) && !failure.lost_place() => return Ok(None),
+        Err(failure) if failure.is_gone() => return Ok(None),
         Err(failure) => return Err(failure.into()),
     };
     let mut email = shape::received(message);

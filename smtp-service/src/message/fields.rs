@@ -62,7 +62,9 @@ pub(super) fn subject(text: &str) -> HeaderValue {
     let plain = text.is_ascii()
         && !text.contains("=?")
         && text == text.trim()
-        && text.split(' ').all(|word| word.len() <= MAX_WORD_BYTES);
+        && text.split(' ').all(|word| word.len() <= MAX_WORD_BYTES)
+        // Folding leaves a run of spaces whole.
+        && !text.contains(&" ".repeat(MAX_WORD_BYTES));
     if plain {
         return HeaderValue::new(name, text.to_owned());
     }

@@ -5,7 +5,7 @@ use mail_parser::{MessageParser, MimeHeaders as _, PartType};
 use postern_proto::mail::v1::{Attachment, ContentTransferEncoding, Email, Importance};
 use postern_proto::smtp::v1::SendEmailRequest;
 
-use super::world::{World, mail};
+use super::world::{World, mail, refused};
 
 fn attachment(name: &str, cid: &str, data: &[u8], kind: &str) -> Attachment {
     Attachment {
@@ -213,12 +213,12 @@ async fn content_transfer_encodings_are_honoured() {
 #[tokio::test]
 async fn a_mail_for_hidden_recipients_only_names_nobody() {
     let world = World::plain().await;
-    let email = Email { bcc: vec!["a@example.org".into()], ..mail(&[]) };
+    let email = Email { bcc: vec!["hidden@example.org".into()], ..mail(&[]) };
     world.send(email).await.unwrap();
     let delivery = world.server.accepted().remove(0);
-    assert_eq!(delivery.to, ["a@example.org"]);
+    assert_eq!(delivery.to, ["hidden@example.org"]);
     assert_eq!(delivery.from, "sender@example.org", "the connection's own sender");
-    assert!(!String::from_utf8_lossy(&delivery.message).contains("a@example.org"));
+    assert!(!String::from_utf8_lossy(&delivery.message).contains("hidden@example.org"));
 }
 
 #[tokio::test]
@@ -236,10 +236,46 @@ async fn an_address_outside_ascii_needs_smtputf8() {
 
     let without = World::plain().await;
     without.control().hide("SMTPUTF8");
-    let said =
-        super::world::refused(without.send(email).await, tonic::Code::FailedPrecondition, "MESSAGE_REFUSED");
+    let said = refused(without.send(email).await, tonic::Code::FailedPrecondition, "MESSAGE_REFUSED");
     assert_eq!(said.stage(), "mail");
     assert!(without.server.accepted().is_empty());
+    // An address that is in a header only asks for it as well.
+    let replies = Email { reply_to: vec!["bö@example.org".into()], ..mail(&["bo@example.org"]) };
+    let said =
+        refused(without.send(replies.clone()).await, tonic::Code::FailedPrecondition, "MESSAGE_REFUSED");
+    assert_eq!(said.stage(), "mail");
+    assert!(!without.control().commands().iter().any(|line| line.starts_with("MAIL")));
+    world.send(replies).await.unwrap();
     // The domain alone asks for nothing: it has a form in ASCII.
     without.send(mail(&["bo@bücher.example"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_longest_fields_that_are_taken_can_be_written() {
+    let world = World::plain().await;
+    for c in ['a', 'ü', '😀', '"', ' '] {
+        let long = |count: usize| format!("x{}x", c.to_string().repeat(count - 2));
+        let quoted = long(256).replace('"', "\\\"");
+        let attachment = Attachment {
+            file_name: long(255),
+            content_id: "c".repeat(255),
+            content_type: format!("text/plain; name={}", "n".repeat(200)),
+            content_data: "x".into(),
+            ..Attachment::default()
+        };
+        let email = Email {
+            subject: long(2_000),
+            to: vec![format!("\"{quoted}\" <bo@example.org>")],
+            body: "<p>".into(),
+            is_html: true,
+            attachments: vec![attachment],
+            ..Email::default()
+        };
+        world.send(email).await.unwrap_or_else(|status| panic!("{c:?}: {status}"));
+        let delivery = world.server.accepted().pop().unwrap();
+        let parsed = MessageParser::default().parse(delivery.message.as_ref()).unwrap();
+        assert_eq!(parsed.subject(), Some(long(2_000).as_str()), "{c}");
+        assert_eq!(parsed.to().unwrap().first().unwrap().name(), Some(long(256).as_str()), "{c}");
+        assert_eq!(parsed.attachment(0).unwrap().attachment_name(), Some(long(255).as_str()), "{c}");
+    }
 }

@@ -1,10 +1,12 @@
 //! TLS and AUTH: nothing is sent where either is not as the connection wants it.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use postern_proto::smtp::v1::{AuthMechanism, TlsMode};
 use postern_sandbox::smtp::{Action, Authority, SmtpSettings, Stage, Times, Tls};
 use tonic::Code;
 
-use super::world::{PASSWORD, USER, World, mail, refused};
+use super::world::{PASSWORD, Said, USER, World, mail, refused};
 
 fn users() -> Vec<(String, String)> {
     vec![(USER.to_owned(), PASSWORD.to_owned())]
@@ -99,6 +101,26 @@ async fn refused_credentials_are_told_and_nothing_is_sent() {
         refused(world.send(mail(&["bo@example.org"])).await, Code::Unavailable, "PROVIDER_UNAVAILABLE");
     assert_eq!((said.stage(), said.retry), ("auth", true));
     assert!(!world.control().commands().iter().any(|line| line.starts_with("MAIL")));
+}
+
+#[tokio::test]
+async fn a_server_that_repeats_a_password_does_not_get_it_into_an_error() {
+    let world = World::start().await;
+    let proof = BASE64_STANDARD.encode(format!("\0{USER}\0{PASSWORD}"));
+    for reply in [
+        format!("500 5.5.1 unknown command: AUTH PLAIN {proof}"),
+        format!("454-4.7.0 not now\r\n454 4.7.0 {PASSWORD}"),
+        format!("535 5.7.8 cannot decode {}", BASE64_STANDARD.encode(PASSWORD)),
+    ] {
+        world.control().at(Stage::Auth, Action::Reply(reply.clone()), Times::Once);
+        let status = world.send(mail(&["bo@example.org"])).await.unwrap_err();
+        let said = Said::of(&status);
+        assert_eq!(said.metadata["smtp.code"], reply[..3]);
+        let shown = format!("{status:?} {said:?}");
+        for secret in [PASSWORD, &proof, &BASE64_STANDARD.encode(PASSWORD)] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -110,6 +110,20 @@ async fn an_unused_socket_is_closed_with_quit_after_its_time() {
 }
 
 #[tokio::test]
+async fn a_socket_that_is_being_closed_counts_until_it_is() {
+    let mut world = World::plain().await;
+    world.stored.max_connections = 1;
+    world.stored.idle_timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    world.control().at(Stage::Quit, Action::Delay(Duration::from_millis(400)), Times::Once);
+    world.send(mail(&["bo@example.org"])).await.unwrap();
+    while world.control().commands().last().is_none_or(|line| line != "QUIT") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.send(mail(&["bo@example.org"])).await.unwrap();
+    assert_eq!((world.control().most_open(), world.control().connections_opened()), (1, 2));
+}
+
+#[tokio::test]
 async fn a_connector_that_stops_says_quit_on_its_sockets() {
     let mut world = World::start().await;
     world.send(mail(&["bo@example.org"])).await.unwrap();

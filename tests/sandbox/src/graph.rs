@@ -38,6 +38,8 @@ pub use tokens::AccessTokens;
 pub struct GraphSettings {
     /// Where to listen; port 0: any free one.
     pub listen: SocketAddr,
+    /// The host name by which it is reached, and that its links hold. Absent: the address it is bound to.
+    pub host: Option<String>,
     /// The tenant's id.
     pub tenant: String,
     /// The id of the application that may sign in.
@@ -50,6 +52,7 @@ impl Default for GraphSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            host: None,
             tenant: "11111111-1111-4111-8111-111111111111".to_owned(),
             client_id: "22222222-2222-4222-8222-222222222222".to_owned(),
             client_secret: "sandbox-secret".to_owned(),
@@ -82,8 +85,12 @@ impl GraphServer {
     pub async fn start(settings: GraphSettings, world: World) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
+        let url = match &settings.host {
+            Some(host) => format!("http://{host}:{}", address.port()),
+            None => format!("http://{address}"),
+        };
         let shared = Arc::new(Shared {
-            url: format!("http://{address}"),
+            url,
             settings,
             world,
             faults: Faults::default(),
@@ -175,5 +182,18 @@ impl Shared {
             ["sendMail"] => messages::send_mail(self, asked, &address),
             [segment, ..] => Err(refusal::unknown_segment(segment)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_gives_the_name_by_which_it_is_reached_and_not_what_it_is_bound_to() {
+        let listen = SocketAddr::from(([0, 0, 0, 0], 0));
+        let settings = GraphSettings { listen, host: Some("sandbox".into()), ..GraphSettings::default() };
+        let server = GraphServer::start(settings, World::new()).await.unwrap();
+        assert_eq!(server.url(), format!("http://sandbox:{}", server.address().port()));
     }
 }

@@ -78,6 +78,7 @@ impl Place {
 
         let graph_settings = GraphSettings {
             listen: settings.listen_graph,
+            host: settings.host.clone(),
             tenant: TENANT.into(),
             client_id: CLIENT_ID.into(),
             client_secret: CLIENT_SECRET.into(),
@@ -105,7 +106,7 @@ impl Place {
     /// The settings and credentials of a connection to Anna's account.
     #[must_use]
     pub fn outlook_connection(&self) -> (Settings, Credentials) {
-        let url = self.graph_url();
+        let url = self.graph.url().to_owned();
         let settings = OutlookSettings {
             tenant: TENANT.into(),
             client_id: CLIENT_ID.into(),
@@ -137,8 +138,8 @@ impl Place {
                 "ca_certificates": self.smtp.ca_certificate(),
             },
             "graph": {
-                "graph_url": self.graph_url(),
-                "login_url": self.graph_url(),
+                "graph_url": self.graph.url(),
+                "login_url": self.graph.url(),
                 "tenant": TENANT,
                 "client_id": CLIENT_ID,
                 "client_secret": CLIENT_SECRET,
@@ -153,12 +154,5 @@ impl Place {
 
     fn host(&self) -> &str {
         self.host.as_deref().unwrap_or("127.0.0.1")
-    }
-
-    fn graph_url(&self) -> String {
-        match &self.host {
-            Some(host) => format!("http://{host}:{}", self.graph.address().port()),
-            None => self.graph.url().to_owned(),
-        }
     }
 }

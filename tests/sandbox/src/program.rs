@@ -40,19 +40,19 @@ struct Settings {
     token_file: Option<PathBuf>,
 
     /// Where the SMTP server listens
-    #[arg(long, global = true, default_value = "127.0.0.1:7587", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:7587", value_name = "ADDRESS")]
     listen_smtp: SocketAddr,
 
     /// Where the small Graph listens
-    #[arg(long, global = true, default_value = "127.0.0.1:7080", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:7080", value_name = "ADDRESS")]
     listen_graph: SocketAddr,
 
     /// The host name under which the gateway reaches the sandbox. Absent: 127.0.0.1
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     host: Option<String>,
 
     /// A file to write when ready (with the loop: once it held): JSON that says how to connect
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 
     /// How it logs

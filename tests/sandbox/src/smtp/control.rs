@@ -37,6 +37,8 @@ pub enum Stage {
     Noop,
     /// RSET.
     Rset,
+    /// QUIT. Only [`Action::Delay`] is heeded.
+    Quit,
 }
 
 /// What the server does instead of its usual answer.

@@ -64,6 +64,9 @@ impl<'a> Conversation<'a> {
             let line = self.stream.line(&self.shared.control).await?;
             (stage, usual) = self.take(&line).await?;
             if usual.starts_with("221") {
+                if let Some(Action::Delay(delay)) = self.shared.control.action(Stage::Quit) {
+                    tokio::time::sleep(delay).await;
+                }
                 self.stream.write(&format!("{usual}\r\n")).await?;
                 self.stream.shut_down().await;
                 return Ok(());
@@ -149,7 +152,7 @@ impl<'a> Conversation<'a> {
                 (Some(Stage::Rset), "250 2.0.0 Ok".to_owned())
             }
             "NOOP" => (Some(Stage::Noop), "250 2.0.0 Ok".to_owned()),
-            "QUIT" => (None, "221 2.0.0 Bye".to_owned()),
+            "QUIT" => (Some(Stage::Quit), "221 2.0.0 Bye".to_owned()),
             _ => (None, "500 5.5.2 unknown command".to_owned()),
         })
     }
