@@ -196,4 +196,11 @@ mod tests {
         let server = GraphServer::start(settings, World::new()).await.unwrap();
         assert_eq!(server.url(), format!("http://sandbox:{}", server.address().port()));
     }
+
+    #[tokio::test]
+    async fn a_graph_does_not_know_the_delta_tokens_of_another() {
+        let first = GraphServer::start(GraphSettings::default(), World::new()).await.unwrap();
+        let second = GraphServer::start(GraphSettings::default(), World::new()).await.unwrap();
+        assert_ne!(first.shared.faults.delta_generation(), second.shared.faults.delta_generation());
+    }
 }

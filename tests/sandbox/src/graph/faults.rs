@@ -59,13 +59,27 @@ struct Planned {
 }
 
 /// The faults that wait to be shown.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Faults {
     planned: Mutex<Vec<Planned>>,
     delay: Mutex<Option<Duration>>,
     in_work: Arc<Mutex<HashMap<String, usize>>>,
     most_at_once: AtomicUsize,
     delta_generation: AtomicU64,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            planned: Mutex::default(),
+            delay: Mutex::default(),
+            in_work: Arc::default(),
+            most_at_once: AtomicUsize::default(),
+            // A Graph that takes another's place must not take the delta tokens that the other gave for its own: their
+            // places would pass over what is new here.
+            delta_generation: AtomicU64::new(fastrand::u64(..)),
+        }
+    }
 }
 
 impl Faults {
