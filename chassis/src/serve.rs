@@ -126,6 +126,8 @@ pub async fn edges(services: &[impl AsRef<str>]) -> Result<(Routes, HealthReport
         let mut builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(postern_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // With the details of errors, so that clients which know only reflection can show them.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .with_service_name("grpc.health.v1.Health");
         for service in services {
             builder = builder.with_service_name(service.as_ref());

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use postern_chassis::fault::Fault;
 use prost::Message as _;
 use ring::digest::{Context, SHA256};
+use ring::hmac;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +38,7 @@ const SWEEP_PAGE: usize = 500;
 /// The ledger of changes.
 pub struct Ledger {
     store: Arc<dyn Store>,
+    digests: hmac::Key,
     /// What tells this run of the gateway from others: a record that another run began and never ended is nobody's.
     run: Bytes,
     /// The changes being made, by key. Bounded by the calls that the listener takes.
@@ -68,11 +70,16 @@ struct Claim {
 }
 
 impl Ledger {
-    /// A ledger over a store.
-    pub fn new(store: Arc<dyn Store>) -> Arc<Self> {
+    /// A ledger over a store. `digests` keys the digests of requests, which may hold secrets.
+    pub fn new(store: Arc<dyn Store>, digests: hmac::Key) -> Arc<Self> {
         let run = fastrand::u128(..).to_be_bytes();
         let run = Bytes::copy_from_slice(&run);
-        Arc::new(Self { store, run, running: Mutex::default(), tasks: TaskTracker::new() })
+        Arc::new(Self { store, digests, run, running: Mutex::default(), tasks: TaskTracker::new() })
+    }
+
+    /// The digest of a request.
+    fn digest(&self, request: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(hmac::sign(&self.digests, request).as_ref())
     }
 
     /// Waits until the answer of every change being made is written down, those that no caller waits for any more
@@ -227,17 +234,11 @@ fn remembered(record: &Record, now: SystemTime) -> bool {
 
 /// The key of a change: by caller, method and request id, of which only the digest shows.
 fn key(caller: &str, method: &str, request_id: &str) -> String {
-    let digest = digest(&[caller.as_bytes(), method.as_bytes(), request_id.as_bytes()]);
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{RECORDS}{hex}")
-}
-
-/// A digest of parts, each with its length.
-fn digest(parts: &[&[u8]]) -> Bytes {
     let mut context = Context::new(&SHA256);
-    for part in parts {
+    for part in [caller, method, request_id] {
         context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
+        context.update(part.as_bytes());
     }
-    Bytes::copy_from_slice(context.finish().as_ref())
+    let hex: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{RECORDS}{hex}")
 }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use postern_chassis::settings::SettingsError;
+use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretBox};
@@ -37,6 +38,9 @@ pub enum SealError {
     #[error("the system gives no random numbers")]
     NoRandom,
 }
+
+/// What the key for digests is derived for.
+const DIGEST_KEY: &[u8] = b"postern digests";
 
 /// One key.
 struct Key {
@@ -101,6 +105,17 @@ impl KeyRing {
             }
         }
         Self::read(path)
+    }
+
+    /// A key for digests of what holds secrets, so that a stolen store gives nothing to guess them by. It comes from the
+    /// oldest key, which stays the same for as long as that one stays in the file.
+    ///
+    /// # Errors
+    /// There is no key.
+    pub fn digest_key(&self) -> Result<hmac::Key, SealError> {
+        let oldest = self.keys.first().ok_or(SealError::Refused)?;
+        let oldest = hmac::Key::new(hmac::HMAC_SHA256, &oldest.key.expose_secret()[..]);
+        Ok(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&oldest, DIGEST_KEY).as_ref()))
     }
 
     /// Seals a value for its place, such as `connections/billing#credentials`.

@@ -73,6 +73,7 @@ async fn serve_on(
         None => settings.connectors.clone(),
     };
     let connectors = Arc::new(Connectors::new(addresses, settings.connectors_tls()?)?);
+    let digests = keys.digest_key()?;
     let connections = Connections::new(store.clone(), log.clone(), connectors.clone(), keys);
     let connections = Arc::new(connections);
     let (schedule, scheduling) =
@@ -80,7 +81,7 @@ async fn serve_on(
     let trimming =
         tokio::spawn(crate::events::retention::run(log.clone(), settings.retention(), stop.clone()));
 
-    let ledger = Ledger::new(store.clone());
+    let ledger = Ledger::new(store.clone(), digests);
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
 
     let triggers = Triggers::new(connections.clone(), store, log.clone(), schedule);

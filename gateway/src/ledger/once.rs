@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::record::Answer;
-use super::{Begin, Ledger, Ticket, digest, key};
+use super::{Begin, Ledger, Ticket, key};
 use crate::auth::Caller;
 use crate::contract;
 use crate::forward::first::First;
@@ -95,7 +95,7 @@ where
     }
     let caller = parts.extensions.get::<Caller>().map_or("", |caller| &caller.name);
     let key = key(caller, parts.uri.path(), &request_id);
-    let digest = digest(&[first.message()]);
+    let digest = ledger.digest(first.message());
     let (waited_for, _waiting) = oneshot::channel();
     // In a task of its own: a caller that goes away must not leave a change that was begun without its answer.
     let tasks = ledger.tasks.clone();
