@@ -21,11 +21,16 @@ pub(crate) async fn section() -> Result<String, BoxError> {
     let mut table = Table::new("Memory at rest", &["process", "resident", "of it its own (not file pages)"]);
     let folder = tempfile::tempdir()?;
     let gateway = Gateway::start(&program("gateway")?, &[], "127.0.0.1:0", folder.path(), "error").await?;
-    let (smtp, _) = connector("smtp-service").await?;
-    let (outlook, _) = connector("outlook-service").await?;
+    let (smtp, smtp_address) = connector("smtp-service").await?;
+    let (outlook, outlook_address) = connector("outlook-service").await?;
+    let elsewhere = tempfile::tempdir()?;
+    let connectors = format!("http://{smtp_address},http://{outlook_address}");
+    let lead = ["--connectors", &connectors];
+    let apart = Gateway::start(&program("gateway")?, &lead, "127.0.0.1:0", elsewhere.path(), "error").await?;
     tokio::time::sleep(REST).await;
     for (name, id) in [
         ("gateway, all-in-one", gateway.id()),
+        ("gateway, apart", apart.id()),
         ("smtp-service", smtp.id()),
         ("outlook-service", outlook.id()),
     ] {
@@ -36,6 +41,7 @@ pub(crate) async fn section() -> Result<String, BoxError> {
         "`VmRSS` and `RssAnon` of `/proc/PID/status`, three seconds after the start, before the first call.",
     );
     gateway.stop().await?;
+    apart.stop().await?;
     Ok(table.markdown())
 }
 
