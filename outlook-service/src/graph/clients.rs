@@ -57,5 +57,11 @@ fn build(account: &Account) -> Result<reqwest::Client, Error> {
         let trusted = reqwest::Certificate::from_pem_bundle(account.certificates.as_bytes());
         builder = builder.tls_certs_only(trusted.map_err(|_| certificates())?);
     }
-    builder.build().map_err(|_| certificates())
+    builder.build().map_err(|_| match account.certificates.as_str() {
+        "" => Error::field(
+            "outlook",
+            "the machine names no authorities to trust, and these settings do not either",
+        ),
+        _ => certificates(),
+    })
 }
