@@ -102,6 +102,17 @@ fn read(name: &'static str, path: &std::path::Path) -> Result<Vec<u8>, SettingsE
         .map_err(|error| SettingsError::value(name, format!("file {}: {error}", path.display())))
 }
 
+/// Writes a ready file whole or not at all: whoever waits for it never reads half of it.
+///
+/// # Errors
+/// The setting `--ready-file`: it cannot be written.
+pub fn write_ready(path: &std::path::Path, text: &str) -> Result<(), SettingsError> {
+    let unfinished = path.with_extension("unfinished");
+    std::fs::write(&unfinished, text).and_then(|()| std::fs::rename(&unfinished, path)).map_err(|error| {
+        SettingsError::value("--ready-file", format!("file {} cannot be written: {error}", path.display()))
+    })
+}
+
 /// Binds a listener.
 ///
 /// # Errors

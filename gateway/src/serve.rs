@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +10,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use postern_chassis::serve::{self as chassis, BoxError};
-use postern_chassis::settings::SettingsError;
 use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -112,12 +110,7 @@ async fn serve_on(
     let address = listener.local_addr()?;
     tracing::info!(%address, all_in_one = settings.all_in_one(), "the gateway is ready");
     if let Some(path) = &settings.ready_file {
-        write_ready(path, &address.to_string()).map_err(|error| {
-            SettingsError::value(
-                "--ready-file",
-                format!("file {} cannot be written: {error}", path.display()),
-            )
-        })?;
+        chassis::write_ready(path, &format!("{{\"address\":\"{address}\"}}\n"))?;
     }
     let doors = Guarded::new(doors, callers);
     let served = chassis::serve(listener, &settings.serve, doors, stop.clone()).await;
@@ -134,13 +127,6 @@ async fn serve_on(
         within.stop().await;
     }
     served
-}
-
-/// Writes the ready file whole or not at all: whoever waits for it never reads half of it.
-fn write_ready(path: &Path, address: &str) -> std::io::Result<()> {
-    let unfinished = path.with_extension("unfinished");
-    std::fs::write(&unfinished, format!("{{\"address\":\"{address}\"}}\n"))?;
-    std::fs::rename(unfinished, path)
 }
 
 /// The gateway's own services, and those that it forwards.

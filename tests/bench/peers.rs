@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use postern_chassis::serve::BoxError;
+use postern_sandbox::child::Gateway;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
@@ -22,7 +23,22 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) struct Peer {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    child: Child,
+    process: Process,
+}
+
+/// The process of a program that is measured.
+enum Process {
+    Gateway(Gateway),
+    Nginx(Child),
+}
+
+impl Process {
+    fn id(&self) -> Option<u32> {
+        match self {
+            Self::Gateway(gateway) => gateway.id(),
+            Self::Nginx(child) => child.id(),
+        }
+    }
 }
 
 impl Peer {
@@ -31,7 +47,7 @@ impl Peer {
     /// # Errors
     /// It is gone.
     pub(crate) fn processor_seconds(&self) -> Result<f64, BoxError> {
-        let id = self.child.id().ok_or("a measured program has ended")?;
+        let id = self.process.id().ok_or("a measured program has ended")?;
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
         let ids = std::iter::once(id.to_string()).chain(children.split_whitespace().map(str::to_owned));
         ids.map(|id| ticks(&std::fs::read_to_string(format!("/proc/{id}/stat"))?)).sum()
@@ -40,7 +56,10 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        if let Some(id) = self.child.id() {
+        // nginx's workers outlive their master where it is killed alone; the gateway ends with its own handle.
+        if let Process::Nginx(child) = &self.process
+            && let Some(id) = child.id()
+        {
             let group = format!("-{id}");
             // Nothing is left to do about a group that cannot be killed.
             let _ = std::process::Command::new("kill").args(["-KILL", "--", &group]).status();
@@ -86,28 +105,9 @@ pub(crate) fn program(name: &str) -> Result<PathBuf, BoxError> {
 /// # Errors
 /// It is not built, or was not ready in time.
 pub(crate) async fn gateway(folder: &Path, connector: SocketAddr) -> Result<Peer, BoxError> {
-    let program = program("gateway")?;
-    let ready = folder.join("gateway.json");
-    let child = Command::new(program)
-        .args(["--listen", "127.0.0.1:0", "--log", "warn", "--connectors", &format!("http://{connector}")])
-        .arg("--data-dir")
-        .arg(folder.join("data"))
-        .arg("--ready-file")
-        .arg(&ready)
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()?;
-    let deadline = Instant::now() + READY_PATIENCE;
-    while Instant::now() < deadline {
-        if let Ok(text) = std::fs::read_to_string(&ready) {
-            let described: serde_json::Value = serde_json::from_str(&text)?;
-            let address = described["address"].as_str().ok_or("the ready file names no address")?;
-            return Ok(Peer { address: address.parse()?, child });
-        }
-        sleep(READY_INTERVAL).await;
-    }
-    Err("the gateway was not ready in time".into())
+    let lead = ["--connectors", &format!("http://{connector}")];
+    let gateway = Gateway::start(&program("gateway")?, &lead, "127.0.0.1:0", folder, "warn").await?;
+    Ok(Peer { address: gateway.address().parse()?, process: Process::Gateway(gateway) })
 }
 
 /// Starts nginx with grpc_pass in front of one connector, with as many workers as there are cores.
@@ -134,7 +134,7 @@ pub(crate) async fn nginx(folder: &Path, connector: SocketAddr) -> Result<Peer, 
         }
         sleep(READY_INTERVAL).await;
     }
-    Ok(Peer { address, child })
+    Ok(Peer { address, process: Process::Nginx(child) })
 }
 
 /// nginx as its users set it up for gRPC: connections to the connector kept, nothing logged, nothing written to disk.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use postern_chassis::serve::BoxError;
+use postern_chassis::settings::SettingsError;
 use postern_proto::connection::v1::connection::{Credentials, Settings};
 use postern_proto::outlook::v1::outlook_credentials::SignIn;
 use postern_proto::outlook::v1::{Cloud, CustomCloud, OutlookCredentials, OutlookSettings};
@@ -128,7 +129,7 @@ impl Place {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write_ready(&self, path: &Path) -> std::io::Result<()> {
+    pub fn write_ready(&self, path: &Path) -> Result<(), SettingsError> {
         let described = json!({
             "smtp": {
                 "host": self.host(),
@@ -147,9 +148,7 @@ impl Place {
             "accounts": [ANNA, BO],
             "refused": NOBODY,
         });
-        let unfinished = path.with_extension("unfinished");
-        std::fs::write(&unfinished, format!("{described:#}\n"))?;
-        std::fs::rename(unfinished, path)
+        postern_chassis::serve::write_ready(path, &format!("{described:#}\n"))
     }
 
     fn host(&self) -> &str {

@@ -109,7 +109,7 @@ async fn start_place(settings: &Settings) -> Result<Place, BoxError> {
 
 fn ready(settings: &Settings, place: &Place) -> Result<(), BoxError> {
     if let Some(path) = &settings.ready_file {
-        place.write_ready(path).map_err(|error| format!("--ready-file {}: {error}", path.display()))?;
+        place.write_ready(path)?;
     }
     Ok(())
 }
