@@ -4,12 +4,15 @@ use std::error::Error;
 use std::path::PathBuf;
 
 /// Messages that hold a secret: their `Debug` is written by hand in `src/redacted.rs`.
-const REDACTED: [&str; 5] = [
+const REDACTED: [&str; 8] = [
     ".postern.smtp.v1.SmtpCredentials",
     ".postern.outlook.v1.OutlookCredentials",
     ".postern.outlook.v1.ClientCertificate",
+    ".postern.outlook.v1.DelegatedToken",
     ".postern.connector.v1.OpenConnection",
     ".postern.connector.v1.RefreshCredentialsResponse",
+    ".postern.connector.v1.RenewNotificationRequest",
+    ".postern.connector.v1.ReadNotificationRequest",
 ];
 
 #[allow(clippy::disallowed_methods, reason = "cargo tells a build script where to write by a variable")]
@@ -23,8 +26,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         "postern/event/v1/trigger_service.proto",
         "postern/mail/v1/mail.proto",
         "postern/outlook/v1/calendar.proto",
+        "postern/outlook/v1/calendar_service.proto",
+        "postern/outlook/v1/contact.proto",
+        "postern/outlook/v1/contact_service.proto",
         "postern/outlook/v1/mail_service.proto",
         "postern/outlook/v1/outlook_settings.proto",
+        "postern/outlook/v1/recurrence.proto",
         "postern/outlook/v1/triggers.proto",
         "postern/smtp/v1/smtp_service.proto",
         "postern/smtp/v1/smtp_settings.proto",

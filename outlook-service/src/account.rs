@@ -63,6 +63,11 @@ impl Account {
                     problems.push(("outlook_credentials.client_certificate".into(), problem.into()));
                     None
                 }
+                Some(SignIn::DelegatedToken(_)) => {
+                    let problem = "is not served yet: expected client_secret";
+                    problems.push(("outlook_credentials.delegated_token".into(), problem.into()));
+                    None
+                }
                 None => None,
             },
             _ => None,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use postern_proto::connector::v1::connector_service_server::ConnectorService;
 use postern_proto::connector::v1::{
     CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
-    DescribeRequest, DescribeResponse, PollRequest, PollResponse, RefreshCredentialsRequest,
-    RefreshCredentialsResponse, ValidateConnectionRequest, ValidateConnectionResponse,
+    DescribeRequest, DescribeResponse, EndNotificationRequest, EndNotificationResponse, PollRequest,
+    PollResponse, ReadNotificationRequest, ReadNotificationResponse, RefreshCredentialsRequest,
+    RefreshCredentialsResponse, RenewNotificationRequest, RenewNotificationResponse,
+    ValidateConnectionRequest, ValidateConnectionResponse,
 };
 use postern_proto::outlook::v1::mail_service_server::MailServiceServer;
 use tonic::server::NamedService as _;
@@ -59,7 +61,6 @@ impl ConnectorService for Connector {
             services: vec![MAIL_SERVICE.to_owned()],
             trigger_kinds: vec!["new_email".to_owned()],
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            needs_grant: true,
         }))
     }
 
@@ -69,7 +70,7 @@ impl ConnectorService for Connector {
     ) -> Result<Response<ValidateConnectionResponse>, Status> {
         let call = self.outlook.call(request.metadata())?;
         let checked = call.account.check_sign_in().and_then(|()| self.outlook.client(&call.account));
-        answer("ValidateConnection", checked.map(|_| ValidateConnectionResponse {}))
+        answer("ValidateConnection", checked.map(|_| ValidateConnectionResponse { needs_grant: true }))
     }
 
     async fn check_connection(
@@ -99,5 +100,26 @@ impl ConnectorService for Connector {
     async fn poll(&self, request: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
         let call = self.outlook.call(request.metadata())?;
         answer("Poll", poll::poll(&self.outlook, &call, request.get_ref()).await)
+    }
+
+    async fn renew_notification(
+        &self,
+        _: Request<RenewNotificationRequest>,
+    ) -> Result<Response<RenewNotificationResponse>, Status> {
+        Err(Status::unimplemented("change notifications are not served yet"))
+    }
+
+    async fn end_notification(
+        &self,
+        _: Request<EndNotificationRequest>,
+    ) -> Result<Response<EndNotificationResponse>, Status> {
+        Err(Status::unimplemented("change notifications are not served yet"))
+    }
+
+    async fn read_notification(
+        &self,
+        _: Request<ReadNotificationRequest>,
+    ) -> Result<Response<ReadNotificationResponse>, Status> {
+        Err(Status::unimplemented("change notifications are not served yet"))
     }
 }

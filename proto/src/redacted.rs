@@ -2,9 +2,11 @@
 
 use std::fmt::{Debug, Formatter, Result};
 
-use crate::connector::v1::{OpenConnection, RefreshCredentialsResponse};
+use crate::connector::v1::{
+    OpenConnection, ReadNotificationRequest, RefreshCredentialsResponse, RenewNotificationRequest,
+};
 use crate::outlook::v1::outlook_credentials::SignIn;
-use crate::outlook::v1::{ClientCertificate, OutlookCredentials};
+use crate::outlook::v1::{ClientCertificate, DelegatedToken, OutlookCredentials};
 use crate::smtp::v1::SmtpCredentials;
 
 /// What stands in the place of a secret.
@@ -18,6 +20,7 @@ impl Debug for SmtpCredentials {
             .field("password", &mask(self.password.as_bytes()))
             .field("dkim_private_key", &mask(self.dkim_private_key.as_bytes()))
             .field("oauth_client_secret", &mask(self.oauth_client_secret.as_bytes()))
+            .field("oauth_refresh_token", &mask(self.oauth_refresh_token.as_bytes()))
             .finish()
     }
 }
@@ -37,6 +40,7 @@ impl Debug for SignIn {
             Self::ClientCertificate(certificate) => {
                 f.debug_tuple("ClientCertificate").field(certificate).finish()
             }
+            Self::DelegatedToken(token) => f.debug_tuple("DelegatedToken").field(token).finish(),
         }
     }
 }
@@ -46,6 +50,39 @@ impl Debug for ClientCertificate {
         f.debug_struct("ClientCertificate")
             .field("certificate", &self.certificate)
             .field("private_key", &mask(self.private_key.as_bytes()))
+            .finish()
+    }
+}
+
+impl Debug for DelegatedToken {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("DelegatedToken")
+            .field("refresh_token", &mask(self.refresh_token.as_bytes()))
+            .field("client_secret", &mask(self.client_secret.as_bytes()))
+            .finish()
+    }
+}
+
+impl Debug for RenewNotificationRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("RenewNotificationRequest")
+            .field("trigger", &self.trigger)
+            .field("url", &self.url)
+            .field("secret", &mask(self.secret.as_bytes()))
+            .field("notification", &self.notification)
+            .field("reauthorize", &self.reauthorize)
+            .finish()
+    }
+}
+
+impl Debug for ReadNotificationRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        // The body repeats the secret, and the query may hold a token.
+        f.debug_struct("ReadNotificationRequest")
+            .field("content_type", &self.content_type)
+            .field("body.len", &self.body.len())
+            .field("secret", &mask(self.secret.as_bytes()))
+            .field("notification", &self.notification)
             .finish()
     }
 }

@@ -3,6 +3,7 @@
 
 mod clock;
 mod connection;
+mod connector;
 mod conversation;
 mod error;
 mod mailbox;

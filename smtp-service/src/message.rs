@@ -10,6 +10,7 @@ use lettre::message::header::{HeaderName, HeaderValue, MessageId};
 use lettre::message::{Mailbox, Message, MessageBuilder};
 use postern_proto::mail::v1::{Email, Importance};
 use postern_proto::smtp::v1::SendEmailRequest;
+use postern_proto::smtp::v1::send_email_request::Content;
 use ring::digest::{Context, SHA256};
 
 use crate::connection::Connection;
@@ -45,9 +46,16 @@ impl Mail {
     pub(crate) fn compose(request: &SendEmailRequest, connection: &Connection) -> Result<Self, Error> {
         let mut problems = Problems::default();
         check_request_id(&request.request_id, &mut problems);
-        let Some(email) = &request.email else {
-            problems.add("email", "is needed");
-            return Err(problems.into_error());
+        let email = match &request.content {
+            Some(Content::Email(email)) => email,
+            Some(Content::Raw(_)) => {
+                problems.add("raw", "is not served yet");
+                return Err(problems.into_error());
+            }
+            None => {
+                problems.add("email", "is needed");
+                return Err(problems.into_error());
+            }
         };
         let people = People::of(email, connection, &mut problems);
         check_text("email.subject", &email.subject, MAX_SUBJECT_CHARS, &mut problems);

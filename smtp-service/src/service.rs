@@ -1,4 +1,4 @@
-//! The edge: gRPC in, gRPC out. Each method opens the connection that came with the call, calls the inside, and
+//! The edge for callers: gRPC in, gRPC out. Each method opens the connection that came with the call, calls the inside, and
 //! answers; what goes wrong is logged once, here, by its reason.
 
 use std::sync::Arc;
@@ -6,17 +6,15 @@ use std::sync::Arc;
 use postern_chassis::fault::Fault;
 use postern_chassis::opened;
 use postern_proto::connection::v1::Connection as Stored;
-use postern_proto::connector::v1::connector_service_server::ConnectorService;
-use postern_proto::connector::v1::{
-    CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
-    DescribeRequest, DescribeResponse, PollRequest, PollResponse, RefreshCredentialsRequest,
-    RefreshCredentialsResponse, ValidateConnectionRequest, ValidateConnectionResponse,
+use postern_proto::smtp::v1::smtp_service_server::SmtpService;
+use postern_proto::smtp::v1::{
+    CheckEmailRequest, CheckEmailResponse, SendEmailRequest, SendEmailResponse, SendEmailsRequest,
+    SendEmailsResponse, SendLargeEmailRequest, SendLargeEmailResponse,
 };
-use postern_proto::smtp::v1::smtp_service_server::{SERVICE_NAME, SmtpService};
-use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse};
 use tokio::time::Instant;
+use tokio_stream::Empty;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock::Clock;
 use crate::connection::Connection;
@@ -38,13 +36,13 @@ impl Service {
         Self { pools }
     }
 
-    fn pool(&self, metadata: &MetadataMap) -> Result<Arc<Pool>, Status> {
+    pub(crate) fn pool(&self, metadata: &MetadataMap) -> Result<Arc<Pool>, Status> {
         Ok(self.pools.of(&stored(metadata)?)?)
     }
 }
 
 /// The connection that came with a call.
-fn stored(metadata: &MetadataMap) -> Result<Stored, Status> {
+pub(crate) fn stored(metadata: &MetadataMap) -> Result<Stored, Status> {
     let opened = opened::decode(metadata)?;
     Ok(opened.connection.unwrap_or_default())
 }
@@ -72,64 +70,33 @@ impl SmtpService for Service {
             reply: Some((&taken.reply).into()),
         }))
     }
-}
 
-#[tonic::async_trait]
-impl ConnectorService for Service {
-    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
-        Ok(Response::new(DescribeResponse {
-            kind: "smtp".to_owned(),
-            services: vec![SERVICE_NAME.to_owned()],
-            trigger_kinds: Vec::new(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            needs_grant: false,
-        }))
-    }
+    type SendEmailsStream = Empty<Result<SendEmailsResponse, Status>>;
 
-    async fn validate_connection(
+    async fn send_emails(
         &self,
-        request: Request<ValidateConnectionRequest>,
-    ) -> Result<Response<ValidateConnectionResponse>, Status> {
-        Connection::check(&stored(request.metadata())?)?;
-        Ok(Response::new(ValidateConnectionResponse {}))
+        _: Request<Streaming<SendEmailsRequest>>,
+    ) -> Result<Response<Self::SendEmailsStream>, Status> {
+        Err(Error::NotServed("does not serve SendEmails yet").into())
     }
 
-    async fn check_connection(
+    async fn send_large_email(
         &self,
-        request: Request<CheckConnectionRequest>,
-    ) -> Result<Response<CheckConnectionResponse>, Status> {
-        let began = Instant::now();
-        let pool = self.pool(request.metadata())?;
-        let clock = Clock::of_call(request.metadata(), pool.connection().command_timeout);
-        let lease = pool.lend_new(clock).await;
-        let lease = lease.map_err(|error| told("CheckConnection", pool.connection(), began, error))?;
-        let details = lease.conversation.details();
-        lease.give_back();
-        let account = pool.connection().login.as_ref().map(|login| login.username.clone());
-        Ok(Response::new(CheckConnectionResponse { account: account.unwrap_or_default(), details }))
+        _: Request<Streaming<SendLargeEmailRequest>>,
+    ) -> Result<Response<SendLargeEmailResponse>, Status> {
+        Err(Error::NotServed("does not serve SendLargeEmail yet").into())
     }
 
-    async fn refresh_credentials(
+    async fn check_email(
         &self,
-        _: Request<RefreshCredentialsRequest>,
-    ) -> Result<Response<RefreshCredentialsResponse>, Status> {
-        Err(Error::NotServed("has no grants to refresh: a password does not expire by itself").into())
-    }
-
-    async fn check_trigger(
-        &self,
-        _: Request<CheckTriggerRequest>,
-    ) -> Result<Response<CheckTriggerResponse>, Status> {
-        Err(Error::NotServed("serves no triggers: SMTP only sends").into())
-    }
-
-    async fn poll(&self, _: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
-        Err(Error::NotServed("serves no triggers: SMTP only sends").into())
+        _: Request<CheckEmailRequest>,
+    ) -> Result<Response<CheckEmailResponse>, Status> {
+        Err(Error::NotServed("does not serve CheckEmail yet").into())
     }
 }
 
 /// Logs why a call failed, without the server's text, which may name people, and makes the answer of it.
-fn told(method: &'static str, connection: &Connection, began: Instant, error: Error) -> Status {
+pub(crate) fn told(method: &'static str, connection: &Connection, began: Instant, error: Error) -> Status {
     let (stage, reply_code) = match &error {
         Error::Refused { stage, reply, .. } => (stage.as_str(), reply.code),
         Error::Broken { stage, .. } | Error::Certificate { stage, .. } => (stage.as_str(), 0),

@@ -4,15 +4,20 @@ use postern_chassis::serve::{self as chassis, BoxError, ServeSettings};
 use postern_proto::connector::v1::connector_service_server::{ConnectorService, ConnectorServiceServer};
 use postern_proto::connector::v1::{
     CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
-    DescribeRequest, DescribeResponse, PollRequest, PollResponse, RefreshCredentialsRequest,
-    RefreshCredentialsResponse, ValidateConnectionRequest, ValidateConnectionResponse,
+    DescribeRequest, DescribeResponse, EndNotificationRequest, EndNotificationResponse, PollRequest,
+    PollResponse, ReadNotificationRequest, ReadNotificationResponse, RefreshCredentialsRequest,
+    RefreshCredentialsResponse, RenewNotificationRequest, RenewNotificationResponse,
+    ValidateConnectionRequest, ValidateConnectionResponse,
 };
 use postern_proto::mail::v1::Reply;
 use postern_proto::smtp::v1::smtp_service_server::{SmtpService, SmtpServiceServer};
-use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse};
+use postern_proto::smtp::v1::{
+    CheckEmailRequest, CheckEmailResponse, SendEmailRequest, SendEmailResponse, SendEmailsRequest,
+    SendEmailsResponse, SendLargeEmailRequest, SendLargeEmailResponse,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// How long the text in an answer is: an answer is about as large as the request.
 const TEXT_BYTES: usize = 980;
@@ -48,6 +53,29 @@ impl SmtpService for Echo {
     async fn send_email(&self, _: Request<SendEmailRequest>) -> Result<Response<SendEmailResponse>, Status> {
         Ok(Response::new(answer()))
     }
+
+    type SendEmailsStream = tokio_stream::Empty<Result<SendEmailsResponse, Status>>;
+
+    async fn send_emails(
+        &self,
+        _: Request<Streaming<SendEmailsRequest>>,
+    ) -> Result<Response<Self::SendEmailsStream>, Status> {
+        Err(Status::unimplemented("an echo answers SendEmail alone"))
+    }
+
+    async fn send_large_email(
+        &self,
+        _: Request<Streaming<SendLargeEmailRequest>>,
+    ) -> Result<Response<SendLargeEmailResponse>, Status> {
+        Err(Status::unimplemented("an echo answers SendEmail alone"))
+    }
+
+    async fn check_email(
+        &self,
+        _: Request<CheckEmailRequest>,
+    ) -> Result<Response<CheckEmailResponse>, Status> {
+        Err(Status::unimplemented("an echo answers SendEmail alone"))
+    }
 }
 
 #[tonic::async_trait]
@@ -65,7 +93,7 @@ impl ConnectorService for Echo {
         &self,
         _: Request<ValidateConnectionRequest>,
     ) -> Result<Response<ValidateConnectionResponse>, Status> {
-        Ok(Response::new(ValidateConnectionResponse {}))
+        Ok(Response::new(ValidateConnectionResponse { needs_grant: false }))
     }
 
     async fn check_connection(
@@ -90,6 +118,27 @@ impl ConnectorService for Echo {
     }
 
     async fn poll(&self, _: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
+        Err(Status::unimplemented("an echo has no triggers"))
+    }
+
+    async fn renew_notification(
+        &self,
+        _: Request<RenewNotificationRequest>,
+    ) -> Result<Response<RenewNotificationResponse>, Status> {
+        Err(Status::unimplemented("an echo has no triggers"))
+    }
+
+    async fn end_notification(
+        &self,
+        _: Request<EndNotificationRequest>,
+    ) -> Result<Response<EndNotificationResponse>, Status> {
+        Err(Status::unimplemented("an echo has no triggers"))
+    }
+
+    async fn read_notification(
+        &self,
+        _: Request<ReadNotificationRequest>,
+    ) -> Result<Response<ReadNotificationResponse>, Status> {
         Err(Status::unimplemented("an echo has no triggers"))
     }
 }

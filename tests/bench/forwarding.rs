@@ -9,6 +9,7 @@ use postern_chassis::serve::BoxError;
 use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
 use postern_proto::connection::v1::{Connection, CreateConnectionRequest, connection};
 use postern_proto::mail::v1::Email;
+use postern_proto::smtp::v1::send_email_request::Content;
 use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use postern_proto::smtp::v1::{SendEmailRequest, SmtpSettings};
 use prost::Message as _;
@@ -110,12 +111,13 @@ fn request() -> SendEmailRequest {
     SendEmailRequest {
         connection: CONNECTION.into(),
         request_id: String::new(),
-        email: Some(Email {
+        content: Some(Content::Email(Email {
             to: vec!["anna@example.org".into()],
             subject: "a mail of the benchmark".into(),
             body: "x".repeat(BODY_BYTES),
             ..Email::default()
-        }),
+        })),
+        delivery_reports: None,
     }
 }
 

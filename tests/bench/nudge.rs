@@ -16,6 +16,7 @@ use postern_proto::event::v1::{
 use postern_proto::mail::v1::Email;
 use postern_proto::outlook::v1::NewEmailTrigger;
 use postern_proto::smtp::v1::SendEmailRequest;
+use postern_proto::smtp::v1::send_email_request::Content;
 use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use postern_sandbox::child::Gateway;
 use postern_sandbox::place::{ANNA, BO, Place, PlaceSettings};
@@ -115,7 +116,11 @@ async fn send(channel: &Channel, number: usize) -> Result<(), BoxError> {
         body: "x".repeat(100),
         ..Email::default()
     };
-    let request = SendEmailRequest { connection: SMTP.into(), email: Some(email), ..Default::default() };
+    let request = SendEmailRequest {
+        connection: SMTP.into(),
+        content: Some(Content::Email(email)),
+        ..Default::default()
+    };
     SmtpServiceClient::new(channel.clone()).send_email(request).await?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use postern_chassis::fault::reason_of;
 use postern_proto::connection::v1::CreateConnectionRequest;
 use postern_proto::smtp::v1::SendEmailRequest;
+use postern_proto::smtp::v1::send_email_request::Content;
 use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use postern_sandbox::place::NOBODY;
 use postern_sandbox::smtp::{Action, Stage, Times};
@@ -94,7 +95,8 @@ async fn a_caller_that_goes_away_finds_the_answer_later() {
     let request = SendEmailRequest {
         connection: SMTP.to_owned(),
         request_id: "invoice-6".to_owned(),
-        email: Some(mail("Impatient")),
+        content: Some(Content::Email(mail("Impatient"))),
+        delivery_reports: None,
     };
     let mut client = SmtpServiceClient::new(world.channel.clone());
     let call = tokio::spawn({

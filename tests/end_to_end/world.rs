@@ -19,6 +19,7 @@ use postern_proto::event::v1::{
 };
 use postern_proto::mail::v1::Email;
 use postern_proto::outlook::v1::NewEmailTrigger;
+use postern_proto::smtp::v1::send_email_request::Content;
 use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse};
 use postern_sandbox::place::{ANNA, BO, Place, PlaceSettings};
@@ -176,7 +177,8 @@ pub(crate) async fn send(
     let request = SendEmailRequest {
         connection: SMTP.to_owned(),
         request_id: request_id.to_owned(),
-        email: Some(email),
+        content: Some(Content::Email(email)),
+        delivery_reports: None,
     };
     Ok(SmtpServiceClient::new(channel.clone()).send_email(request).await?.into_inner())
 }

@@ -52,10 +52,10 @@ impl Room {
             kind,
             ..given
         };
-        self.validate(&connector, &connection).await?;
+        let needs_grant = self.validate(&connector, &connection).await?;
         let credentials = self.seal_credentials(&connection)?;
         let connection = Connection { credentials: None, ..connection };
-        let mut stored = Stored { connection, credentials, edition: new_edition(), revision: 0 };
+        let mut stored = Stored { connection, credentials, edition: new_edition(), needs_grant, revision: 0 };
         match self.write(&stored, ConnectionState::Ready, "").await {
             Ok(revision) => stored.revision = revision,
             Err(Error::Store(StoreError::Conflict { .. })) => return Err(Error::Exists("Connection", name)),
@@ -113,7 +113,8 @@ impl Room {
             if !takes_credentials {
                 connection.credentials = self.unseal_credentials(&stored)?.credentials;
             }
-            self.validate(self.connectors.for_kind(&kind)?.as_ref(), &connection).await?;
+            let connector = self.connectors.for_kind(&kind)?;
+            changed.needs_grant = self.validate(&connector, &connection).await?;
             changed.edition = new_edition();
         }
         if takes_credentials {
@@ -126,8 +127,8 @@ impl Room {
         Ok(changed)
     }
 
-    /// Asks the connector whether a connection is well-formed.
-    async fn validate(&self, connector: &Connector, connection: &Connection) -> Result<(), Error> {
+    /// Asks the connector whether a connection is well-formed. Gives whether it needs a grant.
+    async fn validate(&self, connector: &Connector, connection: &Connection) -> Result<bool, Error> {
         let opened = OpenConnection { connection: Some(connection.clone()), grant: bytes::Bytes::new() };
         let metadata = metadata_of(&opened)?;
         let deadline = Instant::now() + VALIDATE_TIMEOUT;
@@ -140,7 +141,7 @@ impl Room {
             &request,
             &|mut connector, request| async move { connector.validate_connection(request).await },
         );
-        asked.await.map(|_| ())
+        Ok(asked.await?.needs_grant)
     }
 
     pub(super) async fn delete(&self, request: DeleteConnectionRequest) -> Result<(), Error> {

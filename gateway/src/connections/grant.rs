@@ -94,7 +94,7 @@ impl Room {
     async fn open_stored(&self, stored: &Stored) -> Result<Opened, Error> {
         let connection = self.unseal_credentials(stored)?;
         let name = connection.name.clone();
-        if !self.connectors.for_kind(&connection.kind)?.description().needs_grant {
+        if !stored.needs_grant {
             return Opened::new(stored, connection, Grant::NotNeeded, bytes::Bytes::new());
         }
         let Some(entry) = self.store.get(&format!("{GRANTS}{}", id_of(&name))).await? else {

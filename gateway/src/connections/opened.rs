@@ -197,6 +197,7 @@ mod tests {
             connection: connection.clone(),
             credentials: Default::default(),
             edition: 1,
+            needs_grant: false,
             revision: 1,
         };
         Opened::new(&stored, connection, grant, bytes::Bytes::from_static(b"sesame")).unwrap()

@@ -30,6 +30,9 @@ pub(super) struct Record {
     /// that none outlives what it was given for.
     #[prost(fixed64, tag = "3")]
     pub(super) edition: u64,
+    /// Whether its connector wants a grant for it.
+    #[prost(bool, tag = "4")]
+    pub(super) needs_grant: bool,
 }
 
 /// A grant as stored.
@@ -51,6 +54,7 @@ pub(super) struct Stored {
     pub(super) connection: Connection,
     pub(super) credentials: Bytes,
     pub(super) edition: u64,
+    pub(super) needs_grant: bool,
     pub(super) revision: Revision,
 }
 
@@ -62,6 +66,7 @@ impl Stored {
             connection,
             credentials: record.credentials,
             edition: record.edition,
+            needs_grant: record.needs_grant,
             revision: entry.revision,
         })
     }
@@ -73,6 +78,7 @@ impl Stored {
             connection: Some(connection),
             credentials: self.credentials.clone(),
             edition: self.edition,
+            needs_grant: self.needs_grant,
         };
         record.encode_to_vec().into()
     }

@@ -108,6 +108,7 @@ impl Schedule {
             next_poll_time: fare.next_poll.map(Into::into),
             consecutive_failures: i32::try_from(fare.failures).unwrap_or(i32::MAX),
             last_failure: fare.last_failure,
+            push_expire_time: None,
         }
     }
 }

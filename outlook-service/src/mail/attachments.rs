@@ -1,7 +1,7 @@
 //! The attachments of a message: listed, and their content fetched as far as it fits.
 
 use futures_util::{StreamExt as _, stream};
-use postern_proto::mail::v1::ReceivedAttachment;
+use postern_proto::mail::v1::{AttachmentKind, ReceivedAttachment};
 
 use crate::graph::model::{Attachment, Page};
 use crate::graph::{Failure, Mailbox, with_options};
@@ -53,14 +53,25 @@ fn show(attachment: &Attachment) -> ReceivedAttachment {
         content_id: content_id.trim_start_matches('<').trim_end_matches('>').to_owned(),
         content_data: bytes::Bytes::new(),
         content_omitted: true,
+        kind: kind(attachment).into(),
+        source_url: String::new(),
+    }
+}
+
+fn kind(attachment: &Attachment) -> AttachmentKind {
+    let kind = attachment.kind.as_deref().unwrap_or("fileAttachment").to_ascii_lowercase();
+    match kind.rsplit('.').next() {
+        Some("fileattachment") => AttachmentKind::File,
+        Some("itemattachment") => AttachmentKind::Item,
+        Some("referenceattachment") => AttachmentKind::Reference,
+        _ => AttachmentKind::Unspecified,
     }
 }
 
 /// How many bytes an attachment holds, where it is a file: items and links have no bytes of their own.
 fn file_size(attachment: &Attachment) -> Option<usize> {
-    let kind = attachment.kind.as_deref().unwrap_or("fileAttachment").to_ascii_lowercase();
     let size = attachment.size.unwrap_or_default();
-    if kind.ends_with("fileattachment") { usize::try_from(size).ok() } else { None }
+    if kind(attachment) == AttachmentKind::File { usize::try_from(size).ok() } else { None }
 }
 
 /// Fetches the content of those attachments that fit into `room` bytes, in order, into those shown. Gives how many

@@ -94,6 +94,10 @@ fn security(settings: &SmtpSettings, problems: &mut Problems) -> Security {
         Ok(TlsMode::Unspecified | TlsMode::Starttls) => Security::StartTls,
         Ok(TlsMode::Implicit) => Security::Implicit,
         Ok(TlsMode::None) => Security::None,
+        Ok(TlsMode::Opportunistic) => {
+            problems.add("smtp.tls_mode", "TLS_MODE_OPPORTUNISTIC is not served yet");
+            Security::StartTls
+        }
         Err(_) => {
             problems.add("smtp.tls_mode", "is no TLS mode");
             Security::StartTls

@@ -315,7 +315,6 @@ impl ConnectorService for Connector {
                 "postern.outlook.v1.MailService".into(),
                 "postern.connection.v1.ConnectionService".into(),
             ],
-            needs_grant: self.0.needs_grant,
             ..Default::default()
         }))
     }
@@ -325,7 +324,7 @@ impl ConnectorService for Connector {
         request: Asked<ValidateConnectionRequest>,
     ) -> Result<Answered<ValidateConnectionResponse>, Status> {
         opened::decode(request.metadata())?;
-        unless(&self.0.validate_refusal, ValidateConnectionResponse {})
+        unless(&self.0.validate_refusal, ValidateConnectionResponse { needs_grant: self.0.needs_grant })
     }
 
     async fn check_connection(
@@ -363,5 +362,26 @@ impl ConnectorService for Connector {
     async fn poll(&self, request: Asked<PollRequest>) -> Result<Answered<PollResponse>, Status> {
         opened::decode(request.metadata())?;
         Ok(Answered::new(PollResponse { next_cursor: request.into_inner().cursor, ..Default::default() }))
+    }
+
+    async fn renew_notification(
+        &self,
+        _: Asked<RenewNotificationRequest>,
+    ) -> Result<Answered<RenewNotificationResponse>, Status> {
+        Err(Status::unimplemented("not tried here"))
+    }
+
+    async fn end_notification(
+        &self,
+        _: Asked<EndNotificationRequest>,
+    ) -> Result<Answered<EndNotificationResponse>, Status> {
+        Err(Status::unimplemented("not tried here"))
+    }
+
+    async fn read_notification(
+        &self,
+        _: Asked<ReadNotificationRequest>,
+    ) -> Result<Answered<ReadNotificationResponse>, Status> {
+        Err(Status::unimplemented("not tried here"))
     }
 }

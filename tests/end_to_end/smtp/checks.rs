@@ -5,6 +5,7 @@ use postern_proto::connector::v1::{
     ValidateConnectionRequest,
 };
 use postern_proto::mail::v1::Email;
+use postern_proto::smtp::v1::send_email_request::Content;
 use postern_proto::smtp::v1::{SendEmailRequest, TlsMode};
 use tonic::{Code, Request};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -15,7 +16,7 @@ use super::world::{PASSWORD, Said, USER, World, mail, refused};
 async fn it_describes_itself_without_a_connection() {
     let world = World::plain().await;
     let described = world.connector().describe(Request::new(DescribeRequest {})).await.unwrap().into_inner();
-    assert_eq!((described.kind.as_str(), described.needs_grant), ("smtp", false));
+    assert_eq!(described.kind, "smtp");
     assert_eq!(described.services, ["postern.smtp.v1.SmtpService"]);
     assert!(described.trigger_kinds.is_empty() && !described.version.is_empty());
 }
@@ -76,7 +77,7 @@ async fn a_connection_that_does_not_work_is_said_not_to_and_why() {
 #[tokio::test]
 async fn a_call_without_a_connection_is_told_what_is_missing() {
     let world = World::plain().await;
-    let request = SendEmailRequest { email: Some(Email::default()), ..Default::default() };
+    let request = SendEmailRequest { content: Some(Content::Email(Email::default())), ..Default::default() };
     let status = world.smtp().send_email(Request::new(request)).await.unwrap_err();
     let said = Said::of(&status);
     assert_eq!((said.code, said.reason.as_str()), (Code::InvalidArgument, "CONNECTION_MISSING"));

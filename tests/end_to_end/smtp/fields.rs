@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use postern_proto::mail::v1::{Attachment, ContentTransferEncoding, Email};
 use postern_proto::smtp::v1::SendEmailRequest;
+use postern_proto::smtp::v1::send_email_request::Content;
 use tonic::Code;
 
 use super::world::{World, mail, refused};
@@ -70,7 +71,11 @@ async fn every_bad_input_is_named_and_no_server_is_asked() {
         assert_eq!(said.fields, [field]);
     }
     for id in ["with space", "ü", &"x".repeat(129)] {
-        let request = SendEmailRequest { request_id: id.into(), email: Some(base()), ..Default::default() };
+        let request = SendEmailRequest {
+            request_id: id.into(),
+            content: Some(Content::Email(base())),
+            ..Default::default()
+        };
         let said = refused(world.send_request(request).await, Code::InvalidArgument, "FIELD_INVALID");
         assert_eq!(said.fields, ["request_id"]);
     }

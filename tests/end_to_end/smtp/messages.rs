@@ -4,6 +4,7 @@ use bytes::Bytes;
 use mail_parser::{MessageParser, MimeHeaders as _, PartType};
 use postern_proto::mail::v1::{Attachment, ContentTransferEncoding, Email, Importance};
 use postern_proto::smtp::v1::SendEmailRequest;
+use postern_proto::smtp::v1::send_email_request::Content;
 
 use super::world::{World, mail, refused};
 
@@ -49,9 +50,13 @@ async fn every_field_of_a_mail_arrives() {
             attachment("logo.png", "logo", &image[..700], "image/png"),
             attachment("empty-looking.bin", "", b"\r\n.\r\n\r\n", "application/octet-stream"),
         ],
+        ..Default::default()
     };
-    let request =
-        SendEmailRequest { request_id: "order-17".into(), email: Some(email.clone()), ..Default::default() };
+    let request = SendEmailRequest {
+        request_id: "order-17".into(),
+        content: Some(Content::Email(email.clone())),
+        ..Default::default()
+    };
     let sent = world.send_request(request).await.unwrap();
     assert_eq!(sent.reply.unwrap().code, 250);
 
@@ -124,7 +129,7 @@ async fn a_message_id_follows_from_the_request_id() {
     let send = async |id: &str| {
         let request = SendEmailRequest {
             request_id: id.into(),
-            email: Some(mail(&["bo@example.org"])),
+            content: Some(Content::Email(mail(&["bo@example.org"]))),
             ..Default::default()
         };
         world.send_request(request).await.unwrap().message_id

@@ -9,6 +9,7 @@ use postern_proto::connection::v1::connection::{Credentials, Settings};
 use postern_proto::connector::v1::OpenConnection;
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use postern_proto::mail::v1::{Email, RecipientResults};
+use postern_proto::smtp::v1::send_email_request::Content;
 use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use postern_proto::smtp::v1::{
     SendEmailRequest, SendEmailResponse, SmtpCredentials, SmtpSettings as Stored, TlsMode,
@@ -116,7 +117,8 @@ impl World {
 
     /// Sends a mail.
     pub(crate) async fn send(&self, email: Email) -> Result<SendEmailResponse, Status> {
-        self.send_request(SendEmailRequest { email: Some(email), ..Default::default() }).await
+        self.send_request(SendEmailRequest { content: Some(Content::Email(email)), ..Default::default() })
+            .await
     }
 
     pub(crate) async fn send_request(&self, request: SendEmailRequest) -> Result<SendEmailResponse, Status> {
@@ -129,7 +131,8 @@ impl World {
         deadline: Duration,
         email: Email,
     ) -> Result<SendEmailResponse, Status> {
-        let mut request = self.request(SendEmailRequest { email: Some(email), ..Default::default() });
+        let mut request =
+            self.request(SendEmailRequest { content: Some(Content::Email(email)), ..Default::default() });
         request.set_timeout(deadline);
         self.smtp().send_email(request).await.map(tonic::Response::into_inner)
     }

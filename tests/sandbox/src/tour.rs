@@ -19,6 +19,7 @@ use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
 use postern_proto::event::v1::{CreateTriggerRequest, Event, GetTriggerRequest, Trigger};
 use postern_proto::mail::v1::RecipientState;
 use postern_proto::outlook::v1::NewEmailTrigger;
+use postern_proto::smtp::v1::send_email_request::Content;
 use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -243,7 +244,8 @@ async fn send(channel: Authorized, subject: &str) -> Result<SendEmailResponse, B
     let request = SendEmailRequest {
         connection: SMTP.to_owned(),
         request_id: subject.replace(' ', "-"),
-        email: Some(mail::example(subject)),
+        content: Some(Content::Email(mail::example(subject))),
+        delivery_reports: None,
     };
     let sent = SmtpServiceClient::new(channel).send_email(request).await?.into_inner();
     let state_of = |address: &str| {

@@ -1,0 +1,92 @@
+//! The edge for the gateway: what this connector is, whether a connection works, and the grants that it needs.
+
+use postern_proto::connector::v1::connector_service_server::ConnectorService;
+use postern_proto::connector::v1::{
+    CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
+    DescribeRequest, DescribeResponse, EndNotificationRequest, EndNotificationResponse, PollRequest,
+    PollResponse, ReadNotificationRequest, ReadNotificationResponse, RefreshCredentialsRequest,
+    RefreshCredentialsResponse, RenewNotificationRequest, RenewNotificationResponse,
+    ValidateConnectionRequest, ValidateConnectionResponse,
+};
+use postern_proto::smtp::v1::smtp_service_server::SERVICE_NAME;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use crate::clock::Clock;
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::service::{Service, stored, told};
+
+#[tonic::async_trait]
+impl ConnectorService for Service {
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        Ok(Response::new(DescribeResponse {
+            kind: "smtp".to_owned(),
+            services: vec![SERVICE_NAME.to_owned()],
+            trigger_kinds: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    }
+
+    async fn validate_connection(
+        &self,
+        request: Request<ValidateConnectionRequest>,
+    ) -> Result<Response<ValidateConnectionResponse>, Status> {
+        Connection::check(&stored(request.metadata())?)?;
+        Ok(Response::new(ValidateConnectionResponse { needs_grant: false }))
+    }
+
+    async fn check_connection(
+        &self,
+        request: Request<CheckConnectionRequest>,
+    ) -> Result<Response<CheckConnectionResponse>, Status> {
+        let began = Instant::now();
+        let pool = self.pool(request.metadata())?;
+        let clock = Clock::of_call(request.metadata(), pool.connection().command_timeout);
+        let lease = pool.lend_new(clock).await;
+        let lease = lease.map_err(|error| told("CheckConnection", pool.connection(), began, error))?;
+        let details = lease.conversation.details();
+        lease.give_back();
+        let account = pool.connection().login.as_ref().map(|login| login.username.clone());
+        Ok(Response::new(CheckConnectionResponse { account: account.unwrap_or_default(), details }))
+    }
+
+    async fn refresh_credentials(
+        &self,
+        _: Request<RefreshCredentialsRequest>,
+    ) -> Result<Response<RefreshCredentialsResponse>, Status> {
+        Err(Error::NotServed("has no grants to refresh: a password does not expire by itself").into())
+    }
+
+    async fn check_trigger(
+        &self,
+        _: Request<CheckTriggerRequest>,
+    ) -> Result<Response<CheckTriggerResponse>, Status> {
+        Err(Error::NotServed("serves no triggers: SMTP only sends").into())
+    }
+
+    async fn poll(&self, _: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
+        Err(Error::NotServed("serves no triggers: SMTP only sends").into())
+    }
+
+    async fn renew_notification(
+        &self,
+        _: Request<RenewNotificationRequest>,
+    ) -> Result<Response<RenewNotificationResponse>, Status> {
+        Err(Error::NotServed("serves no triggers: SMTP only sends").into())
+    }
+
+    async fn end_notification(
+        &self,
+        _: Request<EndNotificationRequest>,
+    ) -> Result<Response<EndNotificationResponse>, Status> {
+        Err(Error::NotServed("serves no triggers: SMTP only sends").into())
+    }
+
+    async fn read_notification(
+        &self,
+        _: Request<ReadNotificationRequest>,
+    ) -> Result<Response<ReadNotificationResponse>, Status> {
+        Err(Error::NotServed("serves no triggers: SMTP only sends").into())
+    }
+}
