@@ -10,6 +10,8 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use secrecy::SecretString;
 
+use crate::dkim::Dkim;
+
 /// The longest host name (RFC 1035, section 2.3.4).
 const MAX_HOST_CHARS: usize = 255;
 
@@ -44,6 +46,8 @@ pub(crate) struct Connection {
     pub(crate) command_timeout: Duration,
     /// The largest message, encoded.
     pub(crate) max_message_bytes: u64,
+    /// Who signs its mails, where anybody does.
+    pub(crate) dkim: Option<Dkim>,
 }
 
 /// How the way to a server is secured.
@@ -99,7 +103,8 @@ fn machine_name() -> Option<&'static str> {
     NAME.get_or_init(read).as_deref()
 }
 
-fn is_host_name(text: &str) -> bool {
+/// Whether a text is a host name (RFC 1123, section 2.1): labels of letters, digits and hyphens.
+pub(crate) fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

@@ -5,6 +5,7 @@ mod clock;
 mod connection;
 mod connector;
 mod conversation;
+mod dkim;
 mod error;
 mod mailbox;
 mod message;

@@ -40,6 +40,62 @@ pub(crate) fn single(text: &str) -> Result<Mailbox, String> {
     }
 }
 
+/// The mailboxes of a written header field (RFC 5322, section 3.4), on one line: as [`list`], and with comments and
+/// groups, which are passed over. Names are as they are written, encoded or not.
+///
+/// # Errors
+/// What is wrong. The text itself is not repeated.
+pub(crate) fn in_header(text: &str) -> Result<Vec<Mailbox>, String> {
+    let bare = without_comments(text)?;
+    let parts = split(&bare)?.into_iter().map(after_group).filter(|part| !part.trim().is_empty());
+    let mailbox = |part: &str| {
+        let part = part.trim();
+        let address =
+            part.strip_suffix('>').and_then(|part| part.rsplit_once('<')).map_or(part, |(_, inner)| inner);
+        address_of(address.trim()).map(|address| Mailbox::new(None, address))
+    };
+    parts.map(mailbox).collect()
+}
+
+/// The text without what stands in parentheses outside quotes; they nest.
+fn without_comments(text: &str) -> Result<String, String> {
+    let (mut out, mut depth, mut quoted, mut escaped) =
+        (String::with_capacity(text.len()), 0_usize, false, false);
+    for c in text.chars() {
+        let was_escaped = std::mem::take(&mut escaped);
+        match c {
+            '\\' if !was_escaped && (quoted || depth > 0) => escaped = true,
+            '"' if !was_escaped && depth == 0 => quoted = !quoted,
+            '(' if !was_escaped && !quoted => depth += 1,
+            ')' if !was_escaped && !quoted => {
+                depth = depth.checked_sub(1).ok_or("holds a parenthesis that closes nothing")?;
+                continue;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            // A tab of a fold is a blank.
+            out.push(if c == '\t' { ' ' } else { c });
+        }
+    }
+    if depth > 0 { Err("ends within a comment".to_owned()) } else { Ok(out) }
+}
+
+/// What stands after a group's name, where a group begins.
+fn after_group(part: &str) -> &str {
+    let (mut quoted, mut within) = (false, false);
+    let colon = part.find(|c| {
+        match c {
+            '"' => quoted = !quoted,
+            '<' | '[' if !quoted => within = true,
+            '>' | ']' if !quoted => within = false,
+            _ => {}
+        }
+        c == ':' && !quoted && !within
+    });
+    colon.map_or(part, |at| &part[at + 1..])
+}
+
 /// Cuts at separators.
 fn split(text: &str) -> Result<Vec<&str>, String> {
     let (mut parts, mut start) = (Vec::new(), 0);
@@ -73,7 +129,7 @@ fn one(text: &str) -> Result<Mailbox, String> {
         Some((name, address)) => (display_name(name.trim())?, address.trim()),
         None => (None, text),
     };
-    Ok(Mailbox::new(name, self::address(address)?))
+    Ok(Mailbox::new(name, address_of(address)?))
 }
 
 /// A display name, out of its quotes.
@@ -96,7 +152,7 @@ fn display_name(text: &str) -> Result<Option<String>, String> {
 }
 
 /// An address. Its domain is brought to the form that every server takes (RFC 5890, A-labels).
-fn address(text: &str) -> Result<Address, String> {
+fn address_of(text: &str) -> Result<Address, String> {
     let syntax = || "is no address: expected local-part@domain".to_owned();
     let (local, domain) = text.rsplit_once('@').ok_or_else(syntax)?;
     if text.contains(['<', '>'])
@@ -131,6 +187,31 @@ mod tests {
         let named = list("Dr. Bo Ö <bo@example.org>").unwrap();
         assert_eq!(named[0].name.as_deref(), Some("Dr. Bo Ö"));
         assert_eq!(list("<bo@example.org>").unwrap()[0].name, None);
+    }
+
+    #[test]
+    fn a_written_field_may_have_comments_and_groups() {
+        let found = |text: &str| -> Vec<String> {
+            in_header(text).unwrap().iter().map(|mailbox| mailbox.email.to_string()).collect()
+        };
+        assert_eq!(
+            found(
+                r#"=?utf-8?Q?B=C3=B6?= <bo@example.org>, "Last, \"(First" <x@example.org> (of (old) \) fame)"#
+            ),
+            ["bo@example.org", "x@example.org"]
+        );
+        assert_eq!(
+            found("Friends: a@example.org, B <b@example.org>;, c@example.org"),
+            ["a@example.org", "b@example.org", "c@example.org"]
+        );
+        assert_eq!(found("undisclosed-recipients:;"), Vec::<String>::new());
+        assert_eq!(found(" (a comment) "), Vec::<String>::new());
+        assert_eq!(found("a@[IPv6:2001:db8::1],\tb@example.org"), ["a@[IPv6:2001:db8::1]", "b@example.org"]);
+        for wrong in
+            ["bo", "bo@example.org (", "bo@example.org)", "Bo <bo>", "a@b c@d", "\"Bo <bo@example.org>"]
+        {
+            assert!(in_header(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -1,256 +1,284 @@
 //! A mail as it goes over the wire: the envelope and the message (RFC 5322, MIME), made from what the caller gave.
 //! Everything is checked here, before any server is asked; each problem names its field.
 
+mod attachments;
+mod calendar;
+mod content;
+mod extra;
 mod fields;
-mod parts;
-mod wire;
+mod head;
+mod ids;
+mod letter;
+mod lines;
+mod people;
+mod raw;
+mod reports;
+mod text;
+mod tree;
 
-use lettre::address::Envelope;
-use lettre::message::header::{HeaderName, HeaderValue, MessageId};
-use lettre::message::{Mailbox, Message, MessageBuilder};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use jiff::tz::TimeZone;
 use postern_proto::mail::v1::{Email, Importance};
-use postern_proto::smtp::v1::SendEmailRequest;
-use postern_proto::smtp::v1::send_email_request::Content;
-use ring::digest::{Context, SHA256};
+use postern_proto::smtp::v1::send_email_request::Content as Sent;
+use postern_proto::smtp::v1::{
+    CheckEmailRequest, CheckEmailResponse, DeliveryReports, RawEmail, SendEmailRequest, check_email_request,
+};
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::mailbox;
+pub(crate) use crate::message::attachments::Enclosure;
+use crate::message::calendar::Invitation;
+#[allow(unused_imports, reason = "for the streamed mails")]
+pub(crate) use crate::message::content::Content;
+use crate::message::extra::Leaving;
 pub(crate) use crate::message::fields::Problems;
-use crate::message::fields::{check_text, mailboxes, subject};
+use crate::message::fields::check_text;
+pub(crate) use crate::message::head::fields;
+use crate::message::head::{Head, MAX_READ_WORD_BYTES};
+use crate::message::ids::Thread;
+use crate::message::letter::Chunks;
+pub(crate) use crate::message::letter::Letter;
+use crate::message::people::{Envelope, People};
+pub(crate) use crate::message::reports::Reports;
 
 /// The longest request id.
 const MAX_REQUEST_ID_BYTES: usize = 128;
-/// The most recipients of one mail. A server must take 100 (RFC 5321, section 4.5.3.1.8) and may take more.
-const MAX_RECIPIENTS: usize = 1_000;
 /// How many characters a subject may have.
 const MAX_SUBJECT_CHARS: usize = 2_000;
+/// How much of a message is shown to who asks what would be sent.
+const MAX_SHOWN_BYTES: usize = 3 * 1024 * 1024;
 
 /// A mail, ready to be handed over.
 pub(crate) struct Mail {
-    sender: String,
-    recipients: Vec<String>,
+    written: Written,
+    reports: Reports,
+}
+
+/// A message that is written, and its envelope.
+struct Written {
+    letter: Letter,
+    envelope: Envelope,
+    /// With its angle brackets.
     message_id: String,
-    /// The message with its dots doubled and the final dot at its end.
-    wire: Vec<u8>,
-    size: u64,
+    /// Whether it has octets outside ASCII in a body.
     eight_bit: bool,
+    /// Whether an address, or a header, is outside ASCII.
     utf8: bool,
 }
 
+/// What a mail is made of, whichever call it came with.
+pub(crate) struct Draft<'a> {
+    /// The id that the Message-ID and the boundaries are derived from. Empty: there is none.
+    pub(crate) id: &'a str,
+    /// The id's field in the request.
+    pub(crate) id_field: &'static str,
+    /// What to send.
+    pub(crate) source: Option<Source<'a>>,
+    /// Attachments whose bytes came in chunks: they stand after those of the mail.
+    pub(crate) large: Vec<Enclosure<'a>>,
+    /// What the server is asked to report.
+    pub(crate) reports: Option<&'a DeliveryReports>,
+}
+
+/// What to send.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// A mail by its fields.
+    Email(&'a Email),
+    /// A message that is written.
+    Raw(&'a RawEmail),
+}
+
+impl<'a> From<&'a SendEmailRequest> for Draft<'a> {
+    fn from(request: &'a SendEmailRequest) -> Self {
+        let source = request.content.as_ref().map(|content| match content {
+            Sent::Email(email) => Source::Email(email),
+            Sent::Raw(raw) => Source::Raw(raw),
+        });
+        let reports = request.delivery_reports.as_ref();
+        Self { id: &request.request_id, id_field: "request_id", source, large: Vec::new(), reports }
+    }
+}
+
+impl<'a> From<&'a CheckEmailRequest> for Draft<'a> {
+    fn from(request: &'a CheckEmailRequest) -> Self {
+        let source = request.content.as_ref().map(|content| match content {
+            check_email_request::Content::Email(email) => Source::Email(email),
+            check_email_request::Content::Raw(raw) => Source::Raw(raw),
+        });
+        Self { id: &request.mail_id, id_field: "mail_id", source, large: Vec::new(), reports: None }
+    }
+}
+
 impl Mail {
-    /// Makes the mail of a request.
+    /// Makes the mail of a draft, signed where the connection says so.
     ///
     /// # Errors
     /// Every field that is wrong, or a message that is over the connection's limit.
-    pub(crate) fn compose(request: &SendEmailRequest, connection: &Connection) -> Result<Self, Error> {
-        let mut problems = Problems::default();
-        check_request_id(&request.request_id, &mut problems);
-        let email = match &request.content {
-            Some(Content::Email(email)) => email,
-            Some(Content::Raw(_)) => {
-                problems.add("raw", "is not served yet");
-                return Err(problems.into_error());
-            }
-            None => {
-                problems.add("email", "is needed");
-                return Err(problems.into_error());
-            }
-        };
-        let people = People::of(email, connection, &mut problems);
-        check_text("email.subject", &email.subject, MAX_SUBJECT_CHARS, &mut problems);
-        if Importance::try_from(email.importance).is_err() {
-            problems.add("email.importance", "is no importance");
-        }
-        let attachments = parts::attachments(&email.attachments, &mut problems);
-        let (Some(people), true) = (people, problems.is_empty()) else {
-            return Err(problems.into_error());
-        };
-
-        let message_id = message_id(connection.name(), &request.request_id, people.from.email.domain());
-        let eight_bit = attachments.iter().any(|attachment| attachment.eight_bit);
-        let builder = people.headers(headers(email, &message_id))?;
-        let message = parts::assemble(builder, email, attachments).map_err(unwritable)?.formatted();
-        let size = message.len() as u64;
+    pub(crate) async fn compose(draft: impl Into<Draft<'_>>, connection: &Connection) -> Result<Self, Error> {
+        let (mut written, reports) = write(draft.into(), connection)?;
         let limit = connection.max_message_bytes;
-        if size > limit {
-            return Err(Error::TooLarge { size, limit, whose: "the connection" });
+        let fits = |written: &Written| {
+            let size = written.letter.size();
+            if size > limit { Err(Error::TooLarge { size, limit, whose: "the connection" }) } else { Ok(()) }
+        };
+        fits(&written)?;
+        if let Some(dkim) = &connection.dkim {
+            let signature = dkim.signature(&written.letter, Timestamp::now()).await?;
+            written.letter.put_on_top(&signature);
+            fits(&written)?;
         }
-        let wire = wire::stuffed(message).map_err(unwritable)?;
-        let (sender, utf8) = (people.from.email.to_string(), people.need_utf8());
-        Ok(Self { sender, recipients: people.envelope, message_id, wire, size, eight_bit, utf8 })
+        Ok(Self { written, reports })
     }
 
     /// The envelope's sender.
     pub(crate) fn sender(&self) -> &str {
-        &self.sender
+        &self.written.envelope.sender
     }
 
     /// The envelope's recipients, in the order of To, Cc, Bcc, each once.
     pub(crate) fn recipients(&self) -> &[String] {
-        &self.recipients
+        &self.written.envelope.recipients
     }
 
     /// The Message-ID, with its angle brackets.
     pub(crate) fn message_id(&self) -> &str {
-        &self.message_id
+        &self.written.message_id
     }
 
-    /// What is sent after DATA, to the final dot's line end.
-    pub(crate) fn on_the_wire(&self) -> &[u8] {
-        &self.wire
+    /// What is sent after DATA, to the final dot's line end. It can be read again for another try.
+    pub(crate) fn wire(&self) -> Chunks<'_> {
+        self.written.letter.wire()
     }
 
     /// The message's size in bytes as RFC 1870 counts it: without doubled dots and the final dot.
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        self.written.letter.size()
     }
 
     /// Whether an address is outside ASCII, in the envelope or in a header, so that the server must offer SMTPUTF8.
     pub(crate) fn needs_utf8(&self) -> bool {
-        self.utf8
+        self.written.utf8
     }
 
     /// Whether the message has octets outside ASCII in a body.
     pub(crate) fn is_eight_bit(&self) -> bool {
-        self.eight_bit
-    }
-}
-
-/// Who a mail is from and for.
-struct People {
-    from: Mailbox,
-    to: Vec<Mailbox>,
-    cc: Vec<Mailbox>,
-    reply_to: Vec<Mailbox>,
-    envelope: Vec<String>,
-}
-
-impl People {
-    fn of(email: &Email, connection: &Connection, problems: &mut Problems) -> Option<Self> {
-        let from = match (email.from.trim(), &connection.default_from) {
-            ("", Some(default)) => Some(default.clone()),
-            ("", None) => {
-                problems.add("email.from", "is needed: the connection has no default_from");
-                None
-            }
-            (from, _) => mailbox::single(from).map_err(|problem| problems.add("email.from", problem)).ok(),
-        };
-        let mut lists = |name: &str, strings: &[String]| -> Vec<Mailbox> {
-            let lists = strings.iter().enumerate().map(|(at, string)| {
-                let list = mailbox::list(string);
-                list.map_err(|problem| problems.add(format!("email.{name}[{at}]"), problem))
-                    .unwrap_or_default()
-            });
-            lists.flatten().collect()
-        };
-        let (to, cc, bcc) = (lists("to", &email.to), lists("cc", &email.cc), lists("bcc", &email.bcc));
-        let reply_to = lists("reply_to", &email.reply_to);
-        let envelope = once_each(to.iter().chain(&cc).chain(&bcc));
-        if envelope.is_empty() && problems.is_empty() {
-            problems.add("email.to", "names nobody, nor do email.cc and email.bcc: expected a recipient");
-        }
-        if envelope.len() > MAX_RECIPIENTS {
-            problems.add("email.to", format!("with email.cc and email.bcc names more than {MAX_RECIPIENTS}"));
-        }
-        Some(Self { from: from?, to, cc, reply_to, envelope })
+        self.written.eight_bit
     }
 
-    /// Whether an address of theirs is outside ASCII.
-    fn need_utf8(&self) -> bool {
-        let replies = self.reply_to.iter().any(|mailbox| !mailbox.email.to_string().is_ascii());
-        replies || !self.from.email.to_string().is_ascii() || self.envelope.iter().any(|to| !to.is_ascii())
+    /// What the server is asked to report of delivery.
+    #[allow(dead_code, reason = "for the conversation's parameters")]
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.reports
     }
 
-    /// The headers that name people. Bcc is in the envelope only.
-    fn headers(&self, builder: MessageBuilder) -> Result<MessageBuilder, Error> {
-        // The builder insists on an envelope; ours is kept apart.
-        let sender = self.from.email.clone();
-        let envelope = Envelope::new(Some(sender.clone()), vec![sender]).map_err(unwritable)?;
-        let mut builder =
-            builder.envelope(envelope).raw_header(mailboxes("From", std::slice::from_ref(&self.from)));
-        for (name, list) in [("To", &self.to), ("Cc", &self.cc), ("Reply-To", &self.reply_to)] {
-            if !list.is_empty() {
-                builder = builder.raw_header(mailboxes(name, list));
+    /// What would be sent, for who asks.
+    pub(crate) fn shown(&self) -> CheckEmailResponse {
+        let (mut mime, mut chunks) = (Vec::new(), self.written.letter.message());
+        while let Some((chunk, _)) = chunks.next_chunk() {
+            let room = MAX_SHOWN_BYTES - mime.len();
+            mime.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if mime.len() == MAX_SHOWN_BYTES {
+                break;
             }
         }
-        Ok(builder)
+        CheckEmailResponse {
+            mime_truncated: (mime.len() as u64) < self.size(),
+            mime: mime.into(),
+            size: i64::try_from(self.size()).unwrap_or(i64::MAX),
+            envelope_from: self.sender().to_owned(),
+            envelope_to: self.recipients().to_vec(),
+            message_id: self.message_id().to_owned(),
+            needs_eight_bit: self.is_eight_bit(),
+            needs_smtputf8: self.needs_utf8(),
+        }
     }
 }
 
-/// The headers that name nobody.
-fn headers(email: &Email, message_id: &str) -> MessageBuilder {
-    let builder = Message::builder()
-        .date_now()
-        .header(MessageId::from(message_id.to_owned()))
-        .raw_header(subject(&email.subject));
-    let words = match email.importance() {
-        Importance::Unspecified => return builder,
+fn write(draft: Draft<'_>, connection: &Connection) -> Result<(Written, Reports), Error> {
+    let mut problems = Problems::default();
+    if draft.id.len() > MAX_REQUEST_ID_BYTES || !draft.id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let problem = format!("expected at most {MAX_REQUEST_ID_BYTES} visible ASCII characters");
+        problems.add(draft.id_field, problem);
+    }
+    let wants_receipt =
+        matches!(draft.source, Some(Source::Email(email)) if !email.delivery_receipt_to.is_empty());
+    let reports = Reports::of(draft.reports, wants_receipt, draft.id, &mut problems);
+    let written = match draft.source {
+        Some(Source::Email(email)) => by_fields(email, draft.large, draft.id, connection, problems)?,
+        Some(Source::Raw(raw)) => raw::written(raw, connection.name(), draft.id, problems)?,
+        None => {
+            problems.add("email", "is needed");
+            return Err(problems.into_error());
+        }
+    };
+    Ok((written, reports))
+}
+
+/// Writes a mail that was given by its fields.
+fn by_fields(
+    email: &Email,
+    large: Vec<Enclosure<'_>>,
+    id: &str,
+    connection: &Connection,
+    mut problems: Problems,
+) -> Result<Written, Error> {
+    let people = People::of(email, connection, &mut problems);
+    check_text("email.subject", &email.subject, MAX_SUBJECT_CHARS, &mut problems);
+    if Importance::try_from(email.importance).is_err() {
+        problems.add("email.importance", "is no importance");
+    }
+    if !email.text_body.is_empty() && !email.is_html {
+        problems
+            .add("email.text_body", "is given without email.is_html: a text needs no other text beside it");
+    }
+    let thread = Thread::of(&email.in_reply_to, &email.references, &mut problems);
+    let leaving = email.list_unsubscribe.as_ref().map(|given| Leaving::of(given, &mut problems));
+    let extra = extra::fields(&email.headers, &mut problems);
+    let invitation = email.calendar.as_ref().and_then(|given| Invitation::of(given, &mut problems));
+    let given = email.attachments.iter().enumerate();
+    let given = given.map(|(at, one)| Enclosure::whole(one, format!("email.attachments[{at}]"))).chain(large);
+    let pieces = attachments::pieces(given.collect(), &mut problems);
+    let (Some(people), true) = (people, problems.is_empty()) else {
+        return Err(problems.into_error());
+    };
+
+    let message_id = ids::message_id(connection.name(), id, people.domain());
+    let eight_bit = pieces.iter().any(|piece| piece.eight_bit);
+    let utf8 = people.need_utf8();
+    let mut head = Head::new();
+    head.field("Date", &date_now());
+    people.write(&mut head);
+    head.text("Subject", &email.subject, MAX_READ_WORD_BYTES);
+    head.field("Message-ID", &message_id);
+    thread.write(&mut head);
+    write_importance(email.importance(), &mut head);
+    if let Some(leaving) = leaving {
+        leaving.write(&mut head);
+    }
+    extra::write(extra, &mut head);
+    let letter = tree::write(head, tree::of(email, invitation, pieces), &message_id);
+    let letter = letter
+        .map_err(|problem| Error::field("email", format!("cannot be written as a message: {problem}")))?;
+    Ok(Written { letter, envelope: people.into_envelope(), message_id, eight_bit, utf8 })
+}
+
+fn write_importance(importance: Importance, head: &mut Head) {
+    let (word, number) = match importance {
+        Importance::Unspecified => return,
         Importance::Low => ("low", "5"),
         Importance::Normal => ("normal", "3"),
         Importance::High => ("high", "1"),
     };
     // Importance is the standard's word (RFC 2156); X-Priority is what many mail programs look at.
-    let header = |name, value: &str| HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned());
-    builder.raw_header(header("Importance", words.0)).raw_header(header("X-Priority", words.1))
+    head.field("Importance", word);
+    head.field("X-Priority", number);
 }
 
-/// Each address once, at its first place. Local parts are told apart by case, domains are not.
-fn once_each<'a>(mailboxes: impl Iterator<Item = &'a Mailbox>) -> Vec<String> {
-    let mut seen = std::collections::HashSet::new();
-    let addresses = mailboxes.map(|mailbox| &mailbox.email);
-    let fresh = addresses.filter(|address| {
-        seen.insert(format!("{}@{}", address.user(), address.domain().to_ascii_lowercase()))
-    });
-    fresh.map(ToString::to_string).collect()
-}
-
-fn check_request_id(id: &str, problems: &mut Problems) {
-    if id.len() > MAX_REQUEST_ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let problem = format!("expected at most {MAX_REQUEST_ID_BYTES} visible ASCII characters");
-        problems.add("request_id", problem);
-    }
-}
-
-/// A Message-ID: the same for the same request of the same connection, new where the request has no id.
-fn message_id(connection: &str, request_id: &str, domain: &str) -> String {
-    if request_id.is_empty() {
-        return format!("<{:032x}@{domain}>", fastrand::u128(..));
-    }
-    let mut context = Context::new(&SHA256);
-    for part in [connection, request_id] {
-        // Lengths, so that no two pairs run together to the same text.
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
-    }
-    let digest = context.finish();
-    let hex: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("<{hex}@{domain}>")
-}
-
-/// The error for a message that passed all checks and still cannot be written.
-fn unwritable(error: impl std::fmt::Display) -> Error {
-    Error::field("email", format!("cannot be written as a message: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_id_is_the_same_for_the_same_request_only() {
-        let id = message_id("connections/a", "1", "example.org");
-        assert_eq!(id, message_id("connections/a", "1", "example.org"));
-        assert_ne!(id, message_id("connections/b", "1", "example.org"));
-        assert_ne!(message_id("ab", "c", "d"), message_id("a", "bc", "d"));
-        assert_ne!(message_id("a", "", "d"), message_id("a", "", "d"));
-        assert!(id.starts_with('<') && id.ends_with("@example.org>"));
-    }
-
-    #[test]
-    fn an_address_named_twice_is_there_once() {
-        let mailboxes =
-            mailbox::list("b@example.org, a@EXAMPLE.org, B <b@Example.Org>, a@example.org, A@example.org");
-        assert_eq!(once_each(mailboxes.unwrap().iter()), ["b@example.org", "a@EXAMPLE.org", "A@example.org"]);
-    }
+/// The time of now as a Date field has it (RFC 5322, section 3.3).
+fn date_now() -> String {
+    let now = Timestamp::now();
+    // It fails for years over 9999 only.
+    DateTimePrinter::new().zoned_to_string(&now.to_zoned(TimeZone::UTC)).unwrap_or_default()
 }

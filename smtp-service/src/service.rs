@@ -56,7 +56,7 @@ impl SmtpService for Service {
         let began = Instant::now();
         let pool = self.pool(request.metadata())?;
         let clock = Clock::of_call(request.metadata(), pool.connection().command_timeout);
-        let mail = Mail::compose(request.get_ref(), pool.connection())?;
+        let mail = Mail::compose(request.get_ref(), pool.connection()).await?;
         let taken = send::send(&pool, &mail, clock).await;
         let taken = taken.map_err(|error| told("SendEmail", pool.connection(), began, error))?;
         tracing::debug!(
@@ -89,9 +89,11 @@ impl SmtpService for Service {
 
     async fn check_email(
         &self,
-        _: Request<CheckEmailRequest>,
+        request: Request<CheckEmailRequest>,
     ) -> Result<Response<CheckEmailResponse>, Status> {
-        Err(Error::NotServed("does not serve CheckEmail yet").into())
+        let pool = self.pool(request.metadata())?;
+        let mail = Mail::compose(request.get_ref(), pool.connection()).await?;
+        Ok(Response::new(mail.shown()))
     }
 }
 

@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
 use super::{Connection, Login, Mechanism, Security, is_host_name};
+use crate::dkim::Dkim;
 use crate::error::Error;
 use crate::mailbox;
 use crate::message::Problems;
@@ -72,6 +73,7 @@ impl Connection {
                 &mut problems,
             ),
             max_message_bytes: max_message_bytes(settings, &mut problems),
+            dkim: Dkim::check(settings, credentials, &mut problems),
         };
         if problems.is_empty() { Ok(checked) } else { Err(problems.into_error()) }
     }
@@ -79,9 +81,7 @@ impl Connection {
 
 fn check_unserved(settings: &SmtpSettings, credentials: &SmtpCredentials, problems: &mut Problems) {
     let unserved = [
-        ("smtp.dkim", settings.dkim.is_some()),
         ("smtp.oauth", settings.oauth.is_some()),
-        ("smtp_credentials.dkim_private_key", !credentials.dkim_private_key.is_empty()),
         ("smtp_credentials.oauth_client_secret", !credentials.oauth_client_secret.is_empty()),
     ];
     for (path, _) in unserved.iter().filter(|(_, given)| *given) {

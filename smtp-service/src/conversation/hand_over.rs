@@ -197,16 +197,7 @@ impl Conversation {
 
     /// Writes the message, whose last bytes are the final dot, and reads the reply.
     async fn send_message(&mut self, mail: &Mail, clock: Clock) -> Result<Reply, Error> {
-        let (first, last) = mail.on_the_wire().split_at(mail.on_the_wire().len().saturating_sub(LAST_BYTES));
-        let mut written =
-            if first.is_empty() { Ok(()) } else { self.write(Stage::Message, first, clock).await };
-        if written.is_ok() && !self.socket.is_quiet() {
-            let problem = "the server ended the conversation within the message".to_owned();
-            written = Err(Error::Broken { stage: Stage::Message, problem });
-        }
-        if written.is_ok() {
-            written = self.write(Stage::Message, last, clock).await;
-        }
+        let written = self.write_message(mail, clock).await;
         if let Err(error) = written {
             // The last bytes were not handed to the system: there was no final dot. A server that closes in the
             // middle of a message mostly says why.
@@ -223,6 +214,27 @@ impl Conversation {
             Ok(Err(error)) => Err(Error::OutcomeUnknown(error.to_string())),
             Err(_) => Err(Error::OutcomeUnknown("it did not answer the final dot in time".to_owned())),
         }
+    }
+
+    /// Writes the message, chunk by chunk, and its last bytes only while the server still listens.
+    async fn write_message(&mut self, mail: &Mail, clock: Clock) -> Result<(), Error> {
+        let mut wire = mail.wire();
+        while let Some((chunk, is_last)) = wire.next_chunk() {
+            if !is_last {
+                self.write(Stage::Message, chunk, clock).await?;
+                continue;
+            }
+            let (first, last) = chunk.split_at(chunk.len().saturating_sub(LAST_BYTES));
+            if !first.is_empty() {
+                self.write(Stage::Message, first, clock).await?;
+            }
+            if !self.socket.is_quiet() {
+                let problem = "the server ended the conversation within the message".to_owned();
+                return Err(Error::Broken { stage: Stage::Message, problem });
+            }
+            self.write(Stage::Message, last, clock).await?;
+        }
+        Ok(())
     }
 
     /// Brings the server back to where it waits for MAIL, after a refusal that did not close the connection.

@@ -59,7 +59,6 @@ fn every_wrong_setting_is_named() {
         ..Default::default()
     };
     let expected = [
-        "smtp.dkim",
         "smtp.oauth",
         "smtp.tls_mode",
         "smtp.server",
@@ -75,6 +74,9 @@ fn every_wrong_setting_is_named() {
         "smtp.max_messages_per_second",
         "smtp.command_timeout",
         "smtp.max_message_bytes",
+        "smtp.dkim.domain",
+        "smtp.dkim.selector",
+        "smtp_credentials.dkim_private_key",
     ];
     assert_eq!(wrong_fields(&stored(wrong, "given without a user")), expected);
 }

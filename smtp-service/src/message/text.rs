@@ -1,0 +1,120 @@
+//! Texts of a message: their line ends, and how they are written so that they travel.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::content::{Content, Encoding};
+use super::lines::Lines;
+
+/// The longest line of quoted-printable without its soft break (RFC 2045, section 6.7).
+const QUOTED_LINE_CHARS: usize = 75;
+
+/// A text as it is written: 7bit where it is plain, else the shorter of quoted-printable and base64.
+pub(super) fn written(text: &str) -> (Encoding, Content) {
+    let text = with_crlf(text);
+    let strange = text.bytes().filter(|byte| !matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t')).count();
+    if strange == 0 && Lines::default().read(text.as_bytes()).is_ok() {
+        return (Encoding::SevenBit, Bytes::from(text.into_owned().into_bytes()).into());
+    }
+    // Quoted-printable makes three characters of each that is strange, base64 four of each three.
+    if strange.saturating_mul(6) <= text.len() {
+        return (Encoding::QuotedPrintable, quoted_printable(text.bytes()));
+    }
+    (Encoding::Base64, Bytes::from(text.into_owned().into_bytes()).into())
+}
+
+/// The text with every line end, CR, LF or CRLF, as CRLF.
+pub(super) fn with_crlf(text: &str) -> Cow<'_, str> {
+    if Lines::default().read(text.as_bytes()).is_ok() && !text.ends_with('\r') {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + text.len() / 32);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => {
+                chars.next_if_eq(&'\n');
+                out.push_str("\r\n");
+            }
+            '\n' => out.push_str("\r\n"),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Bytes in quoted-printable (RFC 2045, section 6.7). CRLF is a line end; every other byte comes back as it was.
+pub(super) fn quoted_printable(bytes: impl Iterator<Item = u8>) -> Content {
+    let (mut out, mut column) = (Vec::with_capacity(bytes.size_hint().0), 0);
+    let mut bytes = bytes.peekable();
+    while let Some(byte) = bytes.next() {
+        if byte == b'\r' && bytes.next_if_eq(&b'\n').is_some() {
+            out.extend_from_slice(b"\r\n");
+            column = 0;
+            continue;
+        }
+        let literal = match byte {
+            // At the end of a line they would be lost on the way.
+            b' ' | b'\t' => !matches!(bytes.peek(), None | Some(b'\r')),
+            b'=' => false,
+            byte => byte.is_ascii_graphic(),
+        };
+        let width = if literal { 1 } else { 3 };
+        if column + width > QUOTED_LINE_CHARS {
+            out.extend_from_slice(b"=\r\n");
+            column = 0;
+        }
+        if literal {
+            out.push(byte);
+        } else {
+            out.extend([b'=', hex(byte >> 4), hex(byte & 15)]);
+        }
+        column += width;
+    }
+    Bytes::from(out).into()
+}
+
+fn hex(digit: u8) -> u8 {
+    if digit < 10 { b'0' + digit } else { b'A' + digit - 10 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quoted(text: &str) -> String {
+        let content = quoted_printable(text.bytes());
+        String::from_utf8(content.pieces().concat()).unwrap()
+    }
+
+    #[test]
+    fn every_line_end_of_a_text_becomes_crlf() {
+        assert_eq!(with_crlf("a\rb\nc\r\nd\r\r\n\n"), "a\r\nb\r\nc\r\nd\r\n\r\n\r\n");
+        assert_eq!(with_crlf("a\r"), "a\r\n");
+        assert!(matches!(with_crlf("a\r\nb"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn quoted_printable_keeps_lines_short_and_ends_of_lines_safe() {
+        assert_eq!(quoted("a=b \r\nc\t\r\n\r\n\n \r."), "a=3Db=20\r\nc=09\r\n\r\n=0A=20=0D.");
+        assert_eq!(quoted("ü "), "=C3=BC=20");
+        let long = quoted(&"xyü".repeat(100));
+        assert!(long.lines().all(|line| line.len() <= 76) && long.contains("=\r\n"));
+        assert_eq!(long.replace("=\r\n", ""), "xy=C3=BC".repeat(100));
+    }
+
+    #[test]
+    fn a_text_is_written_in_the_way_that_suits_it() {
+        for (text, expected) in [
+            ("plain\ttext\n", Encoding::SevenBit),
+            ("", Encoding::SevenBit),
+            (&*"x".repeat(999), Encoding::QuotedPrintable),
+            ("mostly plain, with one ü in it", Encoding::QuotedPrintable),
+            ("日本語", Encoding::Base64),
+            ("a bell \u{7} in a line of text", Encoding::QuotedPrintable),
+        ] {
+            assert_eq!(written(text).0, expected, "{text}");
+        }
+    }
+}
