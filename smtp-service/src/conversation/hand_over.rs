@@ -80,11 +80,13 @@ impl Conversation {
             _ => {}
         }
         if mail.needs_utf8() && !self.extensions.utf8 {
-            return Err(Error::Incapable("an address is not ASCII, and the server does not offer SMTPUTF8"));
+            return Err(Error::Incapable(
+                "an address or a header field is not ASCII, and the server does not offer SMTPUTF8",
+            ));
         }
         if mail.is_eight_bit() && !self.extensions.eight_bit {
             return Err(Error::Incapable(
-                "an attachment is to travel as 8bit, and the server does not offer 8BITMIME",
+                "the message has 8-bit content, and the server does not offer 8BITMIME",
             ));
         }
         Ok(())

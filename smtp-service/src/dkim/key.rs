@@ -95,3 +95,29 @@ fn rsa(read: Result<RsaKeyPair, KeyRejected>) -> Result<Key, String> {
         .to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+
+    #[test]
+    fn a_key_signs_and_is_not_shown() {
+        let der = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let text = BASE64_STANDARD.encode(der.as_ref());
+        let key =
+            Key::read(&format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")).unwrap();
+        assert_eq!(format!("{key:?}"), "ed25519-sha256");
+        assert_eq!(key.sign(b"text").unwrap().len(), 64);
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_being_repeated() {
+        for wrong in ["", "secret", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"] {
+            let problem = Key::read(wrong).unwrap_err();
+            assert!(!problem.contains("secret") && !problem.contains("c2Vj"), "{problem}");
+        }
+        assert!(Key::read(&"x".repeat(MAX_PEM_BYTES + 1)).unwrap_err().contains("16 KiB"));
+    }
+}

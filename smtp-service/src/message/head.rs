@@ -218,7 +218,7 @@ mod tests {
         let url = format!("see https://example.org/{} now", "x".repeat(700));
         let written = text("X-A", &url);
         assert_eq!(written.replace("\r\n ", " "), format!("X-A: {url}\r\n"));
-        let words = text("X-A", &"some words ".repeat(100).trim_end().to_owned());
+        let words = text("X-A", "some words ".repeat(100).trim_end());
         assert!(words.lines().all(|line| line.len() <= MAX_FOLDED_LINE));
         assert_eq!(
             words.replace("\r\n ", " ").trim_end(),

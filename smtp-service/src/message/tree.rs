@@ -191,3 +191,42 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::attachments::{Enclosure, pieces};
+    use crate::message::fields::Problems;
+    use postern_proto::mail::v1::{Attachment, ContentTransferEncoding};
+
+    fn letter(email: &Email) -> Letter {
+        let given = email.attachments.iter().map(|one| Enclosure::whole(one, "email".into()));
+        let mut problems = Problems::default();
+        let pieces = pieces(given.collect(), &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+        write(Head::new(), of(email, None, pieces), "seed").unwrap()
+    }
+
+    #[test]
+    fn the_bytes_of_attachments_are_shared_and_not_copied() {
+        for encoding in [ContentTransferEncoding::Base64, ContentTransferEncoding::EightBit] {
+            let data = Bytes::from("some line\r\n".repeat(10_000));
+            let email = Email {
+                attachments: vec![Attachment {
+                    file_name: "a".into(),
+                    content_data: data.clone(),
+                    content_type: "text/plain".into(),
+                    content_transfer_encoding: encoding.into(),
+                    ..Attachment::default()
+                }],
+                ..Email::default()
+            };
+            let letter = letter(&email);
+            drop(email);
+            assert!(!data.is_unique(), "the letter holds the same bytes");
+            assert!(letter.size() > data.len() as u64);
+            drop(letter);
+            assert!(data.is_unique());
+        }
+    }
+}
