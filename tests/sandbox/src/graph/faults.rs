@@ -17,6 +17,8 @@ pub enum Fault {
     Cut,
     /// The request is done, then the connection ends before the answer.
     CutAfter,
+    /// Of a range that is uploaded so many bytes are taken, then the connection ends.
+    CutWithin(usize),
     /// This answer is given instead.
     Answer {
         /// The status.
