@@ -13,7 +13,7 @@ use tonic::{Code, Streaming};
 
 use super::compose::{self, Letter};
 use super::send::complete;
-use super::sending::{Begun, LARGE, Made, Sending, refused};
+use super::sending::{Begun, LARGE, Made, Sending};
 use crate::error::Error;
 use crate::outlook::{Call, Outlook};
 
@@ -48,7 +48,7 @@ pub(super) async fn send_large_email(
         own: mailbox.user.as_deref(),
     };
     let draft = compose::draft(&letter, &mark)?;
-    let sending = Sending { mailbox: &mailbox, mark, gone };
+    let sending = Sending { mailbox: &mailbox, path: letter.path, mark, gone };
     let is_repeat = call.is_repeat && !request_id.is_empty();
     let (message_id, internet_message_id) = match sending.begin(&draft.message, is_repeat).await? {
         Begun::Sent(sent) => (sent.id, sent.internet_message_id),
@@ -101,13 +101,13 @@ async fn follow(
         while left > 0 {
             let chunk = parts.chunk(index, left).await?;
             left -= chunk.len() as u64;
-            upload.take(&chunk).await.map_err(refused)?;
+            upload.take(&chunk).await.map_err(|failure| sending.refused(failure))?;
         }
         if index + 1 == files.len() {
             // What is too much is refused before the last range goes up.
             parts.end().await?;
         }
-        upload.end().await.map_err(refused)?;
+        upload.end().await.map_err(|failure| sending.refused(failure))?;
         made.one_more();
     }
     parts.end().await

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::change::{id_field, of_item};
 use super::compose;
-use super::sending::{Begun, Made, Sending, made, marking, refused};
+use super::sending::{Begun, Made, Sending, made, marking};
 use crate::error::Error;
 use crate::graph::model::Message;
 use crate::outlook::{Call, Outlook};
@@ -33,7 +33,7 @@ pub(super) async fn reply_to_email(
     }
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let mark = compose::mark(&asked.request_id, &asked.encode_to_vec());
-    let sending = Sending { mailbox: &mailbox, mark, gone };
+    let sending = Sending { mailbox: &mailbox, path: "message_id", mark, gone };
     let found = match call.is_repeat && !asked.request_id.is_empty() {
         true => sending.find_earlier().await?,
         false => None,
@@ -58,7 +58,7 @@ async fn draft(sending: &Sending<'_>, asked: &ReplyToEmailRequest) -> Result<Mad
     let answer: Message = mailbox
         .post(url, &json!({"comment": asked.comment}))
         .await
-        .map_err(|failure| of_item(failure, refused))?;
+        .map_err(|failure| of_item(failure, |failure| sending.refused(failure)))?;
     let made = made(answer)?;
     if asked.request_id.is_empty() {
         return Ok(made);

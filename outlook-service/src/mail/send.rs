@@ -28,7 +28,7 @@ pub(super) async fn send_email(
         own: mailbox.user.as_deref(),
     };
     let draft = compose::draft(&letter, &mark)?;
-    let sending = Sending { mailbox: &mailbox, mark, gone };
+    let sending = Sending { mailbox: &mailbox, path: letter.path, mark, gone };
     // Up to the last step nothing is sent: a failure that leaves a draft behind is still one that changed nothing.
     let is_repeat = call.is_repeat && !asked.request_id.is_empty();
     let (message_id, internet_message_id) = match sending.begin(&draft.message, is_repeat).await? {

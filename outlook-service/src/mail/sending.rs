@@ -27,6 +27,8 @@ const REMOVAL: Duration = Duration::from_secs(10);
 /// A sending.
 pub(super) struct Sending<'a> {
     pub(super) mailbox: &'a Mailbox,
+    /// The path of the mail within the request.
+    pub(super) path: &'a str,
     /// What its messages are found by.
     pub(super) mark: String,
     /// Cancelled when the caller has gone.
@@ -66,8 +68,8 @@ impl Sending<'_> {
             Err(failure) => failure,
         };
         match failure.is_doubtful() {
-            true => self.find(&LOOKS).await.ok().flatten().ok_or_else(|| refused(failure)),
-            false => Err(refused(failure)),
+            true => self.find(&LOOKS).await.ok().flatten().ok_or_else(|| self.refused(failure)),
+            false => Err(self.refused(failure)),
         }
     }
 
@@ -85,8 +87,13 @@ impl Sending<'_> {
         );
         let options = [("$filter", filter.as_str()), ("$select", "id,internetMessageId,isDraft,isRead")];
         let url = with_options(self.mailbox.url(&["messages"]), &options);
+        let now = Instant::now();
+        // The other half of the time is for what follows.
+        let latest = now + self.mailbox.until.saturating_duration_since(now) / 2;
         for pause in pauses {
-            self.wait(*pause).await?;
+            if !wait(*pause, latest).await {
+                break;
+            }
             let found: Page<Message> = self.mailbox.get(url.clone(), None).await?.value;
             let is_sent = |message: &&Message| message.is_draft == Some(false);
             // One who writes to oneself has two copies; the one that was sent is read.
@@ -121,8 +128,8 @@ impl Sending<'_> {
                 ..LargeAttachment::default()
             };
             let mut upload = self.upload(made, &file).await?;
-            upload.take(&attachment.content_data).await.map_err(refused)?;
-            upload.end().await.map_err(refused)?;
+            upload.take(&attachment.content_data).await.map_err(|failure| self.refused(failure))?;
+            upload.end().await.map_err(|failure| self.refused(failure))?;
             made.count += 1;
             return Ok(());
         }
@@ -130,7 +137,7 @@ impl Sending<'_> {
         if let Err(failure) = self.mailbox.post::<Value>(url, &compose::file(attachment)).await {
             let may_be = failure.is_doubtful();
             if !may_be || attachments::list(self.mailbox, &made.id).await?.len() <= made.count {
-                return Err(refused(failure));
+                return Err(self.refused(failure));
             }
         }
         made.count += 1;
@@ -140,7 +147,7 @@ impl Sending<'_> {
     /// Begins the upload of an attachment.
     pub(super) async fn upload(&self, made: &Made, file: &LargeAttachment) -> Result<Upload<'_>, Error> {
         self.stay()?;
-        Upload::begin(self.mailbox, &made.id, made.count, file).await.map_err(refused)
+        Upload::begin(self.mailbox, &made.id, made.count, file).await.map_err(|failure| self.refused(failure))
     }
 
     /// Sends the draft and gives the message's ids; a draft that is not sent is removed.
@@ -154,7 +161,7 @@ impl Sending<'_> {
             let overtaken = made.is_found && matches!(failure.status(), Some(400 | 404 | 412));
             if !failure.is_doubtful() && !overtaken {
                 self.discard(&made.id).await;
-                return Err(refused(failure));
+                return Err(self.refused(failure));
             }
             if !self.was_sent(&made.id).await {
                 return Err(Error::OutcomeUnknown { message_id: made.id, failure });
@@ -168,7 +175,7 @@ impl Sending<'_> {
     async fn was_sent(&self, id: &str) -> bool {
         let url = with_options(self.mailbox.url(&["messages", id]), &[("$select", "isDraft")]);
         for pause in LOOKS {
-            if self.wait(pause).await.is_err() {
+            if !wait(pause, self.mailbox.until).await {
                 return false;
             }
             let read = self.mailbox.get::<Message>(url.clone(), None).await;
@@ -188,18 +195,28 @@ impl Sending<'_> {
         }
     }
 
+    /// What Graph refuses of a mail: its recipients may be at fault, its header fields, or its size.
+    pub(super) fn refused(&self, failure: Failure) -> Error {
+        const OF_SIZE: [&str; 3] =
+            ["ErrorMessageSizeExceeded", "ErrorAttachmentSizeLimitExceeded", "RequestEntityTooLarge"];
+        let field = |field: &str, problem: &str| Error::field(format!("{}.{field}", self.path), problem);
+        match failure {
+            Failure::Refused(refusal) if refusal.has_code(&["ErrorInvalidRecipients"]) => {
+                field("to", "Graph refused a recipient in to, cc or bcc")
+            }
+            Failure::Refused(refusal) if refusal.has_code(&["InvalidInternetMessageHeaderCollection"]) => {
+                field("headers", "Graph refused a header field")
+            }
+            Failure::Refused(refusal) if refusal.status == 413 || refusal.has_code(&OF_SIZE) => {
+                Error::TooLarge(refusal)
+            }
+            failure => failure.into(),
+        }
+    }
+
     /// Goes on while there is somebody to go on for.
     fn stay(&self) -> Result<(), Error> {
         if self.gone.is_cancelled() { Err(Error::Abandoned) } else { Ok(()) }
-    }
-
-    async fn wait(&self, milliseconds: u64) -> Result<(), Error> {
-        let until = Instant::now() + Duration::from_millis(milliseconds);
-        if until >= self.mailbox.until {
-            return Err(Failure::Busy.into());
-        }
-        tokio::time::sleep_until(until).await;
-        Ok(())
     }
 }
 
@@ -216,6 +233,16 @@ impl Made {
     }
 }
 
+/// Waits, unless that would be too late.
+async fn wait(milliseconds: u64, latest: Instant) -> bool {
+    let until = Instant::now() + Duration::from_millis(milliseconds);
+    if until >= latest {
+        return false;
+    }
+    tokio::time::sleep_until(until).await;
+    true
+}
+
 /// A message as Graph gave it.
 pub(super) fn made(message: Message) -> Result<Made, Failure> {
     if message.id.is_empty() {
@@ -228,19 +255,4 @@ pub(super) fn made(message: Message) -> Result<Made, Failure> {
 /// The mark of a sending, to be set on a draft that was made without it.
 pub(super) fn marking(mark: &str) -> Value {
     json!({"singleValueExtendedProperties": compose::marked(mark)})
-}
-
-/// What Graph refuses of a mail: its recipients may be at fault, or its size.
-pub(super) fn refused(failure: Failure) -> Error {
-    const OF_SIZE: [&str; 3] =
-        ["ErrorMessageSizeExceeded", "ErrorAttachmentSizeLimitExceeded", "RequestEntityTooLarge"];
-    match failure {
-        Failure::Refused(refusal) if refusal.has_code(&["ErrorInvalidRecipients"]) => {
-            Error::field("email.to", "Graph refused a recipient in to, cc or bcc")
-        }
-        Failure::Refused(refusal) if refusal.status == 413 || refusal.has_code(&OF_SIZE) => {
-            Error::TooLarge(refusal)
-        }
-        failure => failure.into(),
-    }
 }

@@ -184,7 +184,7 @@ fn headers(value: &Value) -> Result<Vec<(String, String)>, Refusal> {
     let headers = headers.collect::<Result<Vec<_>, Refusal>>()?;
     let own = |(name, _): &(String, String)| name.to_ascii_lowercase().starts_with("x-");
     if headers.is_empty() || headers.len() > MAX_HEADERS || !headers.iter().all(own) {
-        return Err(refusal::bad("InvalidInternetMessageHeaderCollection"));
+        return Err(refusal::headers());
     }
     Ok(headers)
 }

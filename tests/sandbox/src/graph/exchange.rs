@@ -98,8 +98,10 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
     if !signs_in && !uploads {
         shared.recorder.record(&asked, &answered);
     }
-    if matches!(fault_after(shared, &asked), Some(Fault::CutAfter)) {
-        cut.cut();
+    match fault_after(shared, &asked) {
+        Some(Fault::CutAfter) => cut.cut(),
+        Some(Fault::CutAt(bytes)) => return answered.cut_at(bytes),
+        _ => {}
     }
     answered.into_response()
 }
@@ -226,6 +228,19 @@ impl Exchanged {
 }
 
 impl Answered {
+    /// The answer up to some bytes of its body, where the connection then ends.
+    fn cut_at(self, bytes: usize) -> Response {
+        let whole = self.bytes();
+        let length = whole.len();
+        let begin = whole.slice(..bytes.min(length));
+        let parts = [Ok(begin), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
+        let mut response = Response::new(Body::from_stream(futures_util::stream::iter(parts)));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response.headers_mut().insert("content-length", HeaderValue::from(length));
+        response
+    }
+
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.bytes()));
         *response.status_mut() = self.status;

@@ -240,3 +240,11 @@ pub(super) fn wrong_range() -> Refusal {
 pub(super) fn no_session() -> Refusal {
     refuse(StatusCode::NOT_FOUND, "ErrorItemNotFound", "The upload session was not found.")
 }
+
+pub(super) fn headers() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "InvalidInternetMessageHeaderCollection",
+        "Maximum number of headers in one message should be less than or equal to 5.",
+    )
+}

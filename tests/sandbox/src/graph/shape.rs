@@ -153,8 +153,11 @@ pub(super) fn attachment(
             }
         }
     }
+    // What is selected of files is passed over where it is none.
+    let of_this = |field: &&String| attachment.kind == AttachmentKind::File || !field.contains('/');
     let plain: Option<Vec<String>> = select.map(|select| {
-        select.iter().map(|field| field.replace("microsoft.graph.fileAttachment/", "")).collect()
+        let fields = select.iter().filter(of_this);
+        fields.map(|field| field.replace("microsoft.graph.fileAttachment/", "")).collect()
     });
     if let Some(field) = select
         .unwrap_or_default()
