@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::upload::Upload;
 use super::{attachments, compose};
 use crate::error::Error;
-use crate::graph::model::{Message, Page};
+use crate::graph::model::{Folder, Message, Page};
 use crate::graph::{Failure, Mailbox, with_options};
 
 /// From how many bytes on an attachment is uploaded in ranges. One request takes up to 3,145,611 bytes of it, an upload
@@ -85,7 +85,8 @@ impl Sending<'_> {
             "singleValueExtendedProperties/Any(ep: ep/id eq '{}' and ep/value eq '{mark}')",
             compose::MARK
         );
-        let options = [("$filter", filter.as_str()), ("$select", "id,internetMessageId,isDraft,isRead")];
+        let options =
+            [("$filter", filter.as_str()), ("$select", "id,internetMessageId,isDraft,isRead,parentFolderId")];
         let url = with_options(self.mailbox.url(&["messages"]), &options);
         let now = Instant::now();
         // The other half of the time is for what follows.
@@ -101,7 +102,7 @@ impl Sending<'_> {
             if let Some(copy) = copy.or_else(|| found.value.iter().find(is_sent)) {
                 return Ok(Some(Begun::Sent(made(copy.clone())?)));
             }
-            if let Some(draft) = found.value.into_iter().next() {
+            if let Some(draft) = self.undeleted(found.value).await? {
                 let mut made = made(draft)?;
                 let listed = attachments::list(self.mailbox, &made.id).await?;
                 made.count = listed.len();
@@ -111,6 +112,17 @@ impl Sending<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// The first draft that nobody has thrown away.
+    async fn undeleted(&self, drafts: Vec<Message>) -> Result<Option<Message>, Failure> {
+        if drafts.is_empty() {
+            return Ok(None);
+        }
+        let bin = self.mailbox.url(&["mailFolders", "deleteditems"]);
+        let bin: Folder = self.mailbox.get(with_options(bin, &[("$select", "id")]), None).await?.value;
+        let stays = |draft: &Message| draft.parent_folder_id.as_ref().is_none_or(|folder| *folder != bin.id);
+        Ok(drafts.into_iter().find(stays))
     }
 
     /// Adds an attachment, unless an earlier run did.
@@ -190,7 +202,13 @@ impl Sending<'_> {
     pub(super) async fn discard(&self, id: &str) {
         let until = self.mailbox.until.max(Instant::now() + REMOVAL);
         let mailbox = Mailbox { until, ..self.mailbox.clone() };
-        if let Err(failure) = mailbox.delete(mailbox.url(&["messages", id])).await {
+        // For good where that is possible: a draft that nobody wrote is of no use in Deleted Items.
+        if mailbox.act(mailbox.url(&["messages", id, "permanentDelete"])).await.is_ok() {
+            return;
+        }
+        if let Err(failure) = mailbox.delete(mailbox.url(&["messages", id])).await
+            && !failure.is_gone()
+        {
             tracing::warn!(%failure, "a draft that was not sent could not be removed");
         }
     }

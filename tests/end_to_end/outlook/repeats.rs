@@ -78,6 +78,33 @@ async fn a_repeat_sends_the_draft_that_was_left() {
 }
 
 #[tokio::test]
+async fn a_repeat_leaves_a_draft_alone_that_was_thrown_away() {
+    let stage = Stage::set().await;
+    stage.graph.faults().plan(Some(Method::POST), "/send", 1, Fault::Cut);
+    send(&stage, order()).await.unwrap_err();
+    let draft = stage.world.messages(ANN, "drafts").remove(0);
+    assert!(stage.world.move_message(ANN, &draft.id, "deleteditems"));
+    assert_ne!(again(&stage, order()).await.unwrap().message_id, draft.id);
+    assert_eq!(stage.world.messages(ANN, "deleteditems")[0].id, draft.id);
+    assert_eq!(received(&stage), 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_before_the_last_step_leaves_neither_mail_nor_draft_behind() {
+    let stage = Stage::set().await;
+    stage.graph.faults().set_delay(Some(Duration::from_millis(300)));
+    let request = stage.with_connection(with_files(order()));
+    let mut mail = stage.mail.clone();
+    let call = tokio::spawn(async move { mail.send_email(request).await.map(drop) });
+    stage.world.wait_until(|world| !world.messages(ANN, "drafts").is_empty()).await;
+    call.abort();
+    stage.world.wait_until(|world| world.messages(ANN, "drafts").is_empty()).await;
+    assert!(stage.world.messages(ANN, "deleteditems").is_empty());
+    assert!(stage.world.messages(ANN, "sentitems").is_empty());
+    assert_eq!(received(&stage), 0);
+}
+
+#[tokio::test]
 async fn a_repeat_completes_the_draft_that_was_left_half_done() {
     let stage = Stage::set().await;
     // The sending before died where it removed nothing.
