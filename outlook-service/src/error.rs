@@ -20,9 +20,15 @@ pub(crate) enum Error {
     /// The trigger is of a kind that is not served.
     #[error("this kind of trigger is not served")]
     TriggerKind,
-    /// The attachments pass what a mail may hold.
-    #[error("the attachments pass 3 MiB in all")]
-    TooLarge,
+    /// The mail passes what the account may send.
+    #[error("the mail is too large")]
+    TooLarge(Box<Refusal>),
+    /// The caller was silent for too long in the middle of its stream.
+    #[error("the stream stood still")]
+    Stalled,
+    /// The caller has gone: what was begun for it was undone.
+    #[error("the caller has gone")]
+    Abandoned,
     /// There is no access token to act with.
     #[error("there is no access token")]
     NoToken,
@@ -77,8 +83,16 @@ impl From<Error> for Fault {
                 "TRIGGER_KIND_UNSUPPORTED",
                 "this kind of trigger is not served: expected new_email",
             ),
-            Error::TooLarge => {
-                Fault::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", "the attachments pass 3 MiB in all")
+            Error::TooLarge(refusal) => {
+                let message = "the account does not take a mail of this size";
+                told(Fault::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", message), &refusal)
+            }
+            Error::Stalled => {
+                let message = "no chunk came for a minute: the mail was not sent";
+                Fault::new(Code::DeadlineExceeded, "STREAM_STALLED", message)
+            }
+            Error::Abandoned => {
+                Fault::new(Code::Cancelled, "CALL_CANCELLED", "the call was cancelled: the mail was not sent")
             }
             Error::NoToken => {
                 refused_credentials("there is no access token to act with: get a grant first").refresh()

@@ -17,7 +17,7 @@ const MAX_PATH: usize = 4_096;
 /// How many pages of same-named folders are looked through.
 const MAX_PAGES: usize = 4;
 /// Names that every mailbox knows, whatever language it speaks (Graph: mailFolder resource).
-const WELL_KNOWN: [&str; 16] = [
+const WELL_KNOWN: [&str; 17] = [
     "archive",
     "clutter",
     "conflicts",
@@ -27,6 +27,7 @@ const WELL_KNOWN: [&str; 16] = [
     "inbox",
     "junkemail",
     "localfailures",
+    "msgfolderroot",
     "outbox",
     "recoverableitemsdeletions",
     "scheduled",
@@ -70,8 +71,23 @@ impl<'a> Folders<'a> {
         if let Some(id) = self.lock().get(&key) {
             return Ok(Found { id: id.clone(), remembered: true });
         }
+        self.look_up(path, known.copied(), &names).await
+    }
+
+    /// The folder that a path leads to now, whatever is remembered: a folder may have been renamed or moved, and another
+    /// one may bear its name.
+    ///
+    /// # Errors
+    /// As `find`; the path then leads nowhere any more.
+    pub(crate) async fn find_anew(&self, field: &str, path: &str) -> Result<Found, Error> {
+        self.forget(path);
+        self.find(field, path).await
+    }
+
+    async fn look_up(&self, path: &str, known: Option<&str>, names: &[String]) -> Result<Found, Error> {
+        let (first, rest) = names.split_first().ok_or(Error::NoFolder(None))?;
         let mut id = match known {
-            Some(known) => (*known).to_owned(),
+            Some(known) => known.to_owned(),
             None => self.child(None, first).await?,
         };
         for name in rest {
@@ -81,7 +97,7 @@ impl<'a> Folders<'a> {
         if kept.len() >= KEPT {
             kept.clear();
         }
-        kept.insert(key, id.clone());
+        kept.insert(self.key(path), id.clone());
         Ok(Found { id, remembered: false })
     }
 
@@ -106,8 +122,8 @@ impl<'a> Folders<'a> {
             None => self.mailbox.url(&["mailFolders"]),
         };
         let filter = format!("displayName eq '{}'", name.replace('\'', "''"));
-        let mut url =
-            with_options(url, &[("$filter", &filter), ("$select", "id,displayName"), ("$top", "100")]);
+        let options = [("$filter", filter.as_str()), ("$select", "id,displayName"), ("$top", "100")];
+        let mut url = with_options(url, &[&options[..], &[("includeHiddenFolders", "true")]].concat());
         let mut alike = None;
         for _ in 0..MAX_PAGES {
             let page: Page<Folder> = self.mailbox.get(url, None).await.map_err(no_folder)?.value;

@@ -1,17 +1,20 @@
 //! Microsoft Graph as a client sees it: requests for one mailbox, repeated where that is safe, and failures classified.
 //! What a failure means is the caller's to decide. It knows nothing of mail.
 
+mod change;
 mod clients;
+mod download;
 mod failure;
 mod gates;
 pub(crate) mod model;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::{Method, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +25,7 @@ use crate::times;
 pub(crate) use clients::Clients;
 pub(crate) use failure::{Failure, Refusal, is_untrusted};
 pub(crate) use gates::{Gate, Gates};
+pub(crate) use upload::Stand;
 
 /// How often a request is made at most.
 const MAX_TRIES: u32 = 4;
@@ -35,6 +39,7 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 const IMMUTABLE_IDS: &str = "IdType=\"ImmutableId\"";
 
 /// A mailbox, for the time of one call.
+#[derive(Clone)]
 pub(crate) struct Mailbox {
     pub(crate) http: reqwest::Client,
     /// Graph's base URL with version, ending in a slash.
@@ -163,10 +168,18 @@ impl Mailbox {
     async fn once(&self, ask: &Ask<'_>) -> Result<Reply, Failure> {
         let _place = self.gate.pass(self.until).await?;
         let client_request_id = request_id();
-        let broken = || Failure::Broken { client_request_id: client_request_id.clone() };
-        let answered = self.converse(ask, &client_request_id);
+        self.in_time(&client_request_id, self.converse(ask, &client_request_id)).await
+    }
+
+    /// Ends a conversation that takes too long, and heeds the pause that its end asks for.
+    async fn in_time<T>(
+        &self,
+        client_request_id: &str,
+        conversation: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let broken = || Failure::Broken { client_request_id: client_request_id.to_owned() };
         let until = self.until.min(Instant::now() + REQUEST_PATIENCE);
-        let answered = tokio::time::timeout_at(until, answered).await.unwrap_or_else(|_| Err(broken()));
+        let answered = tokio::time::timeout_at(until, conversation).await.unwrap_or_else(|_| Err(broken()));
         if let Err(failure) = &answered
             && failure.is_throttling()
             && let Some(pause) = failure.retry_after()
@@ -177,44 +190,19 @@ impl Mailbox {
     }
 
     async fn converse(&self, ask: &Ask<'_>, client_request_id: &str) -> Result<Reply, Failure> {
-        let id = || client_request_id.to_owned();
+        reply(self.request(ask, client_request_id), client_request_id).await
+    }
+
+    fn request(&self, ask: &Ask<'_>, client_request_id: &str) -> RequestBuilder {
         let request = self
             .http
             .request(ask.method.clone(), ask.url.clone())
             .headers(self.headers(ask, client_request_id));
-        let request = match ask.body {
+        match ask.body {
             Some(body) => request.header("content-type", "application/json").body(body.to_vec()),
             None if ask.method == Method::POST => request.header("content-length", "0"),
             None => request,
-        };
-        let mut answer = request.send().await.map_err(|error| {
-            if is_untrusted(&error) {
-                Failure::Untrusted
-            } else if error.is_connect() || error.is_builder() {
-                Failure::Unreached { client_request_id: id() }
-            } else {
-                Failure::Broken { client_request_id: id() }
-            }
-        })?;
-        let status = answer.status();
-        let headers = answer.headers().clone();
-        let date = text(&headers, "date").and_then(times::from_http);
-        let mut body = Vec::new();
-        while let Some(chunk) =
-            answer.chunk().await.map_err(|_| Failure::Broken { client_request_id: id() })?
-        {
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_ANSWER {
-                return Err(Failure::unreadable(status.as_u16()));
-            }
         }
-        if status.is_success() {
-            return Ok(Reply { status: status.as_u16(), date, body });
-        }
-        let retry_after = text(&headers, "retry-after").and_then(|text| times::retry_after(text, date));
-        let request_id = text(&headers, "request-id").map(str::to_owned);
-        let refusal = Refusal::read(status.as_u16(), &body, request_id, id(), retry_after);
-        Err(Failure::Refused(Box::new(refusal)))
     }
 
     fn headers(&self, ask: &Ask<'_>, client_request_id: &str) -> HeaderMap {
@@ -234,6 +222,50 @@ impl Mailbox {
         }
         headers
     }
+}
+
+/// Sends a request and gives the answer of success, its body not read yet.
+async fn send(request: RequestBuilder, client_request_id: &str) -> Result<Response, Failure> {
+    let id = || client_request_id.to_owned();
+    let mut answer = request.send().await.map_err(|error| {
+        if is_untrusted(&error) {
+            Failure::Untrusted
+        } else if error.is_connect() || error.is_builder() {
+            Failure::Unreached { client_request_id: id() }
+        } else {
+            Failure::Broken { client_request_id: id() }
+        }
+    })?;
+    let status = answer.status().as_u16();
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let body = read(&mut answer, client_request_id).await?;
+    let headers = answer.headers();
+    let date = text(headers, "date").and_then(times::from_http);
+    let retry_after = text(headers, "retry-after").and_then(|text| times::retry_after(text, date));
+    let request_id = text(headers, "request-id").map(str::to_owned);
+    Err(Failure::Refused(Box::new(Refusal::read(status, &body, request_id, id(), retry_after))))
+}
+
+/// Sends a request and reads the answer of success whole.
+async fn reply(request: RequestBuilder, client_request_id: &str) -> Result<Reply, Failure> {
+    let mut answer = send(request, client_request_id).await?;
+    let date = text(answer.headers(), "date").and_then(times::from_http);
+    let body = read(&mut answer, client_request_id).await?;
+    Ok(Reply { status: answer.status().as_u16(), date, body })
+}
+
+async fn read(answer: &mut Response, client_request_id: &str) -> Result<Vec<u8>, Failure> {
+    let broken = |_| Failure::Broken { client_request_id: client_request_id.to_owned() };
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(broken)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER {
+            return Err(Failure::unreadable(answer.status().as_u16()));
+        }
+    }
+    Ok(body)
 }
 
 impl Reply {

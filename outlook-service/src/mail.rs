@@ -1,22 +1,31 @@
 //! `postern.outlook.v1.MailService`: decode, call, encode.
 
 pub(crate) mod attachments;
+mod change;
 mod compose;
+mod get_attachment;
+mod large;
 mod list;
+mod reply;
 mod send;
+mod sending;
 pub(crate) mod shape;
 mod skip_token;
+mod upload;
 
 use std::sync::Arc;
 
 use postern_proto::outlook::v1::mail_service_server::MailService;
 use postern_proto::outlook::v1::{
-    DeleteEmailRequest, DeleteEmailResponse, GetAttachmentRequest, GetAttachmentResponse, GetEmailsRequest,
-    GetEmailsResponse, MarkAsReadRequest, MarkAsReadResponse, ReplyToEmailRequest, ReplyToEmailResponse,
-    SendEmailRequest, SendEmailResponse, SendLargeEmailRequest, SendLargeEmailResponse,
+    DeleteEmailRequest, DeleteEmailResponse, GetAttachmentRequest, GetEmailsRequest, GetEmailsResponse,
+    MarkAsReadRequest, MarkAsReadResponse, ReplyToEmailRequest, ReplyToEmailResponse, SendEmailRequest,
+    SendEmailResponse, SendLargeEmailRequest, SendLargeEmailResponse,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::error::Error;
+use crate::graph::Failure;
 use crate::outlook::{Outlook, answer};
 
 /// The mail service.
@@ -45,43 +54,72 @@ impl MailService for Mail {
         request: Request<SendEmailRequest>,
     ) -> Result<Response<SendEmailResponse>, Status> {
         let call = self.outlook.call(request.metadata())?;
-        answer("SendEmail", send::send_email(&self.outlook, &call, request.get_ref()).await)
+        let (outlook, asked) = (Arc::clone(&self.outlook), request.into_inner());
+        let sent = to_its_end(|gone| async move { send::send_email(&outlook, &call, &asked, &gone).await });
+        answer("SendEmail", sent.await)
     }
 
     async fn send_large_email(
         &self,
-        _: Request<Streaming<SendLargeEmailRequest>>,
+        request: Request<Streaming<SendLargeEmailRequest>>,
     ) -> Result<Response<SendLargeEmailResponse>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.outlook.long_call(request.metadata())?;
+        let (outlook, parts) = (Arc::clone(&self.outlook), request.into_inner());
+        let sent =
+            to_its_end(|gone| async move { large::send_large_email(&outlook, &call, parts, &gone).await });
+        answer("SendLargeEmail", sent.await)
     }
 
     async fn delete_email(
         &self,
-        _: Request<DeleteEmailRequest>,
+        request: Request<DeleteEmailRequest>,
     ) -> Result<Response<DeleteEmailResponse>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.outlook.call(request.metadata())?;
+        answer("DeleteEmail", change::delete_email(&self.outlook, &call, request.get_ref()).await)
     }
 
     async fn mark_as_read(
         &self,
-        _: Request<MarkAsReadRequest>,
+        request: Request<MarkAsReadRequest>,
     ) -> Result<Response<MarkAsReadResponse>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.outlook.call(request.metadata())?;
+        answer("MarkAsRead", change::mark_as_read(&self.outlook, &call, request.get_ref()).await)
     }
 
     async fn reply_to_email(
         &self,
-        _: Request<ReplyToEmailRequest>,
+        request: Request<ReplyToEmailRequest>,
     ) -> Result<Response<ReplyToEmailResponse>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.outlook.call(request.metadata())?;
+        let (outlook, asked) = (Arc::clone(&self.outlook), request.into_inner());
+        let sent =
+            to_its_end(|gone| async move { reply::reply_to_email(&outlook, &call, &asked, &gone).await });
+        answer("ReplyToEmail", sent.await)
     }
 
-    type GetAttachmentStream = tokio_stream::Empty<Result<GetAttachmentResponse, Status>>;
+    type GetAttachmentStream = get_attachment::Parts;
 
     async fn get_attachment(
         &self,
-        _: Request<GetAttachmentRequest>,
+        request: Request<GetAttachmentRequest>,
     ) -> Result<Response<Self::GetAttachmentStream>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.outlook.long_call(request.metadata())?;
+        answer("GetAttachment", get_attachment::get_attachment(&self.outlook, &call, request.get_ref()).await)
     }
+}
+
+/// Lets a sending come to its end though its caller goes: a draft is then not left behind half done. `gone` is how the
+/// work learns of it.
+async fn to_its_end<T, F>(work: impl FnOnce(CancellationToken) -> F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    let gone = CancellationToken::new();
+    let task = tokio::spawn(work(gone.clone()));
+    let _told = gone.drop_guard();
+    task.await.unwrap_or_else(|_| {
+        let failure = Failure::Broken { client_request_id: String::new() };
+        Err(Error::OutcomeUnknown { message_id: String::new(), failure })
+    })
 }

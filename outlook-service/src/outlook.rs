@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a call may take whatever its caller's deadline.
 const MAX_PATIENCE: Duration = Duration::from_secs(3_600);
 
+/// Metadata by which the gateway says that this call was begun before, and that it does not know how it ended: `1`.
+const REPEAT: &str = "postern-repeat";
+
 /// What all calls share: caches, none of which matters when it is lost.
 #[derive(Default)]
 pub(crate) struct Outlook {
@@ -34,6 +37,8 @@ pub(crate) struct Outlook {
 pub(crate) struct Call {
     pub(crate) account: Account,
     until: Instant,
+    /// Whether the gateway does not know what became of an earlier run of the same call.
+    pub(crate) is_repeat: bool,
 }
 
 impl Outlook {
@@ -43,11 +48,26 @@ impl Outlook {
     /// There is none, or its settings are wrong.
     #[allow(clippy::result_large_err, reason = "tonic's own error type")]
     pub(crate) fn call(&self, metadata: &MetadataMap) -> Result<Call, Status> {
+        self.call_within(metadata, PATIENCE)
+    }
+
+    /// Reads the connection that a call acts for, which passes on more bytes than a minute may suffice for.
+    ///
+    /// # Errors
+    /// There is none, or its settings are wrong.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    pub(crate) fn long_call(&self, metadata: &MetadataMap) -> Result<Call, Status> {
+        self.call_within(metadata, MAX_PATIENCE)
+    }
+
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    fn call_within(&self, metadata: &MetadataMap, patience: Duration) -> Result<Call, Status> {
         let account = Account::read(opened::decode(metadata)?)?;
         let timeout = timeout_in(metadata.as_ref()).map(|left| left.min(MAX_PATIENCE));
         // Answered a little earlier, so that the caller still hears why.
-        let patience = timeout.map_or(PATIENCE, |left| left.mul_f32(0.9));
-        Ok(Call { account, until: Instant::now() + patience })
+        let patience = timeout.map_or(patience, |left| left.mul_f32(0.9));
+        let is_repeat = metadata.get(REPEAT).is_some_and(|value| value == "1");
+        Ok(Call { account, until: Instant::now() + patience, is_repeat })
     }
 
     /// The mailbox that a request names, or the connection's own where it names none.

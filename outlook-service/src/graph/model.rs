@@ -38,6 +38,7 @@ pub(crate) struct Message {
     pub(crate) received_date_time: Option<String>,
     pub(crate) internet_message_id: Option<String>,
     pub(crate) conversation_id: Option<String>,
+    pub(crate) parent_folder_id: Option<String>,
 }
 
 /// The body of a message.
@@ -75,6 +76,15 @@ pub(crate) struct Attachment {
     pub(crate) size: Option<i64>,
     pub(crate) is_inline: Option<bool>,
     pub(crate) content_id: Option<String>,
+    /// Where the file of an attached link lies. Graph's v1.0 does not describe it, though some clouds give it.
+    pub(crate) source_url: Option<String>,
+}
+
+/// Where the bytes of a large attachment are put.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UploadSession {
+    pub(crate) upload_url: String,
 }
 
 /// A folder.

@@ -54,8 +54,39 @@ fn show(attachment: &Attachment) -> ReceivedAttachment {
         content_data: bytes::Bytes::new(),
         content_omitted: true,
         kind: kind(attachment).into(),
-        source_url: String::new(),
+        source_url: attachment.source_url.clone().unwrap_or_default(),
     }
+}
+
+/// One attachment of a message, without content.
+///
+/// # Errors
+/// What Graph answered.
+pub(super) async fn one(mailbox: &Mailbox, message: &str, id: &str) -> Result<ReceivedAttachment, Failure> {
+    let url = mailbox.url(&["messages", message, "attachments", id]);
+    let read: Attachment = mailbox.get(with_options(url, &[("$select", SELECT)]), None).await?.value;
+    let mut shown = show(&read);
+    tell_source(mailbox, message, &mut shown).await?;
+    Ok(shown)
+}
+
+/// Says where the file of an attached link lies, if Graph says so: a link has no content that asking for all of it
+/// would fetch, and what it leads to cannot be selected.
+async fn tell_source(
+    mailbox: &Mailbox,
+    message: &str,
+    shown: &mut ReceivedAttachment,
+) -> Result<(), Failure> {
+    if shown.kind() != AttachmentKind::Reference {
+        return Ok(());
+    }
+    match mailbox.get::<Attachment>(mailbox.url(&["messages", message, "attachments", &shown.id]), None).await
+    {
+        Ok(read) => shown.source_url = read.value.source_url.unwrap_or_default(),
+        Err(failure) if failure.is_gone() => {}
+        Err(failure) => return Err(failure),
+    }
+    Ok(())
 }
 
 fn kind(attachment: &Attachment) -> AttachmentKind {
@@ -106,6 +137,10 @@ pub(crate) async fn fetch(
     });
     let mut contents = stream::iter(contents).buffered(AT_ONCE);
     let mut taken = 0;
+    for attachment in shown.iter_mut() {
+        tell_source(mailbox, message, attachment).await?;
+        taken += attachment.source_url.len();
+    }
     while let Some((index, content)) = contents.next().await {
         let content = match content {
             Ok(content) => content,

@@ -1,116 +1,178 @@
 //! A mail to send, checked and written as Graph wants it.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use postern_proto::mail::v1::{Attachment, ContentTransferEncoding, Email, Importance, Mailbox};
-use postern_proto::outlook::v1::SendEmailRequest;
+mod fields;
+mod files;
+
+use std::fmt::Write as _;
+
+use postern_proto::mail::v1::{Attachment, Email, Importance, LargeAttachment, Mailbox};
 use serde_json::{Value, json};
 
 use crate::addresses;
 use crate::error::Error;
 
-/// How much the attachments of a mail may hold in all.
-const MAX_ATTACHMENTS: usize = 3 * 1024 * 1024;
-/// How much of them travels within the draft: Graph takes requests of about 4 MB, in which bytes grow by a third.
+pub(super) use files::{file, item, name};
+
+/// How much of the attachments travels within the draft: Graph takes requests of about 4 MB, in which bytes grow by a
+/// third.
 const INLINE_ATTACHMENTS: usize = 2 * 1024 * 1024;
 /// The longest request id.
 const MAX_REQUEST_ID: usize = 128;
-/// The property of a message that keeps the request id: a named property of our own, found by `$filter`.
-const REQUEST_ID: &str = "String {5c0d3c1a-6f0b-4b8e-9d6e-2f1f3a7c9e42} Name PosternRequestId";
+/// The property of a message that keeps its mark: a named property of our own, found by `$filter`.
+pub(super) const MARK: &str = "String {5c0d3c1a-6f0b-4b8e-9d6e-2f1f3a7c9e42} Name PosternRequestId";
+
+/// Fields found wrong: path and problem.
+type Problems = Vec<(String, String)>;
+
+/// What is asked to be sent.
+pub(super) struct Letter<'a> {
+    /// The path of the mail within the request.
+    pub(super) path: &'a str,
+    /// The mail.
+    pub(super) email: &'a Email,
+    /// The caller's id of the sending.
+    pub(super) request_id: &'a str,
+    /// The attachments whose bytes follow, and their path.
+    pub(super) large: (&'a str, &'a [LargeAttachment]),
+    /// The mailbox's address, where it is known.
+    pub(super) own: Option<&'a str>,
+}
 
 /// A mail as Graph wants it.
+#[derive(Debug)]
 pub(super) struct Draft {
     /// The message.
     pub(super) message: Value,
     /// Attachments to be added one by one once the draft is made.
-    pub(super) attachments: Vec<Value>,
+    pub(super) attachments: Vec<Attachment>,
+}
+
+/// What tells a sending from all others: the request's id, and what it asks. Without an id, nothing that comes again.
+pub(super) fn mark(request_id: &str, asked: &[u8]) -> String {
+    let mut mark = request_id.to_owned();
+    if request_id.is_empty() {
+        let _ = write!(mark, "{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        return mark;
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, asked);
+    mark.push(' ');
+    for byte in digest.as_ref().iter().take(12) {
+        let _ = write!(mark, "{byte:02x}");
+    }
+    mark
+}
+
+/// The mark as a property of a message.
+pub(super) fn marked(mark: &str) -> Value {
+    json!([{"id": MARK, "value": mark}])
+}
+
+/// Says what is wrong with a request's id, if anything.
+pub(super) fn check_request_id(id: &str, problems: &mut Problems) {
+    if id.len() > MAX_REQUEST_ID || !id.chars().all(|c| c.is_ascii_graphic()) {
+        let problem = format!("expected at most {MAX_REQUEST_ID} visible ASCII characters");
+        problems.push(("request_id".into(), problem));
+    }
 }
 
 /// Checks a mail and writes it.
 ///
 /// # Errors
-/// Each wrong field, from the request on; or attachments too large.
-pub(super) fn draft(asked: &SendEmailRequest) -> Result<Draft, Error> {
+/// Each wrong field, from the request on.
+pub(super) fn draft(letter: &Letter<'_>, mark: &str) -> Result<Draft, Error> {
+    let Letter { path, email, .. } = *letter;
     let mut problems = Vec::new();
-    let empty = Email::default();
-    let email = asked.email.as_ref().unwrap_or(&empty);
-    let mut people = |field: &str, texts: &[String]| {
-        let mut read = Vec::new();
-        for (index, text) in texts.iter().enumerate() {
-            match addresses::parse(text) {
-                Ok(mailboxes) => read.extend(mailboxes.iter().map(recipient)),
-                Err(problem) => problems.push((format!("email.{field}[{index}]"), problem)),
-            }
-        }
-        read
-    };
-    let (to, cc, bcc) = (people("to", &email.to), people("cc", &email.cc), people("bcc", &email.bcc));
-    let reply_to = people("reply_to", &email.reply_to);
+    let (to, cc, bcc) = (
+        people(path, "to", &email.to, &mut problems),
+        people(path, "cc", &email.cc, &mut problems),
+        people(path, "bcc", &email.bcc, &mut problems),
+    );
+    let reply_to = people(path, "reply_to", &email.reply_to, &mut problems);
     if problems.is_empty() && to.is_empty() && cc.is_empty() && bcc.is_empty() {
-        problems.push(("email.to".into(), "expected somebody in to, cc or bcc".into()));
+        problems.push((format!("{path}.to"), "expected somebody in to, cc or bcc".into()));
     }
-    let from = match addresses::parse(&email.from).as_deref() {
-        Ok([]) => None,
-        Ok([mailbox]) => Some(recipient(mailbox)),
-        Ok(_) => {
-            problems.push(("email.from".into(), "expected one address".into()));
-            None
-        }
-        Err(problem) => {
-            problems.push(("email.from".into(), problem.clone()));
-            None
-        }
-    };
+    let from = one(path, "from", &email.from, &mut problems);
+    let sender = one(path, "sender", &email.sender, &mut problems);
     let importance = match Importance::try_from(email.importance) {
         Ok(Importance::Low) => "low",
         Ok(Importance::Unspecified | Importance::Normal) => "normal",
         Ok(Importance::High) => "high",
         Err(_) => {
-            problems.push(("email.importance".into(), "is not a known importance".into()));
+            problems.push((format!("{path}.importance"), "is not a known importance".into()));
             "normal"
         }
     };
     if email.subject.chars().any(char::is_control) {
-        problems.push(("email.subject".into(), "holds a control character".into()));
+        problems.push((format!("{path}.subject"), "holds a control character".into()));
     }
-    let id = &asked.request_id;
-    if id.len() > MAX_REQUEST_ID || !id.chars().all(|c| c.is_ascii_graphic()) {
-        let problem = format!("expected at most {MAX_REQUEST_ID} visible ASCII characters");
-        problems.push(("request_id".into(), problem));
-    }
-    for (index, attachment) in email.attachments.iter().enumerate() {
-        check(&format!("email.attachments[{index}]"), attachment, &mut problems);
-    }
+    check_request_id(letter.request_id, &mut problems);
+    fields::refuse_others(path, email, &mut problems);
+    let headers = fields::headers(path, &email.headers, &mut problems);
+    let selves: Vec<&str> = match &from {
+        Some(from) => vec![from.address.as_str()],
+        None => letter.own.into_iter().collect(),
+    };
+    let reads = fields::receipt(path, "read_receipt_to", &email.read_receipt_to, &selves, &mut problems);
+    let delivers =
+        fields::receipt(path, "delivery_receipt_to", &email.delivery_receipt_to, &selves, &mut problems);
+    files::check(letter, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Fields(problems));
-    }
-    let size: usize = email.attachments.iter().map(|attachment| attachment.content_data.len()).sum();
-    if size > MAX_ATTACHMENTS {
-        return Err(Error::TooLarge);
     }
     let kind = if email.is_html { "html" } else { "text" };
     let mut message = json!({
         "subject": email.subject,
         "body": {"contentType": kind, "content": email.body},
         "importance": importance,
-        "toRecipients": to,
-        "ccRecipients": cc,
-        "bccRecipients": bcc,
+        "toRecipients": recipients(&to),
+        "ccRecipients": recipients(&cc),
+        "bccRecipients": recipients(&bcc),
+        "singleValueExtendedProperties": marked(mark),
     });
-    if let Some(from) = from {
-        message["from"] = from;
+    let mut put = |field: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            message[field] = value;
+        }
+    };
+    put("from", from.as_ref().map(recipient));
+    put("sender", sender.as_ref().map(recipient));
+    put("replyTo", (!reply_to.is_empty()).then(|| recipients(&reply_to)));
+    put("internetMessageHeaders", (!headers.is_empty()).then(|| headers.into()));
+    put("isReadReceiptRequested", reads.then_some(Value::Bool(true)));
+    put("isDeliveryReceiptRequested", delivers.then_some(Value::Bool(true)));
+    let size: usize = email.attachments.iter().map(|attachment| attachment.content_data.len()).sum();
+    if email.attachments.is_empty() || size + email.body.len() > INLINE_ATTACHMENTS {
+        return Ok(Draft { message, attachments: email.attachments.clone() });
     }
-    if !reply_to.is_empty() {
-        message["replyTo"] = reply_to.into();
+    message["attachments"] = email.attachments.iter().map(file).collect();
+    Ok(Draft { message, attachments: Vec::new() })
+}
+
+/// Reads the mailboxes of a field that may hold many.
+fn people(path: &str, field: &str, texts: &[String], problems: &mut Problems) -> Vec<Mailbox> {
+    let mut read = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        match addresses::parse(text) {
+            Ok(mailboxes) => read.extend(mailboxes),
+            Err(problem) => problems.push((format!("{path}.{field}[{index}]"), problem)),
+        }
     }
-    if !id.is_empty() {
-        message["singleValueExtendedProperties"] = json!([{"id": REQUEST_ID, "value": id}]);
-    }
-    let mut attachments: Vec<Value> = email.attachments.iter().map(file).collect();
-    if !attachments.is_empty() && size + email.body.len() <= INLINE_ATTACHMENTS {
-        message["attachments"] = std::mem::take(&mut attachments).into();
-    }
-    Ok(Draft { message, attachments })
+    read
+}
+
+/// Reads the mailbox of a field that holds one or none.
+fn one(path: &str, field: &str, text: &str, problems: &mut Problems) -> Option<Mailbox> {
+    let problem = match addresses::parse(text) {
+        Ok(mut read) if read.len() < 2 => return read.pop(),
+        Ok(_) => "expected one address".to_owned(),
+        Err(problem) => problem,
+    };
+    problems.push((format!("{path}.{field}"), problem));
+    None
+}
+
+fn recipients(mailboxes: &[Mailbox]) -> Value {
+    mailboxes.iter().map(recipient).collect()
 }
 
 fn recipient(mailbox: &Mailbox) -> Value {
@@ -120,64 +182,27 @@ fn recipient(mailbox: &Mailbox) -> Value {
     json!({"emailAddress": {"address": mailbox.address, "name": mailbox.name}})
 }
 
-fn check(path: &str, attachment: &Attachment, problems: &mut Vec<(String, String)>) {
-    let mut problem = |field: &str, text: &str| problems.push((format!("{path}.{field}"), text.to_owned()));
-    let broken = |text: &str| text.chars().any(char::is_control);
-    if attachment.file_name.is_empty() && attachment.content_id.is_empty() {
-        problem("file_name", "is needed where there is no content_id");
-    }
-    if broken(&attachment.file_name) {
-        problem("file_name", "holds a control character");
-    }
-    if broken(&attachment.content_id) || attachment.content_id.contains(['<', '>', ' ']) {
-        problem("content_id", "expected a Content-ID without angle brackets");
-    }
-    if attachment.content_data.is_empty() {
-        problem("content_data", "is needed");
-    }
-    if !is_media_type(&attachment.content_type) {
-        problem("content_type", "expected a media type such as image/png");
-    }
-    if ContentTransferEncoding::try_from(attachment.content_transfer_encoding).is_err() {
-        problem("content_transfer_encoding", "is no encoding");
-    }
-}
-
-/// Whether a text is a media type (RFC 2045, section 5.1): two tokens, and perhaps parameters.
-fn is_media_type(text: &str) -> bool {
-    let token = |text: &str| {
-        !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"()<>@,;:\\\"/[]?=".contains(c))
-    };
-    let (kind, parameters) = text.split_once(';').unwrap_or((text, ""));
-    let plain = parameters.chars().all(|c| c == ' ' || c.is_ascii_graphic());
-    kind.trim().split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype)) && plain
-}
-
-fn file(attachment: &Attachment) -> Value {
-    let name = if attachment.file_name.is_empty() { &attachment.content_id } else { &attachment.file_name };
-    let mut file = json!({
-        "@odata.type": "#microsoft.graph.fileAttachment",
-        "name": name,
-        "contentType": attachment.content_type,
-        "contentBytes": STANDARD.encode(&attachment.content_data),
-    });
-    if !attachment.content_id.is_empty() {
-        file["isInline"] = true.into();
-        file["contentId"] = attachment.content_id.clone().into();
-    }
-    file
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use postern_proto::mail::v1::{CalendarInvitation, Header, ListUnsubscribe};
+
+    fn write(email: &Email) -> Result<Draft, Error> {
+        let letter =
+            Letter { path: "email", email, request_id: "", large: ("", &[]), own: Some("ann@x.example") };
+        draft(&letter, "mark")
+    }
 
     fn problems(email: Email) -> Vec<String> {
-        match draft(&SendEmailRequest { email: Some(email), ..SendEmailRequest::default() }) {
+        match write(&email) {
             Err(Error::Fields(fields)) => fields.into_iter().map(|(path, _)| path).collect(),
             Err(other) => panic!("{other}"),
             Ok(_) => Vec::new(),
         }
+    }
+
+    fn to_a() -> Email {
+        Email { to: vec!["a@x.example".into()], ..Email::default() }
     }
 
     #[test]
@@ -187,6 +212,7 @@ mod tests {
             Attachment { content_type: "png".into(), content_transfer_encoding: 9, ..Attachment::default() };
         let wrong = Email {
             from: "a@x.example, b@x.example".into(),
+            sender: "nobody".into(),
             to: vec!["a@x.example".into(), "nobody".into()],
             subject: "a\r\nBcc: b@x.example".into(),
             importance: 9,
@@ -198,6 +224,7 @@ mod tests {
             [
                 "email.to[1]",
                 "email.from",
+                "email.sender",
                 "email.importance",
                 "email.subject",
                 "email.attachments[0].file_name",
@@ -209,7 +236,41 @@ mod tests {
     }
 
     #[test]
-    fn attachments_travel_in_the_draft_while_they_are_small_and_are_refused_beyond_the_bound() {
+    fn what_graph_cannot_take_is_named() {
+        let header = |name: &str| Header { name: name.into(), value: "v".into() };
+        let other = Email {
+            is_html: true,
+            text_body: "t".into(),
+            headers: vec![header("Precedence"), header("x-ok"), header("X-MS-Exchange-Organization-SCL")],
+            read_receipt_to: vec!["cy@x.example".into()],
+            delivery_receipt_to: vec!["Ann <ANN@x.example>".into()],
+            list_unsubscribe: Some(ListUnsubscribe::default()),
+            in_reply_to: "<1@x>".into(),
+            references: vec!["<1@x>".into()],
+            calendar: Some(CalendarInvitation::default()),
+            ..to_a()
+        };
+        let fields = [
+            "text_body",
+            "list_unsubscribe",
+            "in_reply_to",
+            "references",
+            "calendar",
+            "headers[0].name",
+            "headers[2].name",
+            "read_receipt_to[0]",
+        ];
+        assert_eq!(problems(other), fields.map(|field| format!("email.{field}")));
+        let six = (0..6).map(|number| header(&format!("x-{number}"))).collect();
+        assert_eq!(problems(Email { headers: six, ..to_a() }), ["email.headers"]);
+        // Who replaces the sender wants the receipts.
+        let from = "boss@x.example".to_owned();
+        let receipt = Email { from: from.clone(), read_receipt_to: vec![from], ..to_a() };
+        assert!(write(&receipt).is_ok_and(|draft| draft.message["isReadReceiptRequested"] == true));
+    }
+
+    #[test]
+    fn attachments_travel_in_the_draft_while_they_are_small() {
         let with = |bytes: usize| {
             let attachment = Attachment {
                 file_name: "a".into(),
@@ -217,12 +278,20 @@ mod tests {
                 content_data: vec![0; bytes].into(),
                 ..Attachment::default()
             };
-            let email =
-                Email { to: vec!["a@x.example".into()], attachments: vec![attachment], ..Email::default() };
-            draft(&SendEmailRequest { email: Some(email), ..SendEmailRequest::default() })
+            write(&Email { attachments: vec![attachment], ..to_a() }).unwrap()
         };
-        assert!(with(1).is_ok_and(|draft| draft.attachments.is_empty()));
-        assert!(with(MAX_ATTACHMENTS).is_ok_and(|draft| draft.attachments.len() == 1));
-        assert!(matches!(with(MAX_ATTACHMENTS + 1), Err(Error::TooLarge)));
+        assert!(with(1).attachments.is_empty());
+        assert_eq!(with(INLINE_ATTACHMENTS + 1).attachments.len(), 1);
+    }
+
+    #[test]
+    fn a_mark_is_that_of_its_request_and_of_no_other() {
+        assert_eq!(mark("a", b"1"), mark("a", b"1"));
+        assert_ne!(mark("a", b"1"), mark("a", b"2"));
+        assert_ne!(mark("", b"1"), mark("", b"1"));
+        let mut problems = Vec::new();
+        check_request_id("a b", &mut problems);
+        check_request_id(&"a".repeat(129), &mut problems);
+        assert_eq!(problems.len(), 2);
     }
 }

@@ -40,19 +40,20 @@ pub(super) async fn get_emails(
         return read(&mailbox, asked, top, place).await;
     }
     let folders = outlook.folders(call, &mailbox);
-    let mut found = folders.find("folder_path", &asked.folder_path).await?;
-    loop {
-        let place = Place { url: first_page(&mailbox, &found.id, asked, top, skip), position: 0, skip };
-        let place = if searches(asked) { place } else { Place { skip: 0, ..place } };
-        match read(&mailbox, asked, top, place).await {
-            // What was remembered of the folder no longer holds: it may have been made anew.
-            Err(Error::NoFolder(_)) if found.remembered => {
-                folders.forget(&asked.folder_path);
-                found = folders.find("folder_path", &asked.folder_path).await?;
-            }
-            result => return result,
-        }
+    let found = folders.find("folder_path", &asked.folder_path).await?;
+    let begin = async |folder: &str| {
+        let url = first_page(&mailbox, folder, asked, top, skip);
+        let skip = if searches(asked) { skip } else { 0 };
+        read(&mailbox, asked, top, Place { url, position: 0, skip }).await
+    };
+    if !found.remembered {
+        return begin(&found.id).await;
     }
+    // What is remembered saves the caller the wait, not the question: the folder may have been renamed, moved or deleted,
+    // and another one may be where it was.
+    let (listed, now) = tokio::join!(begin(&found.id), folders.find_anew("folder_path", &asked.folder_path));
+    let now = now?;
+    if now.id == found.id { listed } else { begin(&now.id).await }
 }
 
 fn bounds(asked: &GetEmailsRequest) -> Result<(usize, usize), Error> {

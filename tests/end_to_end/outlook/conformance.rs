@@ -5,9 +5,13 @@ use std::process::Command;
 
 use http::Method;
 use postern_proto::connector::v1::CheckConnectionRequest;
-use postern_proto::mail::v1::{Attachment, Email, Importance};
-use postern_proto::outlook::v1::{GetEmailsRequest, NewEmailTrigger, SendEmailRequest};
+use postern_proto::mail::v1::{Attachment, Email, Header, Importance};
+use postern_proto::outlook::v1::{
+    DeleteEmailRequest, GetAttachmentRequest, GetEmailsRequest, MarkAsReadRequest, NewEmailTrigger,
+    ReplyToEmailRequest, SendEmailRequest,
+};
 use postern_sandbox::graph::Fault;
+use postern_sandbox::world::AttachmentKind;
 
 use super::stage::{ANN, BO, Stage};
 use crate::outside;
@@ -17,6 +21,7 @@ async fn traffic_keeps_to_the_official_description_in_both_directions() {
     let mut stage = Stage::set().await;
     reading(&mut stage).await;
     sending(&stage).await;
+    acting(&stage).await;
     watching(&stage).await;
     refused(&stage).await;
     let exchanges = stage.graph.recorder().exchanges();
@@ -100,6 +105,56 @@ async fn sending(stage: &Stage) {
         ..SendEmailRequest::default()
     };
     stage.mail.clone().send_email(stage.with_connection(asked)).await.unwrap();
+}
+
+async fn acting(stage: &Stage) {
+    let id = stage.deliver_files("acted on", &[("a.png", None, b"a"), ("b.png", Some("b"), b"b")]);
+    let mail = || stage.mail.clone();
+    let asked = MarkAsReadRequest { message_id: id.clone(), ..MarkAsReadRequest::default() };
+    mail().mark_as_read(stage.with_connection(asked)).await.unwrap();
+    for kind in [AttachmentKind::File, AttachmentKind::Item, AttachmentKind::Reference] {
+        stage.world.edit_message(ANN, &id, |message| message.attachments[0].kind = kind);
+        let attachment_id = format!("{id}-att0");
+        let asked = GetAttachmentRequest { message_id: id.clone(), attachment_id, ..Default::default() };
+        let mut parts = mail().get_attachment(stage.with_connection(asked)).await.unwrap().into_inner();
+        while parts.message().await.unwrap().is_some() {}
+    }
+    for reply_all in [true, false] {
+        let asked = ReplyToEmailRequest {
+            request_id: "it's an answer".replace(' ', "-"),
+            message_id: id.clone(),
+            comment: "yes".into(),
+            reply_all,
+            ..ReplyToEmailRequest::default()
+        };
+        mail().reply_to_email(stage.with_connection(asked.clone())).await.unwrap();
+        mail().reply_to_email(stage.as_repeat(asked)).await.unwrap();
+    }
+    let header = Header { name: "x-order".into(), value: "7".into() };
+    let email = Email {
+        from: ANN.into(),
+        sender: ANN.into(),
+        to: vec![BO.into()],
+        headers: vec![header],
+        read_receipt_to: vec![ANN.into()],
+        delivery_receipt_to: vec![ANN.into()],
+        attachments: vec![Attachment {
+            content_id: "large".into(),
+            content_type: "image/png".into(),
+            content_data: vec![0; 3_000_001].into(),
+            ..Attachment::default()
+        }],
+        ..Email::default()
+    };
+    let asked = SendEmailRequest { email: Some(email), ..SendEmailRequest::default() };
+    mail().send_email(stage.with_connection(asked)).await.unwrap();
+    let gone = DeleteEmailRequest { message_id: "AAkANOTHING".into(), ..DeleteEmailRequest::default() };
+    mail().delete_email(stage.with_connection(gone)).await.unwrap_err();
+    stage.graph.faults().plan(Some(Method::DELETE), "/messages/", 1, Fault::CutAfter);
+    for permanently in [false, true] {
+        let asked = DeleteEmailRequest { message_id: id.clone(), permanently, ..Default::default() };
+        mail().delete_email(stage.with_connection(asked)).await.unwrap();
+    }
 }
 
 async fn watching(stage: &Stage) {

@@ -2,7 +2,7 @@
 
 use http::Method;
 use postern_chassis::fault::reason_of;
-use postern_proto::mail::v1::{Attachment, Email, Importance};
+use postern_proto::mail::v1::{Attachment, Email, Header, Importance};
 use postern_proto::outlook::v1::{SendEmailRequest, SendEmailResponse};
 use postern_sandbox::graph::Fault;
 use tonic::{Code, Status};
@@ -54,7 +54,7 @@ async fn a_mail_is_sent_with_ids_that_find_it() {
     let sent = stage.mail.clone().send_email(stage.with_connection(asked)).await.unwrap().into_inner();
     let copy = &stage.world.messages(ANN, "sentitems")[0];
     assert_eq!((&copy.id, &copy.internet_message_id), (&sent.message_id, &sent.internet_message_id));
-    assert!(copy.properties.values().any(|value| value == "order-7"));
+    assert!(copy.properties.values().any(|value| value.starts_with("order-7 ")));
     assert_eq!(copy.bcc[0].address, "hidden@elsewhere.example");
     let got = &stage.world.messages(BO, "inbox")[0];
     assert_eq!(got.internet_message_id, sent.internet_message_id);
@@ -82,12 +82,66 @@ async fn attachments_arrive_whether_they_are_small_or_large() {
 }
 
 #[tokio::test]
-async fn attachments_beyond_the_bound_are_refused_before_a_draft_is_made() {
+async fn attachments_beyond_what_one_request_holds_are_uploaded() {
     let stage = Stage::set().await;
-    let refused = send(&stage, Email { attachments: vec![file("a", 3 * 1024 * 1024 + 1)], ..to_bo() }).await;
-    let refused = refused.unwrap_err();
+    let logo = Attachment { content_id: "logo".into(), ..file("", 3_100_000) };
+    send(&stage, Email { attachments: vec![logo, file("b.pdf", 900_000)], ..to_bo() }).await.unwrap();
+    let got = &stage.world.messages(BO, "inbox")[0];
+    let told: Vec<_> = got.attachments.iter().map(|file| (file.name.as_str(), file.content.len())).collect();
+    assert_eq!(told, [("logo", 3_100_000), ("b.pdf", 900_000)]);
+    assert!(got.attachments[0].is_inline && got.attachments[0].content_id.as_deref() == Some("logo"));
+    assert_eq!(stage.graph.uploaded().len(), 1);
+}
+
+#[tokio::test]
+async fn a_mail_beyond_what_the_account_sends_is_too_large() {
+    let stage = Stage::set().await;
+    stage.graph.limits().set_max_message(1_000);
+    let refused = send(&stage, Email { attachments: vec![file("a", 2_000)], ..to_bo() }).await.unwrap_err();
     assert_eq!((refused.code(), reason_of(&refused).as_str()), (Code::InvalidArgument, "MESSAGE_TOO_LARGE"));
     assert!(stage.world.messages(ANN, "drafts").is_empty());
+}
+
+#[tokio::test]
+async fn header_fields_receipts_and_the_sender_travel_with_the_mail() {
+    let stage = Stage::set().await;
+    let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
+    let email = Email {
+        from: ANN.into(),
+        sender: format!("Ann's desk <{ANN}>"),
+        headers: vec![header("X-Order", "7"), header("x-note", "Grüße")],
+        read_receipt_to: vec![ANN.to_uppercase()],
+        delivery_receipt_to: vec![ANN.into()],
+        ..to_bo()
+    };
+    send(&stage, email).await.unwrap();
+    let got = &stage.world.messages(BO, "inbox")[0];
+    let headers: Vec<_> = got.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(headers, [("X-Order", "7"), ("x-note", "=?utf-8?B?R3LDvMOfZQ==?=")]);
+    assert_eq!(got.sender.as_ref().unwrap().name, "Ann's desk");
+    assert!(got.wants_read_receipt && got.wants_delivery_receipt);
+    send(&stage, to_bo()).await.unwrap();
+    let got = &stage.world.messages(BO, "inbox")[1];
+    assert!(!got.wants_read_receipt && !got.wants_delivery_receipt);
+}
+
+#[tokio::test]
+async fn a_receipt_to_another_is_refused() {
+    let stage = Stage::set().await;
+    let email = Email { read_receipt_to: vec!["boss@contoso.example".into()], ..to_bo() };
+    let refused = send(&stage, email).await.unwrap_err();
+    let fields = refused.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(fields[0].field, "email.read_receipt_to[0]");
+}
+
+#[tokio::test]
+async fn another_mailbox_may_send() {
+    let stage = Stage::set().await;
+    let email = Email { to: vec![ANN.into()], ..to_bo() };
+    let asked = SendEmailRequest { mailbox: BO.into(), email: Some(email), ..SendEmailRequest::default() };
+    stage.mail.clone().send_email(stage.with_connection(asked)).await.unwrap();
+    assert_eq!(stage.world.messages(ANN, "inbox")[0].from.as_ref().unwrap().address, BO);
+    assert_eq!(stage.world.messages(BO, "sentitems").len(), 1);
 }
 
 #[tokio::test]
@@ -132,9 +186,9 @@ async fn a_sending_that_broke_off_after_graph_took_it_is_known_to_have_gone() {
 
 #[tokio::test]
 async fn a_sending_that_broke_off_without_a_trace_is_neither_claimed_nor_repeated() {
-    for fault in
-        [Fault::Cut, Fault::refuse(504, "UnknownError", None), Fault::answer(503, "<html>busy</html>")]
-    {
+    let faults =
+        [Fault::Cut, Fault::refuse(504, "UnknownError", None), Fault::answer(503, "<html>busy</html>")];
+    let tries = faults.map(|fault| async move {
         let stage = Stage::set().await;
         stage.graph.faults().plan(Some(Method::POST), "/send", 1, fault);
         let unknown = send(&stage, to_bo()).await.unwrap_err();
@@ -142,7 +196,8 @@ async fn a_sending_that_broke_off_without_a_trace_is_neither_claimed_nor_repeate
         let draft = &stage.world.messages(ANN, "drafts")[0];
         assert_eq!(unknown.get_details_error_info().unwrap().metadata["message_id"], draft.id);
         assert_eq!(received(&stage), 0);
-    }
+    });
+    futures_util::future::join_all(tries).await;
 }
 
 #[tokio::test]

@@ -102,6 +102,13 @@ impl Stage {
         request
     }
 
+    /// A request that the gateway makes where it does not know how an earlier run of it ended.
+    pub(super) fn as_repeat<T>(&self, message: T) -> Request<T> {
+        let mut request = self.with_connection(message);
+        request.metadata_mut().insert("postern-repeat", "1".parse().unwrap());
+        request
+    }
+
     /// Gets a new grant and keeps it, as the gateway does.
     pub(super) async fn refresh(&mut self) -> Result<(), Status> {
         let request = self.with_connection(RefreshCredentialsRequest {});

@@ -78,7 +78,14 @@ async fn what_graph_refuses_the_sandbox_refuses() {
         (draft(json!({"subject": 7})), 400, "RequestBodyRead"),
         (draft(json!({"toRecipients": [{"address": "x"}]})), 400, "RequestBodyRead"),
         (draft(json!({"attachments": [{"name": "x"}]})), 400, "RequestBodyRead"),
-        (draft(json!({"internetMessageHeaders": [{"name": "Subject", "value": "x"}]})), 400, "BadRequest"),
+        (draft(json!({"isReadReceiptRequested": "yes"})), 400, "RequestBodyRead"),
+        (get("/messages?$filter=singleValueExtendedProperties/Any(ep: ep/id eq 'a')"), 400, "BadRequest"),
+        (get("/mailFolders?includeHiddenFolders=perhaps"), 400, "BadRequest"),
+        (
+            draft(json!({"internetMessageHeaders": [{"name": "Subject", "value": "x"}]})),
+            400,
+            "InvalidInternetMessageHeaderCollection",
+        ),
     ] {
         let answered = caller.call(method, &target, body).await;
         assert_eq!(answered, (status, code.to_owned()), "{target}");
@@ -101,4 +108,86 @@ async fn ids_that_are_not_asked_to_be_immutable_change_with_a_move() {
     assert_eq!(caller.call(Method::GET, &target, None).await.0, 200);
     assert!(world.move_message(ANN, &id, "archive"));
     assert_eq!(caller.call(Method::GET, &target, None).await.0, 404);
+}
+
+/// A draft's path, and a received message's.
+async fn with_messages(world: &World, caller: &Caller) -> (String, String) {
+    let (status, _) = caller.call(Method::POST, &format!("/users/{ANN}/messages"), Some(json!({}))).await;
+    assert_eq!(status, 201);
+    let got = world.deliver("bo@x.example", &[ANN.into()], b"Subject: x\r\n\r\n").remove(0);
+    let draft = world.messages(ANN, "drafts").remove(0).id;
+    (format!("/users/{ANN}/messages/{draft}"), format!("/users/{ANN}/messages/{got}"))
+}
+
+#[tokio::test]
+async fn what_graph_refuses_of_answers_and_uploads_the_sandbox_refuses() {
+    let world = World::new();
+    world.add_account(ANN, "Ann");
+    let settings = GraphSettings::default();
+    let graph = GraphServer::start(settings.clone(), world.clone()).await.unwrap();
+    let caller = Caller::sign_in(&graph, &settings).await;
+    let (draft, got) = with_messages(&world, &caller).await;
+    let item = |size: u64| json!({"AttachmentItem": {"attachmentType": "file", "name": "a", "size": size}});
+    let both = json!({"comment": "a", "message": {"body": {"content": "b"}}});
+    let large = json!({"body": {"content": "x".repeat(4 * 1024 * 1024)}});
+    let too_small = "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize";
+    for (target, body, status, code) in [
+        (format!("{got}/createReply"), both, 400, "ErrorInvalidParameter"),
+        (format!("{got}/createReplyAll"), json!({"wish": 1}), 400, "RequestBodyRead"),
+        (format!("{got}/createReply"), json!({"comment": "a"}), 201, ""),
+        (format!("{got}/createReply"), large, 413, "RequestEntityTooLarge"),
+        (format!("{got}/attachments/createUploadSession"), item(3_000_000), 404, "ErrorItemNotFound"),
+        (format!("{draft}/attachments/createUploadSession"), item(2_999_999), 400, too_small),
+        (format!("{draft}/attachments/createUploadSession"), item(36 << 20), 400, "ErrorMessageSizeExceeded"),
+        (format!("{draft}/attachments/createUploadSession"), json!({}), 400, "RequestBodyRead"),
+        (format!("{draft}/attachments/createUploadSession"), item(3_000_000), 201, ""),
+        (format!("{draft}/permanentDelete"), json!({}), 204, ""),
+        (format!("{draft}/permanentDelete"), json!({}), 404, "ErrorItemNotFound"),
+    ] {
+        assert_eq!(
+            caller.call(Method::POST, &target, Some(body)).await,
+            (status, code.to_owned()),
+            "{target}"
+        );
+    }
+    let change = caller.call(Method::PATCH, &got, Some(json!({"subject": "another"}))).await;
+    assert_eq!(change, (400, "BadRequest".to_owned()));
+}
+
+#[tokio::test]
+async fn an_upload_session_takes_ranges_in_order_without_a_token_while_it_lives() {
+    let world = World::new();
+    world.add_account(ANN, "Ann");
+    let settings = GraphSettings::default();
+    let graph = GraphServer::start(settings.clone(), world.clone()).await.unwrap();
+    let caller = Caller::sign_in(&graph, &settings).await;
+    let (draft, _) = with_messages(&world, &caller).await;
+    let item = json!({"AttachmentItem": {"attachmentType": "file", "name": "a", "size": 3_000_000}});
+    let target = format!("{}/v1.0{draft}/attachments/createUploadSession", graph.url());
+    let session = caller.http.post(target).bearer_auth(&caller.token).json(&item).send().await.unwrap();
+    let session: Value = session.json().await.unwrap();
+    let url = session["uploadUrl"].as_str().unwrap();
+    let put_as = |kind: &str, range: &str, size: usize| {
+        let put = caller.http.put(url).header("content-type", kind).header("content-range", range);
+        put.body(vec![0; size])
+    };
+    let put = |range: &str, size: usize| put_as("application/octet-stream", range, size);
+    let authorized = put("bytes 0-9/3000000", 10).bearer_auth(&caller.token);
+    let odd = put_as("text/plain", "bytes 0-9/3000000", 10);
+    for (request, status) in [
+        (authorized, 401),
+        (odd, 400),
+        (put("bytes 10-19/3000000", 10), 416),
+        (put("bytes 0-9/3000001", 10), 416),
+        (put("bytes 0-8/3000000", 10), 416),
+        (put("bytes 0-3999999/4000000", 4_000_000), 413),
+        (put("bytes 0-9/3000000", 10), 200),
+        (put("bytes 0-9/3000000", 10), 416),
+    ] {
+        assert_eq!(request.send().await.unwrap().status().as_u16(), status);
+    }
+    let stands: Value = caller.http.get(url).send().await.unwrap().json().await.unwrap();
+    assert_eq!(stands["nextExpectedRanges"], json!(["10-"]));
+    world.set_clock_ahead(jiff::SignedDuration::from_hours(25));
+    assert_eq!(put("bytes 10-19/3000000", 10).send().await.unwrap().status().as_u16(), 404);
 }

@@ -1,19 +1,24 @@
 //! A small Microsoft Graph over the sandbox's [`World`]: sign-in, folders, messages, delta, sending. It says no where
 //! Graph says no, fails on demand, and records what was said.
 
+mod attachments;
 mod delta;
 mod draft;
 mod exchange;
 mod faults;
 mod folders;
+mod limits;
 mod listener;
 mod messages;
 mod query;
 mod recorder;
 mod refusal;
+mod replies;
+mod sending;
 mod shape;
 mod sign_in;
 mod tokens;
+mod uploads;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,8 +35,10 @@ use exchange::Exchange;
 use listener::{Cut, CuttingListener};
 
 pub use faults::{Fault, Faults};
+pub use limits::Limits;
 pub use recorder::{Exchanged, Recorder};
 pub use tokens::AccessTokens;
+pub use uploads::Uploaded;
 
 /// How a small Graph is set up.
 #[derive(Debug, Clone)]
@@ -75,6 +82,8 @@ struct Shared {
     faults: Faults,
     recorder: Recorder,
     tokens: AccessTokens,
+    limits: Limits,
+    uploads: uploads::Uploads,
 }
 
 impl GraphServer {
@@ -96,6 +105,8 @@ impl GraphServer {
             faults: Faults::default(),
             recorder: Recorder::default(),
             tokens: AccessTokens::default(),
+            limits: Limits::default(),
+            uploads: uploads::Uploads::default(),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let service = router.into_make_service_with_connect_info::<Cut>();
@@ -140,6 +151,18 @@ impl GraphServer {
         &self.shared.tokens
     }
 
+    /// What mailboxes bear.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// What was said in upload sessions so far.
+    #[must_use]
+    pub fn uploaded(&self) -> Vec<Uploaded> {
+        self.shared.uploads.said()
+    }
+
     /// Forgets all delta tokens that were given: their next use is answered with 410.
     pub fn forget_delta_tokens(&self) {
         self.shared.faults.next_delta_generation();
@@ -179,7 +202,7 @@ impl Shared {
             [] => folders::user(self, asked, &address),
             ["mailFolders", rest @ ..] => folders::route(self, asked, &address, rest),
             ["messages", rest @ ..] => messages::route(self, asked, &address, rest),
-            ["sendMail"] => messages::send_mail(self, asked, &address),
+            ["sendMail"] => sending::send_mail(self, asked, &address),
             [segment, ..] => Err(refusal::unknown_segment(segment)),
         }
     }

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-pub use account::{Account, Attachment, Body, Change, Folder, Importance, Mailbox, Message, WELL_KNOWN};
+pub use account::{
+    Account, Attachment, AttachmentKind, Body, Change, Folder, Importance, Mailbox, Message, WELL_KNOWN,
+};
 
 /// Accounts, shared by all who hold a clone.
 #[derive(Clone)]
@@ -160,6 +162,15 @@ impl World {
     /// Deletes a folder with what is in it. Says whether it was there.
     pub fn delete_folder(&self, address: &str, id: &str) -> bool {
         self.change(|state| state.account(address).is_some_and(|account| account.delete_folder(id)))
+    }
+
+    /// Changes a folder in place. Says whether it was there.
+    pub fn edit_folder(&self, address: &str, id: &str, edit: impl FnOnce(&mut Folder)) -> bool {
+        self.change(|state| {
+            let folders = state.account(address).map(|account| &mut account.folders);
+            let folder = folders.and_then(|folders| folders.iter_mut().find(|folder| folder.id == id));
+            folder.map(edit).is_some()
+        })
     }
 
     /// Changes a message in place. Says whether it was there.

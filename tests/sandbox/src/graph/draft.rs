@@ -13,18 +13,31 @@ const MAX_HEADERS: usize = 5;
 /// Reads a message to be made.
 pub(super) fn read(body: &Value) -> Result<Message, Refusal> {
     let mut message = Message::default();
+    apply(body, &mut message)?;
+    Ok(message)
+}
+
+/// Reads the properties of a message to be changed.
+pub(super) fn apply(body: &Value, message: &mut Message) -> Result<(), Refusal> {
     for (field, value) in object(body, "microsoft.graph.message")? {
         match field.as_str() {
             "@odata.type" => {}
             "subject" => message.subject = text(value, field)?,
             "body" => message.body = body_of(value)?,
-            "from" | "sender" => message.from = Some(mailbox(value)?),
+            "from" => message.from = Some(mailbox(value)?),
+            "sender" => message.sender = Some(mailbox(value)?),
             "toRecipients" => message.to = mailboxes(value)?,
             "ccRecipients" => message.cc = mailboxes(value)?,
             "bccRecipients" => message.bcc = mailboxes(value)?,
             "replyTo" => message.reply_to = mailboxes(value)?,
             "importance" => message.importance = importance(value)?,
             "isRead" => message.is_read = value.as_bool().ok_or_else(|| wrong(field))?,
+            "isReadReceiptRequested" => {
+                message.wants_read_receipt = value.as_bool().ok_or_else(|| wrong(field))?;
+            }
+            "isDeliveryReceiptRequested" => {
+                message.wants_delivery_receipt = value.as_bool().ok_or_else(|| wrong(field))?;
+            }
             "attachments" => {
                 message.attachments = list(value)?.iter().map(attachment).collect::<Result<_, _>>()?
             }
@@ -41,7 +54,29 @@ pub(super) fn read(body: &Value) -> Result<Message, Refusal> {
             field => return Err(unknown(field, "microsoft.graph.message")),
         }
     }
-    Ok(message)
+    Ok(())
+}
+
+/// Reads a file to be uploaded in ranges, and its size.
+pub(super) fn item(body: &Value) -> Result<(Attachment, usize), Refusal> {
+    let (mut attachment, mut size, mut kind) = (Attachment::default(), 0, String::new());
+    let item = object(body, "request")?;
+    let item = item.get("AttachmentItem").or_else(|| item.get("attachmentItem"));
+    for (field, value) in object(item.unwrap_or(&Value::Null), "microsoft.graph.attachmentItem")? {
+        match field.as_str() {
+            "attachmentType" => kind = text(value, field)?,
+            "name" => attachment.name = text(value, field)?,
+            "contentType" => attachment.content_type = text(value, field)?,
+            "contentId" => attachment.content_id = Some(text(value, field)?),
+            "isInline" => attachment.is_inline = value.as_bool().ok_or_else(|| wrong(field))?,
+            "size" => size = value.as_u64().ok_or_else(|| wrong(field))? as usize,
+            field => return Err(unknown(field, "microsoft.graph.attachmentItem")),
+        }
+    }
+    if !kind.eq_ignore_ascii_case("file") || attachment.name.is_empty() {
+        return Err(refusal::bad_body("attachmentType 'file' and a name are needed."));
+    }
+    Ok((attachment, size))
 }
 
 /// Reads a file to be added to a message.
@@ -149,7 +184,7 @@ fn headers(value: &Value) -> Result<Vec<(String, String)>, Refusal> {
     let headers = headers.collect::<Result<Vec<_>, Refusal>>()?;
     let own = |(name, _): &(String, String)| name.to_ascii_lowercase().starts_with("x-");
     if headers.is_empty() || headers.len() > MAX_HEADERS || !headers.iter().all(own) {
-        return Err(refusal::bad("InvalidInternetMessageHeaderCollection"));
+        return Err(refusal::headers());
     }
     Ok(headers)
 }

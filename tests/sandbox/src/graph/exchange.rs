@@ -11,7 +11,7 @@ use super::faults::Fault;
 use super::listener::Cut;
 use super::recorder::Exchanged;
 use super::refusal::{Answered, Refusal};
-use super::{Shared, refusal, sign_in};
+use super::{Shared, refusal, sign_in, uploads};
 
 /// The largest request body taken; Graph's own bound is about 4 MB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -76,23 +76,32 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
         body: read.as_ref().map(Bytes::clone).unwrap_or_default(),
         target,
     };
+    let uploads = asked.segments.first().is_some_and(|segment| segment == uploads::PATH);
     let fault = shared.faults.take(&asked.method, &asked.target);
     let mut answered = match fault {
         Some(Fault::Cut) => {
             cut.cut();
             return Response::new(Body::empty());
         }
+        Some(Fault::CutWithin(bytes)) => {
+            uploads::take_part(shared, &asked, bytes);
+            cut.cut();
+            return Response::new(Body::empty());
+        }
         Some(Fault::Answer { status, headers, body }) => Answered::raw(status, &headers, body),
         _ if read.is_err() => refusal::too_large().into(),
+        _ if uploads => uploads::answer(shared, &asked),
         _ if signs_in => sign_in::token(shared, &asked),
         _ => graph(shared, &asked).await,
     };
     finish(shared, &asked, &mut answered);
-    if !signs_in {
+    if !signs_in && !uploads {
         shared.recorder.record(&asked, &answered);
     }
-    if matches!(fault_after(shared, &asked), Some(Fault::CutAfter)) {
-        cut.cut();
+    match fault_after(shared, &asked) {
+        Some(Fault::CutAfter) => cut.cut(),
+        Some(Fault::CutAt(bytes)) => return answered.cut_at(bytes),
+        _ => {}
     }
     answered.into_response()
 }
@@ -219,6 +228,19 @@ impl Exchanged {
 }
 
 impl Answered {
+    /// The answer up to some bytes of its body, where the connection then ends.
+    fn cut_at(self, bytes: usize) -> Response {
+        let whole = self.bytes();
+        let length = whole.len();
+        let begin = whole.slice(..bytes.min(length));
+        let parts = [Ok(begin), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
+        let mut response = Response::new(Body::from_stream(futures_util::stream::iter(parts)));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response.headers_mut().insert("content-length", HeaderValue::from(length));
+        response
+    }
+
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.bytes()));
         *response.status_mut() = self.status;

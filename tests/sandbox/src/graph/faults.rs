@@ -17,6 +17,10 @@ pub enum Fault {
     Cut,
     /// The request is done, then the connection ends before the answer.
     CutAfter,
+    /// Of a range that is uploaded so many bytes are taken, then the connection ends.
+    CutWithin(usize),
+    /// The request is done, then the connection ends when so many bytes of the answer's body went out.
+    CutAt(usize),
     /// This answer is given instead.
     Answer {
         /// The status.
@@ -104,11 +108,11 @@ impl Faults {
     }
 
     pub(super) fn take(&self, method: &Method, target: &str) -> Option<Fault> {
-        self.take_if(method, target, |fault| !matches!(fault, Fault::CutAfter))
+        self.take_if(method, target, |fault| !matches!(fault, Fault::CutAfter | Fault::CutAt(_)))
     }
 
     pub(super) fn take_after(&self, method: &Method, target: &str) -> Option<Fault> {
-        self.take_if(method, target, |fault| matches!(fault, Fault::CutAfter))
+        self.take_if(method, target, |fault| matches!(fault, Fault::CutAfter | Fault::CutAt(_)))
     }
 
     fn take_if(&self, method: &Method, target: &str, kind: impl Fn(&Fault) -> bool) -> Option<Fault> {

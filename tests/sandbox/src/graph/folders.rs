@@ -7,7 +7,7 @@ use super::exchange::Exchange;
 use super::query::{self, Query};
 use super::refusal::{Answer, Answered, Refusal};
 use super::{Shared, delta, messages, refusal, shape};
-use crate::world::Account;
+use crate::world::{Account, Folder};
 
 /// How many folders a page holds unasked.
 const PAGE: usize = 10;
@@ -79,7 +79,8 @@ fn list(shared: &Shared, asked: &Exchange, account: &Account, parent: &str) -> A
     let taken = ["$select", "$top", "$skip", "$filter", "includeHiddenFolders"];
     let query = query::read(asked, &taken)?;
     let mut found = Vec::new();
-    for folder in account.folders.iter().filter(|folder| folder.parent == parent) {
+    let shown = |folder: &&Folder| folder.parent == parent && (query.with_hidden || !folder.is_hidden);
+    for folder in account.folders.iter().filter(shown) {
         let mut holds = true;
         for condition in &query.filter {
             if condition.field != "displayName" {

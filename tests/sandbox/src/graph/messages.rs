@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::exchange::Exchange;
 use super::refusal::{Answer, Answered, Refusal};
-use super::{Shared, draft, folders, query, refusal, shape};
+use super::{Shared, attachments, draft, folders, query, refusal, replies, sending, shape};
 use crate::world::{Mailbox, Message};
 
 /// How many messages a page holds unasked.
@@ -34,19 +34,24 @@ pub(super) fn route(shared: &Shared, asked: &Exchange, address: &str, rest: &[&s
         ([_] | [], _) => Err(refusal::method()),
         ([id, "send"], _) => {
             only(Method::POST)?;
-            send(shared, address, id)
+            sending::send(shared, address, id)
+        }
+        ([id, action @ ("createReply" | "createReplyAll")], _) => {
+            only(Method::POST)?;
+            replies::make(shared, asked, address, id, *action == "createReplyAll")
+        }
+        ([id, "permanentDelete"], _) => {
+            only(Method::POST)?;
+            match shared.world.delete_message(address, id) {
+                true => Ok(Answered::empty(StatusCode::NO_CONTENT)),
+                false => Err(refusal::no_item()),
+            }
         }
         ([id, "move"], _) => {
             only(Method::POST)?;
             move_to(shared, asked, address, id)
         }
-        ([id, "attachments"], "GET") => attachments(shared, asked, address, id),
-        ([id, "attachments"], "POST") => attach(shared, asked, address, id),
-        ([id, "attachments", attachment], "GET") => file(shared, asked, address, id, attachment, false),
-        ([id, "attachments", attachment, "$value"], "GET") => {
-            file(shared, asked, address, id, attachment, true)
-        }
-        ([_, "attachments", ..], _) => Err(refusal::method()),
+        ([id, "attachments", rest @ ..], _) => attachments::route(shared, asked, address, id, rest),
         ([.., segment], _) => Err(refusal::unknown_segment(segment)),
     }
 }
@@ -137,18 +142,25 @@ fn make(shared: &Shared, asked: &Exchange, address: &str, folder: &str) -> Answe
     Ok(Answered::json_of(StatusCode::CREATED, body))
 }
 
+/// A draft may be changed in all, another message in little.
 fn change(shared: &Shared, asked: &Exchange, address: &str, id: &str) -> Answer {
     let body = asked.json()?;
-    let read = draft::read(&body)?;
-    if body.as_object().is_none_or(|fields| fields.keys().any(|field| field != "isRead")) {
-        return Err(refusal::bad("Only isRead can be changed here."));
-    }
-    let there = shared.world.change(|state| {
-        let account = state.account(address)?;
-        account.edit(id, |message| message.is_read = read.is_read).then(|| account.message(id).cloned())?
+    draft::read(&body)?;
+    let always = ["isRead", "singleValueExtendedProperties"];
+    let slight =
+        body.as_object().is_some_and(|fields| fields.keys().all(|field| always.contains(&field.as_str())));
+    let changed = shared.world.change(|state| {
+        let account = state.account(address).ok_or_else(refusal::no_item)?;
+        let message = account.message(id).cloned().ok_or_else(refusal::no_item)?;
+        if !slight && !message.is_draft {
+            return Err(refusal::bad("Only a draft can be changed so."));
+        }
+        account.edit(id, |message| {
+            let _ = draft::apply(&body, message);
+        });
+        account.message(id).cloned().ok_or_else(refusal::no_item)
     });
-    let message = there.ok_or_else(refusal::no_item)?;
-    Ok(Answered::ok(shape::message(&message, asked.immutable(), None, false)?))
+    Ok(Answered::ok(shape::message(&changed?, asked.immutable(), None, false)?))
 }
 
 /// A deletion that can be undone: the message goes to Deleted Items, and from there for good.
@@ -177,111 +189,4 @@ fn move_to(shared: &Shared, asked: &Exchange, address: &str, id: &str) -> Answer
     let message = moved.ok_or_else(refusal::no_item)?;
     let body = shape::message(&message, asked.immutable(), None, false)?;
     Ok(Answered::json_of(StatusCode::CREATED, body))
-}
-
-fn send(shared: &Shared, address: &str, id: &str) -> Answer {
-    shared.world.change(|state| {
-        let account = state.account(address).ok_or_else(refusal::no_item)?;
-        let message = account.message(id).cloned().ok_or_else(refusal::no_item)?;
-        if !message.is_draft {
-            return Err(refusal::bad("The message was sent already."));
-        }
-        may_send(address, &message)?;
-        account.move_to(&message.id, "sentitems");
-        let now = state.now();
-        if let Some(account) = state.account(address) {
-            account.edit(&message.id, |sent| {
-                sent.is_draft = false;
-                sent.sent = now;
-            });
-        }
-        hand_out(state, &message);
-        Ok(Answered::empty(StatusCode::ACCEPTED))
-    })
-}
-
-/// `sendMail`: a message sent without a draft, and without an id to be known by.
-pub(super) fn send_mail(shared: &Shared, asked: &Exchange, address: &str) -> Answer {
-    if asked.method != Method::POST {
-        return Err(refusal::method());
-    }
-    let body = asked.json()?;
-    let mut message =
-        draft::read(body.get("message").ok_or_else(|| refusal::bad_body("message is needed."))?)?;
-    if message.from.is_none() {
-        message.from = Some(Mailbox { address: address.to_owned(), name: String::new() });
-    }
-    may_send(address, &message)?;
-    let keep = body.get("saveToSentItems").and_then(Value::as_bool).unwrap_or(true);
-    shared.world.change(|state| {
-        message.internet_message_id = format!("<{:016x}@sandbox.postern.invalid>", state.number());
-        hand_out(state, &message);
-        message.is_read = true;
-        if keep {
-            state.put(address, "sentitems", message);
-        }
-    });
-    Ok(Answered::empty(StatusCode::ACCEPTED))
-}
-
-/// Whether a message may go out from this mailbox, to these recipients.
-fn may_send(address: &str, message: &Message) -> Result<(), Refusal> {
-    if message.from.as_ref().is_some_and(|from| !from.address.eq_ignore_ascii_case(address)) {
-        return Err(refusal::send_as());
-    }
-    let recipients = message.recipients();
-    let good = |recipient: &String| {
-        recipient.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
-    };
-    if recipients.is_empty() || !recipients.iter().all(good) { Err(refusal::recipients()) } else { Ok(()) }
-}
-
-fn hand_out(state: &mut crate::world::State, message: &Message) {
-    let copy = Message {
-        bcc: Vec::new(),
-        properties: std::collections::BTreeMap::new(),
-        is_draft: false,
-        is_read: false,
-        moves: 0,
-        sent: state.now(),
-        ..message.clone()
-    };
-    state.deliver(&message.recipients(), &copy);
-}
-
-fn attachments(shared: &Shared, asked: &Exchange, address: &str, id: &str) -> Answer {
-    let query = query::read(asked, &["$select", "$top", "$skip"])?;
-    folders::with_account(shared, address, |account| {
-        let message = account.message(id).ok_or_else(refusal::no_item)?;
-        let select = query.select.as_deref();
-        let shown = message.attachments.iter().map(|file| shape::attachment(file, select, message.created));
-        let shown = shown.collect::<Result<Vec<_>, _>>()?;
-        Ok(Answered::ok(folders::page(shared, asked, &query, shown, PAGE)))
-    })
-}
-
-fn attach(shared: &Shared, asked: &Exchange, address: &str, id: &str) -> Answer {
-    let mut file = draft::attachment(&asked.json()?)?;
-    let made = shared.world.change(|state| {
-        let account = state.account(address)?;
-        let message = account.message(id).filter(|message| message.is_draft)?;
-        file.id = format!("{}-att{}", message.id, message.attachments.len());
-        account.edit(id, |message| message.attachments.push(file.clone())).then_some(file)
-    });
-    let file = made.ok_or_else(refusal::no_item)?;
-    let body = shape::attachment(&file, None, shared.world.now())?;
-    Ok(Answered::json_of(StatusCode::CREATED, body))
-}
-
-fn file(shared: &Shared, asked: &Exchange, address: &str, id: &str, attachment: &str, raw: bool) -> Answer {
-    let query = query::read(asked, if raw { &[] } else { &["$select"] })?;
-    folders::with_account(shared, address, |account| {
-        let message = account.message(id).ok_or_else(refusal::no_item)?;
-        let file =
-            message.attachments.iter().find(|file| file.id == attachment).ok_or_else(refusal::no_item)?;
-        if raw {
-            return Ok(Answered::bytes_of(&file.content_type, file.content.clone()));
-        }
-        Ok(Answered::ok(shape::attachment(file, query.select.as_deref(), message.created)?))
-    })
 }

@@ -11,6 +11,11 @@ use crate::world::Message;
 /// The largest page.
 const MAX_TOP: usize = 1_000;
 
+/// How a filter by an extended property begins; its id and its value follow.
+const WITH_PROPERTY: &str = "singleValueExtendedProperties/Any(ep: ep/id eq ";
+/// What such a filter asks for. Its operator is the property's id.
+const PROPERTY: &str = "singleValueExtendedProperties";
+
 /// The options of a request.
 #[derive(Debug, Default)]
 pub(super) struct Query {
@@ -24,6 +29,7 @@ pub(super) struct Query {
     pub(super) skip_token: Option<String>,
     pub(super) delta_token: Option<String>,
     pub(super) change_type: Option<String>,
+    pub(super) with_hidden: bool,
 }
 
 /// A comparison of `$filter`.
@@ -53,6 +59,9 @@ pub(super) fn read(asked: &Exchange, taken: &[&str]) -> Result<Query, Refusal> {
             "$expand" if value == "attachments" => query.expand_attachments = true,
             "$skiptoken" => query.skip_token = Some(value.clone()),
             "$deltatoken" => query.delta_token = Some(value.clone()),
+            "includeHiddenFolders" if value == "true" || value == "false" => {
+                query.with_hidden = value == "true"
+            }
             "changeType" => query.change_type = Some(value.clone()),
             _ => return Err(refusal::bad(format!("Invalid value for '{name}'."))),
         }
@@ -87,6 +96,14 @@ fn conditions(filter: &str) -> Result<Vec<Condition>, Refusal> {
     let mut conditions = Vec::new();
     let mut rest = filter.trim();
     while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix(WITH_PROPERTY) {
+            let (id, after) = literal(after).ok_or_else(bad)?;
+            let after = after.strip_prefix(" and ep/value eq ").ok_or_else(bad)?;
+            let (value, after) = literal(after).ok_or_else(bad)?;
+            conditions.push(Condition { field: PROPERTY.to_owned(), operator: id, value });
+            rest = after.strip_prefix(')').filter(|after| after.trim().is_empty()).ok_or_else(bad)?.trim();
+            continue;
+        }
         let (field, after) = rest.split_once(' ').ok_or_else(bad)?;
         let (operator, after) = after.trim_start().split_once(' ').ok_or_else(bad)?;
         let (value, after) = literal(after.trim_start()).ok_or_else(bad)?;
@@ -168,6 +185,7 @@ impl Condition {
             Ok(self.compare(&left, &right))
         };
         match self.field.as_str() {
+            PROPERTY => Ok(message.properties.get(&self.operator) == Some(&self.value)),
             "isRead" => Ok(message.is_read.to_string() == self.value),
             "isDraft" => Ok(message.is_draft.to_string() == self.value),
             "subject" => Ok(self.holds_for_text(&message.subject)),

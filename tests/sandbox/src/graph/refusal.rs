@@ -200,3 +200,51 @@ pub(super) fn send_as() -> Refusal {
 pub(super) fn too_large() -> Refusal {
     refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "The request is too large.")
 }
+
+pub(super) fn both_comment_and_body() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorInvalidParameter",
+        "Comment and Message.Body parameters cannot be specified at the same time.",
+    )
+}
+
+pub(super) fn no_value() -> Refusal {
+    refuse(StatusCode::METHOD_NOT_ALLOWED, "ErrorInvalidRequest", "A reference attachment has no value.")
+}
+
+pub(super) fn attachment_too_small() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize",
+        "Attachment size must be greater than the minimum size.",
+    )
+}
+
+pub(super) fn message_too_large() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorMessageSizeExceeded",
+        "The message exceeds the maximum supported size.",
+    )
+}
+
+pub(super) fn wrong_range() -> Refusal {
+    refuse(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        "InvalidContentRange",
+        "The range is not the one that is expected next.",
+    )
+}
+
+pub(super) fn no_session() -> Refusal {
+    refuse(StatusCode::NOT_FOUND, "ErrorItemNotFound", "The upload session was not found.")
+}
+
+pub(super) fn headers() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "InvalidInternetMessageHeaderCollection",
+        "Maximum number of headers in one message should be less than or equal to 5.",
+    )
+}

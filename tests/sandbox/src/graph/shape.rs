@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::refusal::{self, Refusal};
-use crate::world::{Account, Attachment, Folder, Importance, Mailbox, Message};
+use crate::world::{Account, Attachment, AttachmentKind, Folder, Importance, Mailbox, Message};
 
 /// How much of a body its preview shows.
 const PREVIEW: usize = 255;
@@ -51,15 +51,15 @@ pub(super) fn message(
         "bodyPreview": preview(message),
         "importance": importance,
         "parentFolderId": message.folder,
-        "conversationId": format!("AAQk{}", message.id.get(4..20).unwrap_or_default()),
-        "isDeliveryReceiptRequested": false,
-        "isReadReceiptRequested": false,
+        "conversationId": message.conversation_id(),
+        "isDeliveryReceiptRequested": message.wants_delivery_receipt,
+        "isReadReceiptRequested": message.wants_read_receipt,
         "isRead": message.is_read,
         "isDraft": message.is_draft,
         "webLink": format!("https://outlook.office365.com/owa/?ItemID={}", message.id),
         "inferenceClassification": "focused",
         "body": {"contentType": if message.body.is_html { "html" } else { "text" }, "content": message.body.content},
-        "sender": message.from.as_ref().map(person),
+        "sender": message.sender.as_ref().or(message.from.as_ref()).map(person),
         "from": message.from.as_ref().map(person),
         "toRecipients": people(&message.to),
         "ccRecipients": people(&message.cc),
@@ -123,11 +123,22 @@ pub(super) fn attachment(
         "size": attachment.content.len(),
         "isInline": attachment.is_inline,
     });
-    let own = json!({
+    let kind = match attachment.kind {
+        AttachmentKind::File => "#microsoft.graph.fileAttachment",
+        AttachmentKind::Item => "#microsoft.graph.itemAttachment",
+        AttachmentKind::Reference => "#microsoft.graph.referenceAttachment",
+    };
+    let own = match attachment.kind {
+        AttachmentKind::File => json!({
         "contentId": attachment.content_id,
         "contentLocation": null,
         "contentBytes": STANDARD.encode(&attachment.content),
-    });
+        }),
+        _ => match &attachment.source_url {
+            Some(url) => json!({"sourceUrl": url}),
+            None => json!({}),
+        },
+    };
     let (Some(fields), Value::Object(own)) = (all.as_object_mut(), own) else { return Ok(all) };
     match select {
         None => fields.extend(own),
@@ -142,8 +153,11 @@ pub(super) fn attachment(
             }
         }
     }
+    // What is selected of files is passed over where it is none.
+    let of_this = |field: &&String| attachment.kind == AttachmentKind::File || !field.contains('/');
     let plain: Option<Vec<String>> = select.map(|select| {
-        select.iter().map(|field| field.replace("microsoft.graph.fileAttachment/", "")).collect()
+        let fields = select.iter().filter(of_this);
+        fields.map(|field| field.replace("microsoft.graph.fileAttachment/", "")).collect()
     });
     if let Some(field) = select
         .unwrap_or_default()
@@ -155,7 +169,7 @@ pub(super) fn attachment(
         )));
     }
     let mut shown = selected(all, plain.as_deref(), "microsoft.graph.attachment")?;
-    shown.insert("@odata.type".to_owned(), "#microsoft.graph.fileAttachment".into());
+    shown.insert("@odata.type".to_owned(), kind.into());
     shown.insert("id".to_owned(), attachment.id.clone().into());
     Ok(shown.into())
 }
@@ -173,7 +187,7 @@ pub(super) fn folder(
         "childFolderCount": account.folders.iter().filter(|child| child.parent == folder.id).count(),
         "unreadItemCount": messages.iter().filter(|message| !message.is_read).count(),
         "totalItemCount": messages.len(),
-        "isHidden": false,
+        "isHidden": folder.is_hidden,
     });
     let mut shown = selected(all, select, "microsoft.graph.mailFolder")?;
     shown.insert("id".to_owned(), folder.id.clone().into());

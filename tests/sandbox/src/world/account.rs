@@ -44,6 +44,8 @@ pub struct Folder {
     pub display_name: String,
     /// The name that every mailbox knows it by, if it has one.
     pub well_known: Option<&'static str>,
+    /// Whether it is shown only to those who ask for hidden folders.
+    pub is_hidden: bool,
 }
 
 /// What happened to a message in a folder.
@@ -89,7 +91,19 @@ pub enum Importance {
     High,
 }
 
-/// A file in a message.
+/// What kind of thing is attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AttachmentKind {
+    /// A file.
+    #[default]
+    File,
+    /// A mail, calendar entry or contact, as MIME.
+    Item,
+    /// A link to a file elsewhere.
+    Reference,
+}
+
+/// What is attached to a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attachment {
     /// Its id, within its account.
@@ -104,6 +118,10 @@ pub struct Attachment {
     pub is_inline: bool,
     /// Its bytes.
     pub content: Vec<u8>,
+    /// What kind of thing it is.
+    pub kind: AttachmentKind,
+    /// Where a linked file lies, if that is to be told: the v1.0 that is described does not.
+    pub source_url: Option<String>,
 }
 
 /// A message.
@@ -115,6 +133,8 @@ pub struct Message {
     pub folder: String,
     /// From.
     pub from: Option<Mailbox>,
+    /// Sender, where it is another.
+    pub sender: Option<Mailbox>,
     /// To.
     pub to: Vec<Mailbox>,
     /// Cc.
@@ -141,6 +161,14 @@ pub struct Message {
     pub created: Timestamp,
     /// Message-ID, with angle brackets.
     pub internet_message_id: String,
+    /// The conversation that it belongs to. Empty: one of its own.
+    pub conversation: String,
+    /// In-Reply-To, with angle brackets, where it answers a message.
+    pub in_reply_to: Option<String>,
+    /// Whether its sender is told when it is read.
+    pub wants_read_receipt: bool,
+    /// Whether its sender is told when it is delivered.
+    pub wants_delivery_receipt: bool,
     /// Its files.
     pub attachments: Vec<Attachment>,
     /// Extended properties, by id.
@@ -163,6 +191,7 @@ impl Account {
             parent: root.clone(),
             display_name: name.to_owned(),
             well_known: Some(well_known),
+            is_hidden: false,
         });
         Self {
             address: address.to_owned(),
@@ -228,11 +257,17 @@ impl Account {
             return folder.id.clone();
         }
         let id = format!("AQMkADfolder{number:06X}AAA=");
-        self.folders.push(Folder { id: id.clone(), parent, display_name: name.to_owned(), well_known: None });
+        self.folders.push(Folder {
+            id: id.clone(),
+            parent,
+            display_name: name.to_owned(),
+            well_known: None,
+            is_hidden: false,
+        });
         id
     }
 
-    pub(super) fn put(&mut self, mut message: Message, now: Timestamp) -> String {
+    pub(crate) fn put(&mut self, mut message: Message, now: Timestamp) -> String {
         let id = message.id.clone();
         for (index, attachment) in message.attachments.iter_mut().enumerate() {
             attachment.id = format!("{id}-att{index}");
@@ -300,6 +335,15 @@ impl Message {
     #[must_use]
     pub fn mutable_id(&self) -> String {
         format!("AAMk{}M{}", self.id.get(4..).unwrap_or_default(), self.moves)
+    }
+
+    /// The id of its conversation.
+    #[must_use]
+    pub fn conversation_id(&self) -> String {
+        match self.conversation.as_str() {
+            "" => format!("AAQk{}", self.id.get(self.id.len().saturating_sub(16)..).unwrap_or_default()),
+            conversation => conversation.to_owned(),
+        }
     }
 
     /// All who are to receive it.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use mail_parser::{Address, MessageParser, MimeHeaders as _};
 
-use super::account::{Attachment, Body, Importance, Mailbox, Message};
+use super::account::{Attachment, AttachmentKind, Body, Importance, Mailbox, Message};
 
 /// Reads a message (RFC 5322). What cannot be read is kept as a body, as a mail server does; the envelope's sender
 /// stands in for a From that is not there.
@@ -62,7 +62,9 @@ fn attachment(part: &mail_parser::MessagePart<'_>) -> Attachment {
     });
     let content_id = part.content_id().map(str::to_owned);
     let disposition = part.content_disposition().map(|disposition| disposition.ctype().to_ascii_lowercase());
+    let is_mail = content_type.as_deref() == Some("message/rfc822");
     Attachment {
+        kind: if is_mail { AttachmentKind::Item } else { AttachmentKind::File },
         name: part.attachment_name().unwrap_or_default().to_owned(),
         content_type: content_type.unwrap_or_default(),
         is_inline: content_id.is_some() && disposition.as_deref() != Some("attachment"),
