@@ -1,17 +1,19 @@
 //! Microsoft Graph as a client sees it: requests for one mailbox, repeated where that is safe, and failures classified.
 //! What a failure means is the caller's to decide. It knows nothing of mail.
 
+mod challenges;
 mod clients;
 mod failure;
 mod gates;
 pub(crate) mod model;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::times;
 
+pub(crate) use challenges::Challenges;
 pub(crate) use clients::Clients;
 pub(crate) use failure::{Failure, Refusal, is_untrusted};
 pub(crate) use gates::{Gate, Gates};
@@ -42,8 +45,10 @@ pub(crate) struct Mailbox {
     /// The mailbox's address; absent: the signed-in user's own.
     pub(crate) user: Option<String>,
     pub(crate) token: SecretString,
-    /// Lets as many requests through as Outlook allows at once.
+    /// Lets as many requests through as Outlook allows.
     pub(crate) gate: Arc<Gate>,
+    /// What Graph wants the next token to claim.
+    pub(crate) challenges: Arc<Challenges>,
     /// When the call must be done.
     pub(crate) until: Instant,
 }
@@ -152,7 +157,15 @@ impl Mailbox {
             // Jitter keeps callers that were turned away together from coming back together.
             let pause = asked.unwrap_or(doubling) + doubling.mul_f64(fastrand::f64());
             if !worth || tries == MAX_TRIES || Instant::now() + pause >= self.until {
-                tracing::debug!(tries, method = %ask.method, %failure, "request to Graph failed");
+                let (request_id, client_request_id) = failure.ids();
+                tracing::debug!(
+                    tries,
+                    method = %ask.method,
+                    graph.request_id = request_id,
+                    graph.client_request_id = client_request_id,
+                    %failure,
+                    "request to Graph failed"
+                );
                 return Err(failure);
             }
             tries += 1;
@@ -161,15 +174,15 @@ impl Mailbox {
     }
 
     async fn once(&self, ask: &Ask<'_>) -> Result<Reply, Failure> {
-        let _place = self.gate.pass(self.until).await?;
+        let upload = ask.body.map_or(0, <[u8]>::len);
+        let _place = self.gate.pass(upload as u64, self.until).await?;
         let client_request_id = request_id();
         let broken = || Failure::Broken { client_request_id: client_request_id.clone() };
         let answered = self.converse(ask, &client_request_id);
         let until = self.until.min(Instant::now() + REQUEST_PATIENCE);
         let answered = tokio::time::timeout_at(until, answered).await.unwrap_or_else(|_| Err(broken()));
         if let Err(failure) = &answered
-            && failure.is_throttling()
-            && let Some(pause) = failure.retry_after()
+            && let Some(pause) = failure.pause()
         {
             self.gate.shut(pause);
         }
@@ -208,11 +221,14 @@ impl Mailbox {
                 return Err(Failure::unreadable(status.as_u16()));
             }
         }
+        if status == StatusCode::UNAUTHORIZED {
+            self.challenges.heed(&self.token, &headers);
+        }
         if status.is_success() {
             return Ok(Reply { status: status.as_u16(), date, body });
         }
         let retry_after = text(&headers, "retry-after").and_then(|text| times::retry_after(text, date));
-        let request_id = text(&headers, "request-id").map(str::to_owned);
+        let request_id = text(&headers, "request-id").map(failure::plain);
         let refusal = Refusal::read(status.as_u16(), &body, request_id, id(), retry_after);
         Err(Failure::Refused(Box::new(refusal)))
     }
@@ -247,7 +263,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// A new id for a request, a random GUID as Graph wants it.
-fn request_id() -> String {
+pub(crate) fn request_id() -> String {
     let (high, low) = (fastrand::u64(..), fastrand::u64(..));
     format!(
         "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
@@ -277,7 +293,8 @@ mod tests {
             base: Url::parse("https://graph.example/v1.0/").unwrap(),
             user: Some("ann+x@example.org".into()),
             token: String::new().into(),
-            gate: Arc::new(Gate::new(1)),
+            gate: Gates::new(crate::settings::LimitSettings::default()).gate("", 1),
+            challenges: Arc::default(),
             until: Instant::now(),
         }
     }
