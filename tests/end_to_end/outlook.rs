@@ -1,6 +1,9 @@
 //! The Outlook connector over gRPC, against the sandbox's Graph.
 
+mod batch;
+mod certificate;
 mod conformance;
+mod delegated;
 mod faults;
 mod get_emails;
 mod interrupted;
@@ -9,4 +12,5 @@ mod send_email;
 mod sign_in;
 mod stage;
 mod strictness;
+mod throttling;
 mod tls;
