@@ -4,6 +4,7 @@ mod batch;
 mod certificate;
 mod conformance;
 mod delegated;
+mod fault_table;
 mod faults;
 mod get_emails;
 mod interrupted;

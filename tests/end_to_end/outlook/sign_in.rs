@@ -147,7 +147,7 @@ async fn what_the_platform_says_is_classified_by_its_error_alone() {
         );
         Fault::answer(status, &body)
     };
-    for (fault, reason) in [
+    let cases = [
         (says(400, "invalid_grant"), "CREDENTIALS_REFUSED"),
         (says(400, "interaction_required"), "CREDENTIALS_REFUSED"),
         (says(400, "consent_required"), "CREDENTIALS_REFUSED"),
@@ -166,7 +166,8 @@ async fn what_the_platform_says_is_classified_by_its_error_alone() {
         (Fault::answer(204, ""), "PROVIDER_UNAVAILABLE"),
         (Fault::Cut, "PROVIDER_UNAVAILABLE"),
         (Fault::CutWithin(100), "PROVIDER_UNAVAILABLE"),
-    ] {
+    ];
+    let tests = cases.map(|(fault, reason)| async move {
         let mut stage = Stage::set_signed_out().await;
         stage.graph.faults().plan(None, "/oauth2/", 3, fault.clone());
         let failed = stage.refresh().await.unwrap_err();
@@ -174,7 +175,8 @@ async fn what_the_platform_says_is_classified_by_its_error_alone() {
         let passing = reason == "PROVIDER_UNAVAILABLE";
         assert_eq!(failed.code() == Code::Unavailable, passing, "{fault:?}");
         assert_eq!(retry_after_of(&failed).is_some(), passing, "{fault:?}");
-    }
+    });
+    futures_util::future::join_all(tests).await;
 }
 
 #[tokio::test]

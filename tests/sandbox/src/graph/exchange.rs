@@ -134,7 +134,9 @@ pub(super) fn finish(shared: &Shared, asked: &Exchange, answered: &mut Answered)
     let now = shared.world.now();
     let text = |value: String| HeaderValue::from_str(&value).ok();
     let id = format!("{:08x}-0000-4000-8000-{:012x}", fastrand::u32(..), fastrand::u32(..));
-    if let Some(Value::Object(error)) = answered.json_mut().and_then(|body| body.get_mut("error")) {
+    if let Some(Value::Object(error)) = answered.json_mut().and_then(|body| body.get_mut("error"))
+        && !error.keys().any(|name| name.eq_ignore_ascii_case("innerError"))
+    {
         let client = asked.headers.get("client-request-id").and_then(|value| value.to_str().ok());
         error.insert(
             "innerError".to_owned(),
