@@ -14,4 +14,5 @@ mod sign_in;
 mod stage;
 mod strictness;
 mod throttling;
+mod through_gateway;
 mod tls;
