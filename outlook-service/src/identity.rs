@@ -146,3 +146,50 @@ async fn ask(
     }
     Ok(Err(Box::new(Refused::read(status.as_u16(), &body, retry_after))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_proto::connection::v1::Connection;
+    use postern_proto::connection::v1::connection::{Credentials, Settings};
+    use postern_proto::connector::v1::OpenConnection;
+    use postern_proto::outlook::v1::outlook_credentials::SignIn;
+    use postern_proto::outlook::v1::{Cloud, DelegatedToken, OutlookCredentials, OutlookSettings};
+
+    fn account(cloud: Cloud, sign_in: SignIn) -> Account {
+        let settings = OutlookSettings {
+            tenant: "contoso.example".into(),
+            client_id: "00000000-0000-4000-8000-00000000000a".into(),
+            cloud: cloud.into(),
+            ..OutlookSettings::default()
+        };
+        let connection = Connection {
+            settings: Some(Settings::Outlook(settings)),
+            credentials: Some(Credentials::OutlookCredentials(OutlookCredentials { sign_in: Some(sign_in) })),
+            ..Connection::default()
+        };
+        let opened = OpenConnection { connection: Some(connection), ..OpenConnection::default() };
+        Account::read(opened).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn each_cloud_is_asked_at_its_own_sign_in_for_its_own_graph() {
+        for (cloud, login, graph) in [
+            (Cloud::Worldwide, "https://login.microsoftonline.com", "https://graph.microsoft.com"),
+            (Cloud::UsGovernment, "https://login.microsoftonline.us", "https://graph.microsoft.us"),
+            (Cloud::UsGovernmentDod, "https://login.microsoftonline.us", "https://dod-graph.microsoft.us"),
+            (
+                Cloud::China,
+                "https://login.partner.microsoftonline.cn",
+                "https://microsoftgraph.chinacloudapi.cn",
+            ),
+        ] {
+            let by_secret = account(cloud, SignIn::ClientSecret("secret".into()));
+            let url = token_url(&by_secret).unwrap();
+            assert_eq!(url.as_str(), format!("{login}/contoso.example/oauth2/v2.0/token"));
+            assert_eq!(scope(&by_secret), format!("{graph}/.default"));
+            let by_user = account(cloud, SignIn::DelegatedToken(DelegatedToken::default()));
+            assert_eq!(scope(&by_user), format!("offline_access {graph}/.default"));
+        }
+    }
+}

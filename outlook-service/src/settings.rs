@@ -101,3 +101,28 @@ impl Default for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_those_that_outlook_has_unless_told_otherwise() {
+        let read = |arguments: &[&str]| {
+            Settings::try_parse_from(["outlook-service"].iter().chain(arguments))
+                .map(|settings| settings.limits)
+        };
+        assert_eq!(read(&[]).unwrap(), LimitSettings::default());
+        let told = read(&["--max-concurrent-requests", "7", "--max-requests-per-mailbox", "5000"]).unwrap();
+        assert_eq!((told.max_concurrent_requests, told.max_requests_per_mailbox), (7, 5_000));
+        for (flag, wrong) in [
+            ("--max-concurrent-requests", "0"),
+            ("--max-requests-per-mailbox", "0"),
+            ("--max-requests-per-mailbox", "many"),
+            ("--max-upload-per-mailbox", "1"),
+        ] {
+            let refused = read(&[flag, wrong]).unwrap_err().to_string();
+            assert!(refused.contains(flag) && refused.contains(wrong), "{refused}");
+        }
+    }
+}
