@@ -1,14 +1,18 @@
 //! The connection that a call acts for, read and checked: whose account, in which cloud, with which proof.
 
-use postern_proto::connection::v1::connection::{Credentials, Settings};
+mod endpoints;
+mod proof;
+
+use postern_proto::connection::v1::connection::Settings;
 use postern_proto::connector::v1::OpenConnection;
-use postern_proto::outlook::v1::outlook_credentials::SignIn;
-use postern_proto::outlook::v1::{Cloud, CustomCloud, OutlookSettings};
+use postern_proto::outlook::v1::{Cloud, OutlookSettings};
 use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::error::Error;
-use crate::identity;
+use crate::identity::{self, Kept};
+
+pub(crate) use proof::Proof;
 
 /// How many requests run at once for a mailbox unless told otherwise: what Outlook allows.
 const AT_ONCE: u32 = 4;
@@ -35,10 +39,12 @@ pub(crate) struct Account {
     pub(crate) plaintext: bool,
     /// How many requests run at once for a mailbox.
     pub(crate) at_once: usize,
-    /// The application's secret.
-    pub(crate) secret: Option<SecretString>,
+    /// What proves who we are.
+    pub(crate) proof: Proof,
     /// The access token of the grant.
     pub(crate) token: Option<SecretString>,
+    /// What the grant keeps for the next sign-in.
+    pub(crate) kept: Option<Kept>,
 }
 
 /// Fields found wrong: path and problem.
@@ -55,23 +61,6 @@ impl Account {
         let Some(Settings::Outlook(settings)) = connection.settings else {
             return Err(Error::field("outlook", "is absent: expected the settings of an Outlook connection"));
         };
-        let secret = match connection.credentials {
-            Some(Credentials::OutlookCredentials(credentials)) => match credentials.sign_in {
-                Some(SignIn::ClientSecret(secret)) => Some(SecretString::from(secret)),
-                Some(SignIn::ClientCertificate(_)) => {
-                    let problem = "is not served yet: expected client_secret";
-                    problems.push(("outlook_credentials.client_certificate".into(), problem.into()));
-                    None
-                }
-                Some(SignIn::DelegatedToken(_)) => {
-                    let problem = "is not served yet: expected client_secret";
-                    problems.push(("outlook_credentials.delegated_token".into(), problem.into()));
-                    None
-                }
-                None => None,
-            },
-            _ => None,
-        };
         check_names(&settings, &mut problems);
         let at_once = match settings.max_concurrent_requests {
             0 => AT_ONCE,
@@ -82,13 +71,14 @@ impl Account {
                 AT_ONCE
             }
         };
-        let endpoints = endpoints(&settings, &mut problems);
+        let endpoints = endpoints::endpoints(&settings, &mut problems);
         let custom = settings.custom_cloud.filter(|_| settings.cloud == i32::from(Cloud::Custom));
         let custom = custom.unwrap_or_default();
         check_certificates(&custom.ca_certificates, &mut problems);
         let (Some((graph, login)), true) = (endpoints, problems.is_empty()) else {
             return Err(Error::Fields(problems));
         };
+        let (token, kept) = identity::read(&opened.grant);
         Ok(Self {
             tenant: settings.tenant,
             client_id: settings.client_id,
@@ -98,8 +88,9 @@ impl Account {
             certificates: custom.ca_certificates,
             plaintext: custom.allow_plaintext,
             at_once: at_once as usize,
-            secret,
-            token: identity::token_of(&opened.grant),
+            proof: Proof::read(connection.credentials),
+            token,
+            kept,
         })
     }
 
@@ -109,22 +100,13 @@ impl Account {
     /// Each wrong field, from the Connection on.
     pub(crate) fn check_sign_in(&self) -> Result<(), Error> {
         let mut problems = Problems::new();
-        match &self.secret {
-            None => problems.push((
-                "outlook_credentials".into(),
-                "sign-in by a user is not served yet: expected client_secret".into(),
-            )),
-            Some(secret) if secrecy::ExposeSecret::expose_secret(secret).is_empty() => {
-                problems.push(("outlook_credentials.client_secret".into(), "is empty".into()));
-            }
-            Some(_) => {}
-        }
-        if self.secret.is_some() && self.mailbox.is_none() {
+        self.proof.check(&mut problems);
+        if self.proof.is_app_only() && self.mailbox.is_none() {
             let problem = "expected an address: with app-only sign-in there is no `me`";
             problems.push(("outlook.mailbox".into(), problem.into()));
         }
         let shared = ["common", "organizations", "consumers"];
-        if self.secret.is_some() && shared.contains(&self.tenant.to_lowercase().as_str()) {
+        if self.proof.is_app_only() && shared.contains(&self.tenant.to_lowercase().as_str()) {
             let problem = "expected a tenant's own id or domain with app-only sign-in";
             problems.push(("outlook.tenant".into(), problem.into()));
         }
@@ -174,64 +156,11 @@ fn check_certificates(pem: &str, problems: &mut Problems) {
     }
 }
 
-/// Graph's and the identity platform's base URLs.
-fn endpoints(settings: &OutlookSettings, problems: &mut Problems) -> Option<(Url, Url)> {
-    let (graph, login) = match Cloud::try_from(settings.cloud) {
-        Ok(Cloud::Unspecified | Cloud::Worldwide) => {
-            ("https://graph.microsoft.com", "https://login.microsoftonline.com")
-        }
-        Ok(Cloud::UsGovernment) => ("https://graph.microsoft.us", "https://login.microsoftonline.us"),
-        Ok(Cloud::UsGovernmentDod) => ("https://dod-graph.microsoft.us", "https://login.microsoftonline.us"),
-        Ok(Cloud::China) => {
-            ("https://microsoftgraph.chinacloudapi.cn", "https://login.partner.microsoftonline.cn")
-        }
-        Ok(Cloud::Custom) => match &settings.custom_cloud {
-            Some(cloud) => return custom(cloud, problems),
-            None => {
-                problems.push(("outlook.custom_cloud".into(), "is needed with CLOUD_CUSTOM".into()));
-                return None;
-            }
-        },
-        Err(_) => {
-            problems.push(("outlook.cloud".into(), "is not a known cloud".into()));
-            return None;
-        }
-    };
-    Some((base(graph, true).ok()?.join("v1.0/").ok()?, base(login, true).ok()?))
-}
-
-fn custom(cloud: &CustomCloud, problems: &mut Problems) -> Option<(Url, Url)> {
-    let mut read = |field: &str, text: &str| {
-        base(text, !cloud.allow_plaintext)
-            .map_err(|problem| problems.push((format!("outlook.custom_cloud.{field}"), problem)))
-            .ok()
-    };
-    let graph = read("graph_url", &cloud.graph_url);
-    let login = read("login_url", &cloud.login_url);
-    Some((graph?.join("v1.0/").ok()?, login?))
-}
-
-/// A base URL, ending in a slash.
-fn base(text: &str, tls: bool) -> Result<Url, String> {
-    let expected =
-        if tls { "expected a URL with https://" } else { "expected a URL with https:// or http://" };
-    let mut url = Url::parse(text).map_err(|_| expected.to_owned())?;
-    let scheme = url.scheme() == "https" || (!tls && url.scheme() == "http");
-    let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-    if !scheme || !bare || url.fragment().is_some() || !url.has_host() {
-        return Err(expected.to_owned());
-    }
-    if !url.path().ends_with('/') {
-        let path = format!("{}/", url.path());
-        url.set_path(&path);
-    }
-    Ok(url)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use postern_proto::connection::v1::Connection;
+    use postern_proto::outlook::v1::CustomCloud;
 
     fn read(settings: OutlookSettings) -> Result<Account, Error> {
         let connection = Connection { settings: Some(Settings::Outlook(settings)), ..Connection::default() };

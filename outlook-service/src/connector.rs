@@ -49,7 +49,8 @@ impl Connector {
     }
 
     async fn refresh(&self, call: &Call) -> Result<RefreshCredentialsResponse, Error> {
-        identity::sign_in(&self.outlook.client(&call.account)?, &call.account).await
+        let claims = self.outlook.claims(&call.account);
+        identity::sign_in(&self.outlook.client(&call.account)?, &call.account, claims, call.until).await
     }
 }
 

@@ -7,6 +7,7 @@ use postern_chassis::fault::Fault;
 use tonic::{Code, Status};
 
 use crate::graph::{Failure, Refusal};
+use crate::identity::Refused;
 
 /// When a repeat may help where the provider does not say.
 const SOON: Duration = Duration::from_secs(5);
@@ -36,21 +37,11 @@ pub(crate) enum Error {
     #[error("there is nothing to sign in with")]
     SignedOut,
     /// The identity platform refused for good.
-    #[error("the sign-in was refused: {error}")]
-    SignInRefused {
-        /// The platform's error.
-        error: String,
-    },
-    /// The identity platform is out of order for now.
-    #[error("the sign-in failed for now: {error}")]
-    SignInUnavailable {
-        /// The platform's error, where it gave one.
-        error: String,
-        /// The HTTP status; 0: none.
-        status: u16,
-        /// How long it asks to be left alone.
-        retry_after: Option<Duration>,
-    },
+    #[error("the sign-in was refused: {}", .0.error)]
+    SignInRefused(Box<Refused>),
+    /// The identity platform is not reached, or out of order for now.
+    #[error("the sign-in failed for now: {}", .0.error)]
+    SignInUnavailable(Box<Refused>),
     /// There is no such folder.
     #[error("the folder is not there")]
     NoFolder(Option<Box<Refusal>>),
@@ -97,16 +88,20 @@ impl From<Error> for Fault {
             Error::NoToken => {
                 refused_credentials("there is no access token to act with: get a grant first").refresh()
             }
-            Error::SignedOut => refused_credentials("there is no client secret to sign in with"),
-            Error::SignInRefused { error } => {
-                refused_credentials("the identity platform refused the sign-in").with("identity.error", error)
+            Error::SignedOut => refused_credentials("there is nothing to sign in with"),
+            Error::SignInRefused(refused) => {
+                let message = match (refused.is_of_user(), refused.field) {
+                    (true, _) => "the identity platform wants the user to sign in anew".to_owned(),
+                    (false, Some(field)) => {
+                        format!("the identity platform refused the sign-in: {field} is likely wrong")
+                    }
+                    (false, None) => "the identity platform refused the sign-in".to_owned(),
+                };
+                signed_in(refused_credentials(&message), &refused)
             }
-            Error::SignInUnavailable { error, status, retry_after } => {
+            Error::SignInUnavailable(refused) => {
                 let message = "the identity platform is not reached or out of order for now";
-                let fault = Fault::new(Code::Unavailable, "PROVIDER_UNAVAILABLE", message)
-                    .retry_after(retry_after.unwrap_or(SOON))
-                    .with("identity.error", error);
-                if status == 0 { fault } else { fault.with("identity.status", status.to_string()) }
+                signed_in(unavailable(message, refused.retry_after), &refused)
             }
             Error::NoFolder(refusal) => {
                 let fault = Fault::new(Code::NotFound, "FOLDER_NOT_FOUND", "the folder is not there");
@@ -150,11 +145,15 @@ fn by_failure(failure: &Failure) -> Fault {
     match failure {
         Failure::Refused(refusal) => told(by_refusal(refusal), refusal),
         Failure::Busy => {
-            let message = "too many requests of this mailbox wait already";
+            let message = "too many requests of this mailbox or connector wait already";
             Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message).retry_after(SOON)
         }
         Failure::Paused { left } => {
             let message = "Graph asked for a pause that is not over";
+            Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message).retry_after(*left)
+        }
+        Failure::Spent { left } => {
+            let message = "what Outlook allows for this mailbox in some minutes is used up";
             Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message).retry_after(*left)
         }
         Failure::Untrusted => {
@@ -183,7 +182,7 @@ fn by_refusal(refusal: &Refusal) -> Fault {
         }
         404 => Fault::new(Code::NotFound, "ITEM_NOT_FOUND", "the item is not there"),
         413 => Fault::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", "the message is too large for Graph"),
-        429 | 509 => {
+        status if refusal.is_throttling() || status == 509 => {
             let message = "Graph asks for a pause longer than the call can wait";
             Fault::new(Code::ResourceExhausted, "PROVIDER_THROTTLED", message)
                 .retry_after(refusal.retry_after.unwrap_or(SOON))
@@ -212,6 +211,25 @@ fn told(fault: Fault, refusal: &Refusal) -> Fault {
     }
 }
 
+/// The fault with what identifies the identity platform's answer.
+fn signed_in(fault: Fault, refused: &Refused) -> Fault {
+    let status = (refused.status != 0).then(|| refused.status.to_string());
+    [
+        ("identity.error", Some(refused.error.clone()).filter(|error| !error.is_empty())),
+        ("identity.suberror", refused.suberror.clone()),
+        ("identity.code", refused.code.clone()),
+        ("identity.status", status),
+        ("identity.trace_id", refused.trace_id.clone()),
+        ("identity.correlation_id", refused.correlation_id.clone()),
+        ("field", refused.field.map(str::to_owned)),
+    ]
+    .into_iter()
+    .fold(fault, |fault, (key, value)| match value {
+        Some(value) => fault.with(key, value),
+        None => fault,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +254,8 @@ mod tests {
             (404, "mailboxnotenabledforrestapi", "MAILBOX_NOT_FOUND"),
             (429, "ApplicationThrottled", "PROVIDER_THROTTLED"),
             (503, "", "PROVIDER_UNAVAILABLE"),
+            (503, "ErrorServerBusy", "PROVIDER_THROTTLED"),
+            (509, "", "PROVIDER_THROTTLED"),
             (302, "", "PROVIDER_UNAVAILABLE"),
             (410, "", "PROVIDER_UNAVAILABLE"),
             (400, "BadRequest", "PROVIDER_REFUSED"),

@@ -1,6 +1,7 @@
 //! Microsoft Graph as a client sees it: requests for one mailbox, repeated where that is safe, and failures classified.
 //! What a failure means is the caller's to decide. It knows nothing of mail.
 
+mod challenges;
 mod change;
 mod clients;
 mod download;
@@ -8,13 +9,14 @@ mod failure;
 mod gates;
 pub(crate) mod model;
 mod upload;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder, Response, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::times;
 
+pub(crate) use challenges::Challenges;
 pub(crate) use clients::Clients;
 pub(crate) use failure::{Failure, Refusal, is_untrusted};
 pub(crate) use gates::{Gate, Gates};
@@ -47,8 +50,10 @@ pub(crate) struct Mailbox {
     /// The mailbox's address; absent: the signed-in user's own.
     pub(crate) user: Option<String>,
     pub(crate) token: SecretString,
-    /// Lets as many requests through as Outlook allows at once.
+    /// Lets as many requests through as Outlook allows.
     pub(crate) gate: Arc<Gate>,
+    /// What Graph wants the next token to claim.
+    pub(crate) challenges: Arc<Challenges>,
     /// When the call must be done.
     pub(crate) until: Instant,
 }
@@ -157,7 +162,15 @@ impl Mailbox {
             // Jitter keeps callers that were turned away together from coming back together.
             let pause = asked.unwrap_or(doubling) + doubling.mul_f64(fastrand::f64());
             if !worth || tries == MAX_TRIES || Instant::now() + pause >= self.until {
-                tracing::debug!(tries, method = %ask.method, %failure, "request to Graph failed");
+                let (request_id, client_request_id) = failure.ids();
+                tracing::debug!(
+                    tries,
+                    method = %ask.method,
+                    graph.request_id = request_id,
+                    graph.client_request_id = client_request_id,
+                    %failure,
+                    "request to Graph failed"
+                );
                 return Err(failure);
             }
             tries += 1;
@@ -166,7 +179,8 @@ impl Mailbox {
     }
 
     async fn once(&self, ask: &Ask<'_>) -> Result<Reply, Failure> {
-        let _place = self.gate.pass(self.until).await?;
+        let upload = ask.body.map_or(0, <[u8]>::len);
+        let _place = self.gate.pass(upload as u64, self.until).await?;
         let client_request_id = request_id();
         self.in_time(&client_request_id, self.converse(ask, &client_request_id)).await
     }
@@ -181,8 +195,7 @@ impl Mailbox {
         let until = self.until.min(Instant::now() + REQUEST_PATIENCE);
         let answered = tokio::time::timeout_at(until, conversation).await.unwrap_or_else(|_| Err(broken()));
         if let Err(failure) = &answered
-            && failure.is_throttling()
-            && let Some(pause) = failure.retry_after()
+            && let Some(pause) = failure.pause()
         {
             self.gate.shut(pause);
         }
@@ -190,7 +203,42 @@ impl Mailbox {
     }
 
     async fn converse(&self, ask: &Ask<'_>, client_request_id: &str) -> Result<Reply, Failure> {
-        reply(self.request(ask, client_request_id), client_request_id).await
+        self.reply(self.request(ask, client_request_id), client_request_id).await
+    }
+
+    /// Sends a request and gives the answer of success, its body not read yet.
+    async fn send(&self, request: RequestBuilder, client_request_id: &str) -> Result<Response, Failure> {
+        let id = || client_request_id.to_owned();
+        let mut answer = request.send().await.map_err(|error| {
+            if is_untrusted(&error) {
+                Failure::Untrusted
+            } else if error.is_connect() || error.is_builder() {
+                Failure::Unreached { client_request_id: id() }
+            } else {
+                Failure::Broken { client_request_id: id() }
+            }
+        })?;
+        let status = answer.status().as_u16();
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let body = read(&mut answer, client_request_id).await?;
+        let headers = answer.headers();
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            self.challenges.heed(&self.token, headers);
+        }
+        let date = text(headers, "date").and_then(times::from_http);
+        let retry_after = text(headers, "retry-after").and_then(|text| times::retry_after(text, date));
+        let request_id = text(headers, "request-id").map(failure::plain);
+        Err(Failure::Refused(Box::new(Refusal::read(status, &body, request_id, id(), retry_after))))
+    }
+
+    /// Sends a request and reads the answer of success whole.
+    async fn reply(&self, request: RequestBuilder, client_request_id: &str) -> Result<Reply, Failure> {
+        let mut answer = self.send(request, client_request_id).await?;
+        let date = text(answer.headers(), "date").and_then(times::from_http);
+        let body = read(&mut answer, client_request_id).await?;
+        Ok(Reply { status: answer.status().as_u16(), date, body })
     }
 
     fn request(&self, ask: &Ask<'_>, client_request_id: &str) -> RequestBuilder {
@@ -224,38 +272,6 @@ impl Mailbox {
     }
 }
 
-/// Sends a request and gives the answer of success, its body not read yet.
-async fn send(request: RequestBuilder, client_request_id: &str) -> Result<Response, Failure> {
-    let id = || client_request_id.to_owned();
-    let mut answer = request.send().await.map_err(|error| {
-        if is_untrusted(&error) {
-            Failure::Untrusted
-        } else if error.is_connect() || error.is_builder() {
-            Failure::Unreached { client_request_id: id() }
-        } else {
-            Failure::Broken { client_request_id: id() }
-        }
-    })?;
-    let status = answer.status().as_u16();
-    if answer.status().is_success() {
-        return Ok(answer);
-    }
-    let body = read(&mut answer, client_request_id).await?;
-    let headers = answer.headers();
-    let date = text(headers, "date").and_then(times::from_http);
-    let retry_after = text(headers, "retry-after").and_then(|text| times::retry_after(text, date));
-    let request_id = text(headers, "request-id").map(str::to_owned);
-    Err(Failure::Refused(Box::new(Refusal::read(status, &body, request_id, id(), retry_after))))
-}
-
-/// Sends a request and reads the answer of success whole.
-async fn reply(request: RequestBuilder, client_request_id: &str) -> Result<Reply, Failure> {
-    let mut answer = send(request, client_request_id).await?;
-    let date = text(answer.headers(), "date").and_then(times::from_http);
-    let body = read(&mut answer, client_request_id).await?;
-    Ok(Reply { status: answer.status().as_u16(), date, body })
-}
-
 async fn read(answer: &mut Response, client_request_id: &str) -> Result<Vec<u8>, Failure> {
     let broken = |_| Failure::Broken { client_request_id: client_request_id.to_owned() };
     let mut body = Vec::new();
@@ -279,7 +295,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// A new id for a request, a random GUID as Graph wants it.
-fn request_id() -> String {
+pub(crate) fn request_id() -> String {
     let (high, low) = (fastrand::u64(..), fastrand::u64(..));
     format!(
         "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
@@ -309,7 +325,8 @@ mod tests {
             base: Url::parse("https://graph.example/v1.0/").unwrap(),
             user: Some("ann+x@example.org".into()),
             token: String::new().into(),
-            gate: Arc::new(Gate::new(1)),
+            gate: Gates::new(crate::settings::LimitSettings::default()).gate("", 1),
+            challenges: Arc::default(),
             until: Instant::now(),
         }
     }

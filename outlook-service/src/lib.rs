@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService as _;
 
-pub use settings::{Command, Settings};
+pub use settings::{Command, LimitSettings, Settings};
 
 /// What the program does with its arguments.
 ///
@@ -58,7 +58,7 @@ pub async fn serve(
 ) -> Result<(), BoxError> {
     // Two rustls providers cannot be told apart by rustls itself once both are linked: say which.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let outlook = Arc::new(outlook::Outlook::default());
+    let outlook = Arc::new(outlook::Outlook::new(settings.limits.clone()));
     let mail = MailServiceServer::new(mail::Mail::new(Arc::clone(&outlook)))
         .max_decoding_message_size(serve::MAX_MESSAGE_BYTES);
     let connector = ConnectorServiceServer::new(connector::Connector::new(outlook))

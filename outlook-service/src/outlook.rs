@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postern_chassis::deadline::timeout_in;
@@ -15,7 +15,8 @@ use tonic::{Response, Status};
 use crate::account::{Account, is_address};
 use crate::error::Error;
 use crate::folders::Folders;
-use crate::graph::{Clients, Gates, Mailbox};
+use crate::graph::{Challenges, Clients, Gates, Mailbox};
+use crate::settings::LimitSettings;
 
 /// How long a call may take where its caller named no deadline.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,22 +27,31 @@ const MAX_PATIENCE: Duration = Duration::from_secs(3_600);
 const REPEAT: &str = "postern-repeat";
 
 /// What all calls share: caches, none of which matters when it is lost.
-#[derive(Default)]
 pub(crate) struct Outlook {
     clients: Clients,
     gates: Gates,
+    challenges: Arc<Challenges>,
     folders: Mutex<HashMap<String, String>>,
 }
 
 /// A call: the account it acts for, and when it must be done.
 pub(crate) struct Call {
     pub(crate) account: Account,
-    until: Instant,
+    pub(crate) until: Instant,
     /// Whether the gateway does not know what became of an earlier run of the same call.
     pub(crate) is_repeat: bool,
 }
 
 impl Outlook {
+    pub(crate) fn new(limits: LimitSettings) -> Self {
+        Self {
+            clients: Clients::default(),
+            gates: Gates::new(limits),
+            challenges: Arc::default(),
+            folders: Mutex::default(),
+        }
+    }
+
     /// Reads the connection that a call acts for.
     ///
     /// # Errors
@@ -78,7 +88,13 @@ impl Outlook {
         let account = &call.account;
         let user = match named {
             "" => account.mailbox.clone(),
-            me if me.eq_ignore_ascii_case("me") => None,
+            me if me.eq_ignore_ascii_case("me") => {
+                if account.proof.is_app_only() {
+                    let problem = "expected an address: with app-only sign-in there is no `me`";
+                    return Err(Error::field(field, problem));
+                }
+                None
+            }
             address if is_address(address) => Some(address.to_owned()),
             _ => return Err(Error::field(field, "expected an address")),
         };
@@ -88,6 +104,7 @@ impl Outlook {
             http: self.clients.client(account)?,
             base: account.graph.clone(),
             gate: self.gates.gate(&whose, account.at_once),
+            challenges: Arc::clone(&self.challenges),
             user,
             token,
             until: call.until,
@@ -99,6 +116,11 @@ impl Outlook {
         Folders::new(&self.folders, mailbox, whose(&call.account, mailbox.user.as_deref()))
     }
 
+    /// What Graph wants the next token of an account to claim.
+    pub(crate) fn claims(&self, account: &Account) -> Option<String> {
+        self.challenges.claims_for(account.token.as_ref()?)
+    }
+
     /// The HTTP client of an account.
     ///
     /// # Errors
@@ -108,20 +130,21 @@ impl Outlook {
     }
 }
 
-/// What tells a mailbox of an application from all others. A signed-in user's own is told by the token, since nothing
-/// else names the user.
+/// What tells a mailbox of an application from all others. A signed-in user's own is told by what the sign-in began
+/// with, else by the token, since nothing else names the user.
 fn whose(account: &Account, user: Option<&str>) -> String {
     let mut whose = format!("{} {} {} ", account.graph, account.tenant, account.client_id).to_lowercase();
-    match (user, &account.token) {
-        (Some(user), _) => whose.push_str(&user.to_lowercase()),
-        (None, Some(token)) => {
+    match (user, &account.kept, &account.token) {
+        (Some(user), ..) => whose.push_str(&user.to_lowercase()),
+        (None, Some(kept), _) => whose.push_str(&kept.origin),
+        (None, None, Some(token)) => {
             let token = secrecy::ExposeSecret::expose_secret(token);
             let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
             for byte in digest.as_ref() {
                 let _ = write!(whose, "{byte:02x}");
             }
         }
-        (None, None) => {}
+        (None, None, None) => {}
     }
     whose
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
+mod batch;
 mod echo;
 mod figures;
 mod forwarding;
@@ -38,6 +39,8 @@ enum Measure {
     Forwarding(forwarding::Settings),
     /// From the SMTP server's 250 to the event at the subscriber, when nudged
     Nudge,
+    /// Reading calls to one mailbox, one by one and put together as `$batch`
+    Batch,
     /// Start to ready of the all-in-one gateway
     Start,
     /// Memory at rest of each service
@@ -54,6 +57,7 @@ async fn run() -> Result<(), BoxError> {
         Measure::All(settings) => all(&settings).await?,
         Measure::Forwarding(settings) => forwarding::section(&settings).await?,
         Measure::Nudge => nudge::section().await?,
+        Measure::Batch => batch::section().await?,
         Measure::Start => start::section().await?,
         Measure::Memory => memory::section().await?,
     };

@@ -1,7 +1,11 @@
 //! The Outlook connector over gRPC, against the sandbox's Graph.
 
+mod batch;
+mod certificate;
 mod change_email;
 mod conformance;
+mod delegated;
+mod fault_table;
 mod faults;
 mod folder_paths;
 mod get_attachment;
@@ -15,4 +19,6 @@ mod send_email;
 mod sign_in;
 mod stage;
 mod strictness;
+mod throttling;
+mod through_gateway;
 mod tls;

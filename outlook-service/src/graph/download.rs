@@ -2,25 +2,25 @@
 
 use bytes::Bytes;
 use reqwest::{Method, Response, Url};
-use tokio::sync::SemaphorePermit;
 
-use super::{Ask, Failure, Mailbox, request_id, send};
+use super::gates::Place;
+use super::{Ask, Failure, Mailbox, request_id};
 
 /// An answer whose body is read on demand. It keeps its place at the mailbox's gate.
 pub(crate) struct Download<'a> {
     mailbox: &'a Mailbox,
     answer: Response,
     client_request_id: String,
-    _place: SemaphorePermit<'a>,
+    _place: Place<'a>,
 }
 
 impl Mailbox {
     /// Asks for bytes, once.
     pub(crate) async fn open(&self, url: Url) -> Result<Download<'_>, Failure> {
-        let place = self.gate.pass(self.until).await?;
+        let place = self.gate.pass(0, self.until).await?;
         let client_request_id = request_id();
         let ask = Ask { method: Method::GET, url, prefer: None, body: None, safe: true };
-        let asked = send(self.request(&ask, &client_request_id), &client_request_id);
+        let asked = self.send(self.request(&ask, &client_request_id), &client_request_id);
         let answer = self.in_time(&client_request_id, asked).await?;
         Ok(Download { mailbox: self, answer, client_request_id, _place: place })
     }

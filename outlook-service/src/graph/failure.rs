@@ -21,6 +21,20 @@ const OF_LOST_PLACE: [&str; 5] = [
     "InvalidSyncStateData",
     "ErrorInvalidSyncStateData",
 ];
+/// Codes that say that a request was turned away unlooked-at because there were too many, whatever the status they come
+/// with: nothing was done.
+const OF_THROTTLING: [&str; 6] = [
+    "ApplicationThrottled",
+    "TooManyRequests",
+    "activityLimitReached",
+    "ErrorExceededConnectionCount",
+    "ErrorServerBusy",
+    "MailboxConcurrency",
+];
+/// How long a mailbox is left alone that turned a request away without saying for how long.
+const UNSAID_PAUSE: Duration = Duration::from_millis(300);
+/// The longest code or id that is passed on.
+const MAX_PLAIN: usize = 128;
 /// The deepest that errors within errors are looked into.
 const DEPTH: usize = 5;
 
@@ -31,12 +45,18 @@ pub(crate) enum Failure {
     #[error("Graph answered {}", .0.status)]
     Refused(Box<Refusal>),
     /// The gate of the mailbox did not open in time: nothing was sent.
-    #[error("the mailbox was busy")]
+    #[error("no place at the gate came free")]
     Busy,
     /// Graph has asked for a pause that is not over: nothing was sent.
     #[error("Graph asked for a pause")]
     Paused {
         /// How long it lasts yet.
+        left: Duration,
+    },
+    /// What Outlook allows for a mailbox in some minutes is used up: nothing was sent.
+    #[error("the mailbox's allowance is used up")]
+    Spent {
+        /// How long until there is room again.
         left: Duration,
     },
     /// No connection was made: nothing was sent.
@@ -88,21 +108,40 @@ impl Failure {
     /// Whether it is certain that nothing was done, and a repeat can help.
     pub(crate) fn did_nothing(&self) -> bool {
         match self {
-            Self::Unreached { .. } | Self::Paused { .. } => true,
-            failure => failure.is_throttling(),
+            Self::Unreached { .. } | Self::Paused { .. } | Self::Spent { .. } => true,
+            Self::Refused(refusal) => refusal.is_throttling(),
+            _ => false,
         }
     }
 
-    /// Whether Graph turned the request away because there were too many.
-    pub(crate) fn is_throttling(&self) -> bool {
-        matches!(self, Self::Refused(refusal) if refusal.status == 429)
+    /// How long the mailbox is to be left alone after this, by all.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) if refusal.is_throttling() => {
+                Some(refusal.retry_after.unwrap_or(UNSAID_PAUSE))
+            }
+            // Overloaded, and it says for how long.
+            Self::Refused(refusal) if matches!(refusal.status, 503 | 509) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
+    /// The ids of the request, Graph's own and ours, where there are any.
+    pub(super) fn ids(&self) -> (Option<&str>, Option<&str>) {
+        match self {
+            Self::Refused(refusal) => (refusal.request_id.as_deref(), Some(&refusal.client_request_id)),
+            Self::Unreached { client_request_id } | Self::Broken { client_request_id } => {
+                (None, Some(client_request_id))
+            }
+            _ => (None, None),
+        }
     }
 
     /// Whether it may pass by itself.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_passing(),
-            Self::Unreached { .. } | Self::Broken { .. } | Self::Paused { .. } => true,
+            Self::Unreached { .. } | Self::Broken { .. } | Self::Paused { .. } | Self::Spent { .. } => true,
             Self::Busy | Self::Untrusted | Self::Unreadable { .. } | Self::ForeignLink => false,
         }
     }
@@ -110,10 +149,15 @@ impl Failure {
     /// Whether what was asked for may have been done all the same.
     pub(crate) fn is_doubtful(&self) -> bool {
         match self {
-            Self::Refused(refusal) => matches!(refusal.status, 408 | 409 | 500..) && refusal.status != 509,
+            Self::Refused(refusal) => {
+                matches!(refusal.status, 408 | 409 | 500..)
+                    && refusal.status != 509
+                    && !refusal.is_throttling()
+            }
             Self::Broken { .. } | Self::Unreadable { .. } => true,
             Self::Busy
             | Self::Paused { .. }
+            | Self::Spent { .. }
             | Self::Untrusted
             | Self::Unreached { .. }
             | Self::ForeignLink => false,
@@ -138,7 +182,7 @@ impl Failure {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
-            Self::Paused { left } => Some(*left),
+            Self::Paused { left } | Self::Spent { left } => Some(*left),
             _ => None,
         }
     }
@@ -168,6 +212,11 @@ pub(crate) fn is_untrusted(error: &reqwest::Error) -> bool {
     false
 }
 
+/// A code or id as it is passed on: visible ASCII, and not too much of it.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().filter(char::is_ascii_graphic).take(MAX_PLAIN).collect()
+}
+
 impl Refusal {
     /// Reads an error's body, whatever it is.
     pub(crate) fn read(
@@ -184,10 +233,10 @@ impl Refusal {
         for _ in 0..DEPTH {
             let Some(within) = error else { break };
             if let Some(code) = within.get("code").and_then(Value::as_str).filter(|code| !code.is_empty()) {
-                codes.push(code.chars().take(128).collect());
+                codes.push(plain(code));
             }
             let id = within.get("request-id").or_else(|| within.get("requestId"));
-            named = named.or_else(|| id.and_then(Value::as_str).map(str::to_owned));
+            named = named.or_else(|| id.and_then(Value::as_str).map(plain));
             error = within.get("innerError").or_else(|| within.get("innererror"));
         }
         Self { status, codes, request_id: request_id.or(named), client_request_id, retry_after }
@@ -201,6 +250,11 @@ impl Refusal {
     /// Whether it speaks of the mailbox rather than of what was asked for in it.
     pub(crate) fn is_of_mailbox(&self) -> bool {
         self.status == 404 && self.has_code(&OF_MAILBOX)
+    }
+
+    /// Whether Graph turned the request away because there were too many: nothing was done.
+    pub(crate) fn is_throttling(&self) -> bool {
+        self.status == 429 || (matches!(self.status, 503 | 509) && self.has_code(&OF_THROTTLING))
     }
 
     /// Whether it may pass by itself.
@@ -232,5 +286,37 @@ mod tests {
         for body in ["", "<html>busy</html>", "[]", r#"{"error":"text"}"#, r#"{"error":{"code":7}}"#] {
             assert!(read(body).codes.is_empty(), "{body}");
         }
+    }
+
+    #[test]
+    fn only_what_certainly_did_nothing_is_called_so() {
+        let refused = |status, code: &str| {
+            let body = format!(r#"{{"error":{{"code":"{code}"}}}}"#);
+            let refusal = Refusal::read(status, body.as_bytes(), None, String::new(), None);
+            Failure::Refused(Box::new(refusal))
+        };
+        for (status, code, did_nothing, doubtful) in [
+            (429, "", true, false),
+            (503, "ErrorServerBusy", true, false),
+            (503, "", false, true),
+            (509, "", false, false),
+            (500, "ApplicationThrottled", false, true),
+            (504, "", false, true),
+            (400, "BadRequest", false, false),
+            (409, "Conflict", false, true),
+        ] {
+            let failure = refused(status, code);
+            let said = (failure.did_nothing(), failure.is_doubtful());
+            assert_eq!(said, (did_nothing, doubtful), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn codes_and_ids_are_passed_on_only_as_far_as_they_are_plain() {
+        let long = "x".repeat(1_000);
+        let refusal =
+            read(&format!(r#"{{"error":{{"code":"a\n b\u00e4","innerError":{{"code":"{long}"}}}}}}"#));
+        assert_eq!(refusal.codes[0], "ab");
+        assert_eq!(refusal.codes[1].len(), MAX_PLAIN);
     }
 }

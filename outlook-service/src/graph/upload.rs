@@ -5,7 +5,7 @@ use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Url};
 use serde::Deserialize;
 
-use super::{Failure, Mailbox, Reply, reply, request_id};
+use super::{Failure, Mailbox, Reply, request_id};
 
 /// Where an upload stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,26 +31,27 @@ impl Mailbox {
         total: u64,
         bytes: Bytes,
     ) -> Result<Stand, Failure> {
-        let last = from + (bytes.len() as u64).saturating_sub(1);
+        let size = bytes.len() as u64;
+        let last = from + size.saturating_sub(1);
         let request = self
             .http
             .request(Method::PUT, url.clone())
             .header("content-type", "application/octet-stream")
             .header("content-range", format!("bytes {from}-{last}/{total}"))
             .body(bytes);
-        stand(&self.at_session(request).await?)
+        stand(&self.at_session(request, size).await?)
     }
 
     /// Asks where an upload stands.
     pub(crate) async fn upload_stands(&self, url: &Url) -> Result<Stand, Failure> {
-        stand(&self.at_session(self.http.request(Method::GET, url.clone())).await?)
+        stand(&self.at_session(self.http.request(Method::GET, url.clone()), 0).await?)
     }
 
-    async fn at_session(&self, request: RequestBuilder) -> Result<Reply, Failure> {
-        let _place = self.gate.pass(self.until).await?;
+    async fn at_session(&self, request: RequestBuilder, upload: u64) -> Result<Reply, Failure> {
+        let _place = self.gate.pass(upload, self.until).await?;
         let client_request_id = request_id();
         let request = request.header("client-request-id", &client_request_id);
-        self.in_time(&client_request_id, reply(request, &client_request_id)).await
+        self.in_time(&client_request_id, self.reply(request, &client_request_id)).await
     }
 }
 

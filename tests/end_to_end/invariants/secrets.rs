@@ -19,13 +19,22 @@ struct Shown {
 }
 
 /// Every message with a secret field: a new one is added here once its `Debug` hides the secret.
-const SHOWN: [Shown; 5] = [
+const SHOWN: [Shown; 8] = [
     Shown { name: "postern.connector.v1.OpenConnection", show: show::<connector::v1::OpenConnection> },
     Shown {
         name: "postern.connector.v1.RefreshCredentialsResponse",
         show: show::<connector::v1::RefreshCredentialsResponse>,
     },
     Shown { name: "postern.outlook.v1.ClientCertificate", show: show::<outlook::v1::ClientCertificate> },
+    Shown {
+        name: "postern.connector.v1.RenewNotificationRequest",
+        show: show::<connector::v1::RenewNotificationRequest>,
+    },
+    Shown {
+        name: "postern.connector.v1.ReadNotificationRequest",
+        show: show::<connector::v1::ReadNotificationRequest>,
+    },
+    Shown { name: "postern.outlook.v1.DelegatedToken", show: show::<outlook::v1::DelegatedToken> },
     Shown { name: "postern.outlook.v1.OutlookCredentials", show: show::<outlook::v1::OutlookCredentials> },
     Shown { name: "postern.smtp.v1.SmtpCredentials", show: show::<smtp::v1::SmtpCredentials> },
 ];

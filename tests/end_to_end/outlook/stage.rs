@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use postern_chassis::opened::{CONNECTION_METADATA, encode};
+use postern_outlook_service::LimitSettings;
 use postern_proto::connection::v1::Connection;
 use postern_proto::connection::v1::connection::{Credentials, Settings};
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use postern_proto::connector::v1::{
-    OpenConnection, PollRequest, PollResponse, RefreshCredentialsRequest, WatchedTrigger,
+    OpenConnection, PollRequest, PollResponse, RefreshCredentialsRequest, ValidateConnectionRequest,
+    WatchedTrigger,
 };
 use postern_proto::event::v1::{Trigger, trigger};
 use postern_proto::mail::v1::ReceivedEmail;
@@ -22,6 +24,7 @@ use postern_sandbox::world::World;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
 
 /// Whose mailbox the connection is for.
 pub(super) const ANN: &str = "ann@contoso.example";
@@ -48,6 +51,11 @@ impl Stage {
 
     /// Sets it up.
     pub(super) async fn set_signed_out() -> Self {
+        Self::set_signed_out_with(LimitSettings::default()).await
+    }
+
+    /// Sets it up with a connector that asks no more of Graph than this.
+    pub(super) async fn set_signed_out_with(limits: LimitSettings) -> Self {
         let world = World::new();
         world.add_account(ANN, "Ann");
         world.add_account(BO, "Bo");
@@ -58,7 +66,7 @@ impl Stage {
         let stop = CancellationToken::new();
         tokio::spawn(postern_outlook_service::serve(
             listener,
-            postern_outlook_service::Settings::default(),
+            postern_outlook_service::Settings { limits, ..Default::default() },
             stop.clone(),
         ));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
@@ -116,6 +124,24 @@ impl Stage {
         assert!(answer.expire_time.is_some());
         self.connection.grant = answer.grant;
         Ok(())
+    }
+
+    /// Puts other credentials in the place of the connection's.
+    pub(super) fn sign_in_by(&mut self, sign_in: Option<SignIn>) {
+        let credentials = Credentials::OutlookCredentials(OutlookCredentials { sign_in });
+        self.connection.connection.as_mut().unwrap().credentials = Some(credentials);
+    }
+
+    /// Says whether the connection is well-formed, and if not, which fields are wrong.
+    pub(super) async fn wrong_fields(&self) -> Vec<String> {
+        let request = self.with_connection(ValidateConnectionRequest {});
+        match self.connector.clone().validate_connection(request).await {
+            Ok(_) => Vec::new(),
+            Err(refused) => {
+                let violations = refused.get_details_bad_request().unwrap().field_violations;
+                violations.into_iter().map(|violation| violation.field).collect()
+            }
+        }
     }
 
     /// The Outlook settings of the connection.

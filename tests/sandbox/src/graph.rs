@@ -1,7 +1,9 @@
 //! A small Microsoft Graph over the sandbox's [`World`]: sign-in, folders, messages, delta, sending. It says no where
 //! Graph says no, fails on demand, and records what was said.
 
+mod assertion;
 mod attachments;
+mod batch;
 mod delta;
 mod draft;
 mod exchange;
@@ -12,11 +14,13 @@ mod listener;
 mod messages;
 mod query;
 mod recorder;
+mod refresh_tokens;
 mod refusal;
 mod replies;
 mod sending;
 mod shape;
 mod sign_in;
+mod throttle;
 mod tokens;
 mod uploads;
 
@@ -33,10 +37,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::world::World;
 use exchange::Exchange;
 use listener::{Cut, CuttingListener};
+use sign_in::SignIns;
+use tokens::Token;
 
 pub use faults::{Fault, Faults};
 pub use limits::Limits;
 pub use recorder::{Exchanged, Recorder};
+pub use refresh_tokens::RefreshTokens;
+pub use sign_in::SignIn;
+pub use throttle::{Allowance, Throttle};
 pub use tokens::AccessTokens;
 pub use uploads::Uploaded;
 
@@ -84,6 +93,9 @@ struct Shared {
     tokens: AccessTokens,
     limits: Limits,
     uploads: uploads::Uploads,
+    refresh_tokens: RefreshTokens,
+    sign_ins: SignIns,
+    throttle: Throttle,
 }
 
 impl GraphServer {
@@ -107,6 +119,9 @@ impl GraphServer {
             tokens: AccessTokens::default(),
             limits: Limits::default(),
             uploads: uploads::Uploads::default(),
+            refresh_tokens: RefreshTokens::default(),
+            sign_ins: SignIns::default(),
+            throttle: Throttle::default(),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let service = router.into_make_service_with_connect_info::<Cut>();
@@ -168,10 +183,36 @@ impl GraphServer {
         self.shared.faults.next_delta_generation();
     }
 
+    /// The refresh tokens that were given.
+    #[must_use]
+    pub fn refresh_tokens(&self) -> &RefreshTokens {
+        &self.shared.refresh_tokens
+    }
+
+    /// The sign-ins so far, refused ones among them.
+    #[must_use]
+    pub fn sign_ins(&self) -> Vec<SignIn> {
+        self.shared.sign_ins.all()
+    }
+
+    /// Lets the application sign in by a certificate, DER, as well as by its secret.
+    ///
+    /// # Errors
+    /// It holds no RSA key.
+    pub fn trust_certificate(&self, certificate: &[u8]) -> Result<(), &'static str> {
+        self.shared.sign_ins.trust(certificate)
+    }
+
+    /// What mailboxes bear.
+    #[must_use]
+    pub fn throttle(&self) -> &Throttle {
+        &self.shared.throttle
+    }
+
     /// How many requests at most were in work at once for a mailbox.
     #[must_use]
     pub fn most_at_once(&self) -> usize {
-        self.shared.faults.most_at_once()
+        self.shared.throttle.most_at_once()
     }
 }
 
@@ -185,11 +226,11 @@ async fn answer(
 
 impl Shared {
     /// What Graph answers, faults aside.
-    fn graph(&self, asked: &Exchange) -> refusal::Answer {
+    fn graph(&self, asked: &Exchange, token: &Token) -> refusal::Answer {
         let path: Vec<&str> = asked.segments.iter().map(String::as_str).collect();
         let (owner, rest) = match path.as_slice() {
             ["users", user, rest @ ..] => ((*user).to_owned(), rest),
-            ["me", ..] => return Err(refusal::me_without_user()),
+            ["me", rest @ ..] => (token.user.clone().ok_or_else(refusal::me_without_user)?, rest),
             _ => return Err(refusal::unknown_segment(path.first().copied().unwrap_or_default())),
         };
         let address = self
@@ -198,6 +239,10 @@ impl Shared {
             .account(&owner)
             .map(|account| account.address.clone())
             .ok_or_else(|| refusal::no_mailbox(&owner))?;
+        // A user's token reaches the user's own mailbox: nobody shares one here.
+        if token.user.as_ref().is_some_and(|user| *user != address) {
+            return Err(refusal::access_denied());
+        }
         match rest {
             [] => folders::user(self, asked, &address),
             ["mailFolders", rest @ ..] => folders::route(self, asked, &address, rest),

@@ -11,7 +11,8 @@ use super::faults::Fault;
 use super::listener::Cut;
 use super::recorder::Exchanged;
 use super::refusal::{Answered, Refusal};
-use super::{Shared, refusal, sign_in, uploads};
+use super::tokens::Token;
+use super::{Shared, batch, refusal, sign_in, uploads};
 
 /// The largest request body taken; Graph's own bound is about 4 MB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -88,6 +89,7 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
             cut.cut();
             return Response::new(Body::empty());
         }
+        Some(Fault::Stall) => std::future::pending().await,
         Some(Fault::Answer { status, headers, body }) => Answered::raw(status, &headers, body),
         _ if read.is_err() => refusal::too_large().into(),
         _ if uploads => uploads::answer(shared, &asked),
@@ -98,39 +100,51 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
     if !signs_in && !uploads {
         shared.recorder.record(&asked, &answered);
     }
-    match fault_after(shared, &asked) {
+    match shared.faults.take_after(&asked.method, &asked.target) {
         Some(Fault::CutAfter) => cut.cut(),
         Some(Fault::CutAt(bytes)) => return answered.cut_at(bytes),
+        Some(Fault::CutInAnswer(bytes)) => cut.cut_after(bytes),
         _ => {}
     }
     answered.into_response()
 }
 
-fn fault_after(shared: &Shared, asked: &Exchange) -> Option<Fault> {
-    shared.faults.take_after(&asked.method, &asked.target)
+/// Graph's answer, once the token is known.
+async fn graph(shared: &Shared, asked: &Exchange) -> Answered {
+    let token = match shared.tokens.check(&asked.headers) {
+        Ok(token) => token,
+        Err(refused) => return refused.into(),
+    };
+    match asked.segments.first().map(String::as_str) {
+        Some("$batch") => batch::run(shared, asked, &token).await.unwrap_or_else(Into::into),
+        _ => of_mailbox(shared, asked, &token).await,
+    }
 }
 
-/// Graph's answer, behind the gate that a mailbox has.
-async fn graph(shared: &Shared, asked: &Exchange) -> Answered {
-    if let Err(refused) = shared.tokens.check(&asked.headers) {
-        return refused.into();
-    }
-    let mailbox = asked.segments.get(1).map(|user| user.to_lowercase()).unwrap_or_default();
-    let Some(_in_work) = shared.faults.enter(&mailbox) else {
-        return refusal::too_many_at_once().into();
+/// Graph's answer of one mailbox, within what a mailbox bears.
+pub(super) async fn of_mailbox(shared: &Shared, asked: &Exchange, token: &Token) -> Answered {
+    let mailbox = match (asked.segments.first().map(String::as_str), asked.segments.get(1), &token.user) {
+        (Some("me"), _, Some(user)) => user.clone(),
+        (_, named, _) => named.map(|user| user.to_lowercase()).unwrap_or_default(),
+    };
+    let _in_work = match shared.throttle.enter(&mailbox, asked.body.len() as u64) {
+        Ok(in_work) => in_work,
+        Err(refused) => return refused.into(),
     };
     if let Some(delay) = shared.faults.delay() {
         tokio::time::sleep(delay).await;
     }
-    shared.graph(asked).unwrap_or_else(Into::into)
+    shared.graph(asked, token).unwrap_or_else(Into::into)
 }
 
 /// Adds what every answer of Graph's carries.
-fn finish(shared: &Shared, asked: &Exchange, answered: &mut Answered) {
+pub(super) fn finish(shared: &Shared, asked: &Exchange, answered: &mut Answered) {
     let now = shared.world.now();
     let text = |value: String| HeaderValue::from_str(&value).ok();
     let id = format!("{:08x}-0000-4000-8000-{:012x}", fastrand::u32(..), fastrand::u32(..));
-    if let Some(Value::Object(error)) = answered.json_mut().and_then(|body| body.get_mut("error")) {
+    if let Some(Value::Object(error)) = answered.json_mut().and_then(|body| body.get_mut("error"))
+        && !error.keys().any(|name| name.eq_ignore_ascii_case("innerError"))
+    {
         let client = asked.headers.get("client-request-id").and_then(|value| value.to_str().ok());
         error.insert(
             "innerError".to_owned(),
@@ -154,7 +168,7 @@ fn finish(shared: &Shared, asked: &Exchange, answered: &mut Answered) {
 
 /// The decoded segments of a path, and whether it is one of the identity platform's. `messages('id')` is taken as
 /// `messages/id`.
-fn segments(path: &str) -> (bool, Vec<String>) {
+pub(super) fn segments(path: &str) -> (bool, Vec<String>) {
     let mut segments = Vec::new();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         let segment = decode(segment, false);

@@ -1,14 +1,10 @@
-//! What is to go wrong, on demand, and the gate that every mailbox has.
+//! What is to go wrong, on demand, and how long things take.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
-
-/// How many requests Outlook works on at once for a mailbox.
-const MOST_AT_ONCE: usize = 4;
 
 /// What goes wrong.
 #[derive(Debug, Clone)]
@@ -21,6 +17,10 @@ pub enum Fault {
     CutWithin(usize),
     /// The request is done, then the connection ends when so many bytes of the answer's body went out.
     CutAt(usize),
+    /// The request is done, and the connection ends when this many bytes of the answer are written, its head included.
+    CutInAnswer(u64),
+    /// The request is never answered, and the connection stays open.
+    Stall,
     /// This answer is given instead.
     Answer {
         /// The status.
@@ -62,13 +62,19 @@ struct Planned {
     fault: Fault,
 }
 
+/// How long a request is worked on.
+#[derive(Debug, Clone, Copy)]
+enum Delay {
+    Always(Duration),
+    /// Log-normal: the median, and the standard deviation of the logarithm.
+    Spread(Duration, f64),
+}
+
 /// The faults that wait to be shown.
 #[derive(Debug)]
 pub struct Faults {
     planned: Mutex<Vec<Planned>>,
-    delay: Mutex<Option<Duration>>,
-    in_work: Arc<Mutex<HashMap<String, usize>>>,
-    most_at_once: AtomicUsize,
+    delay: Mutex<Option<Delay>>,
     delta_generation: AtomicU64,
 }
 
@@ -77,8 +83,6 @@ impl Default for Faults {
         Self {
             planned: Mutex::default(),
             delay: Mutex::default(),
-            in_work: Arc::default(),
-            most_at_once: AtomicUsize::default(),
             // A Graph that takes another's place must not take the delta tokens that the other gave for its own: their
             // places would pass over what is new here.
             delta_generation: AtomicU64::new(fastrand::u64(..)),
@@ -94,7 +98,13 @@ impl Faults {
 
     /// How long each request to Graph is worked on. Absent: no longer than it takes.
     pub fn set_delay(&self, delay: Option<Duration>) {
-        *lock(&self.delay) = delay;
+        *lock(&self.delay) = delay.map(Delay::Always);
+    }
+
+    /// How long requests to Graph are worked on: log-normal about a median, `spread` being the standard deviation of the
+    /// logarithm.
+    pub fn set_spread_delay(&self, median: Duration, spread: f64) {
+        *lock(&self.delay) = Some(Delay::Spread(median, spread));
     }
 
     /// Whether every planned fault was shown.
@@ -104,15 +114,28 @@ impl Faults {
     }
 
     pub(super) fn delay(&self) -> Option<Duration> {
-        *lock(&self.delay)
+        match (*lock(&self.delay))? {
+            Delay::Always(delay) => Some(delay),
+            Delay::Spread(median, spread) => {
+                // Box and Muller's way to a normal number.
+                let (radius, angle) =
+                    (-2.0 * (1.0 - fastrand::f64()).ln(), std::f64::consts::TAU * fastrand::f64());
+                Some(median.mul_f64((radius.sqrt() * angle.cos() * spread).exp()))
+            }
+        }
     }
 
     pub(super) fn take(&self, method: &Method, target: &str) -> Option<Fault> {
-        self.take_if(method, target, |fault| !matches!(fault, Fault::CutAfter | Fault::CutAt(_)))
+        self.take_if(method, target, |fault| !Self::comes_after(fault))
     }
 
     pub(super) fn take_after(&self, method: &Method, target: &str) -> Option<Fault> {
-        self.take_if(method, target, |fault| matches!(fault, Fault::CutAfter | Fault::CutAt(_)))
+        self.take_if(method, target, Self::comes_after)
+    }
+
+    /// Whether a fault follows a request that is done.
+    fn comes_after(fault: &Fault) -> bool {
+        matches!(fault, Fault::CutAfter | Fault::CutAt(_) | Fault::CutInAnswer(_))
     }
 
     fn take_if(&self, method: &Method, target: &str, kind: impl Fn(&Fault) -> bool) -> Option<Fault> {
@@ -131,43 +154,12 @@ impl Faults {
         Some(fault)
     }
 
-    /// Enters a mailbox's gate; nothing where too many are in work.
-    pub(super) fn enter(&self, mailbox: &str) -> Option<InWork> {
-        let mut in_work = lock(&self.in_work);
-        let count = in_work.entry(mailbox.to_owned()).or_default();
-        if *count == MOST_AT_ONCE {
-            self.most_at_once.fetch_max(MOST_AT_ONCE + 1, Ordering::Relaxed);
-            return None;
-        }
-        *count += 1;
-        self.most_at_once.fetch_max(*count, Ordering::Relaxed);
-        Some(InWork { all: Arc::clone(&self.in_work), mailbox: mailbox.to_owned() })
-    }
-
-    pub(super) fn most_at_once(&self) -> usize {
-        self.most_at_once.load(Ordering::Relaxed)
-    }
-
     pub(super) fn next_delta_generation(&self) {
         self.delta_generation.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn delta_generation(&self) -> u64 {
         self.delta_generation.load(Ordering::Relaxed)
-    }
-}
-
-/// A request in work; it leaves the gate when dropped.
-pub(super) struct InWork {
-    all: Arc<Mutex<HashMap<String, usize>>>,
-    mailbox: String,
-}
-
-impl Drop for InWork {
-    fn drop(&mut self) {
-        if let Some(count) = lock(&self.all).get_mut(&self.mailbox) {
-            *count = count.saturating_sub(1);
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use axum::extract::connect_info::Connected;
@@ -11,18 +11,28 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Cuts the connection that it belongs to.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Cut(Arc<AtomicBool>);
+/// Without end: the connection is not to be cut.
+const WHOLE: u64 = u64::MAX;
+
+/// Cuts the connection that it belongs to. It holds how many bytes may yet be written.
+#[derive(Debug, Clone)]
+pub(super) struct Cut(Arc<AtomicU64>);
+
+impl Default for Cut {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(WHOLE)))
+    }
+}
 
 impl Cut {
     /// From now on nothing more is written: the peer sees the connection end.
     pub(super) fn cut(&self) {
-        self.0.store(true, Ordering::Release);
+        self.cut_after(0);
     }
 
-    fn refused(&self) -> Option<io::Error> {
-        self.0.load(Ordering::Acquire).then(|| io::ErrorKind::ConnectionReset.into())
+    /// So many bytes more are written, then the peer sees the connection end.
+    pub(super) fn cut_after(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Release);
     }
 }
 
@@ -72,10 +82,16 @@ impl AsyncWrite for CuttingStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.cut.refused() {
-            Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+        let left = self.cut.0.load(Ordering::Acquire);
+        if left == 0 {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes.get(..most).unwrap_or(bytes));
+        if let (Poll::Ready(Ok(written)), true) = (&written, left != WHOLE) {
+            self.cut.0.fetch_sub(*written as u64, Ordering::AcqRel);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

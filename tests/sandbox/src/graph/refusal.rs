@@ -1,5 +1,6 @@
 //! Answers and refusals as Graph words them: `{"error": {"code", "message", "innerError"}}`.
 
+use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
-    header: Option<(&'static str, &'static str)>,
+    header: Option<(&'static str, String)>,
 }
 
 impl Answered {
@@ -97,8 +98,10 @@ impl From<Refusal> for Answered {
     fn from(refusal: Refusal) -> Self {
         let body = json!({"error": {"code": refusal.code, "message": refusal.message}});
         let mut answered = Self::json_of(refusal.status, body);
-        if let Some((name, value)) = refusal.header {
-            answered.headers.insert(name, HeaderValue::from_static(value));
+        if let Some((name, value)) = refusal.header
+            && let Ok(value) = HeaderValue::try_from(value)
+        {
+            answered.headers.insert(name, value);
         }
         answered
     }
@@ -142,15 +145,37 @@ pub(super) fn no_item() -> Refusal {
 
 pub(super) fn unauthorized(code: &'static str, message: &str) -> Refusal {
     let mut refusal = refuse(StatusCode::UNAUTHORIZED, code, message);
-    refusal.header = Some(("www-authenticate", "Bearer realm=\"\", error=\"invalid_token\""));
+    refusal.header = Some(("www-authenticate", "Bearer realm=\"\", error=\"invalid_token\"".to_owned()));
     refusal
 }
 
-pub(super) fn too_many_at_once() -> Refusal {
-    let message = "Application is over its MailboxConcurrency limit.";
-    let mut refusal = refuse(StatusCode::TOO_MANY_REQUESTS, "ApplicationThrottled", message);
-    refusal.header = Some(("retry-after", "0.128"));
+/// A token that must be asked for anew, with claims.
+pub(super) fn challenged(claims: &str) -> Refusal {
+    let message = "Continuous access evaluation resulted in challenge with result: InteractionRequired.";
+    let mut refusal = refuse(StatusCode::UNAUTHORIZED, "InvalidAuthenticationToken", message);
+    let claims = base64::engine::general_purpose::STANDARD.encode(claims);
+    let header = format!(
+        "Bearer realm=\"\", authorization_uri=\"https://login.example/common/oauth2/authorize\", \
+         client_id=\"00000003-0000-0000-c000-000000000000\", error=\"insufficient_claims\", claims=\"{claims}\""
+    );
+    refusal.header = Some(("www-authenticate", header));
     refusal
+}
+
+/// Too much of something: to be tried again so many seconds later, which Graph gives with decimals.
+pub(super) fn throttled(message: &str, seconds: f64) -> Refusal {
+    let mut refusal = refuse(StatusCode::TOO_MANY_REQUESTS, "ApplicationThrottled", message);
+    refusal.header = Some(("retry-after", format!("{seconds:.3}")));
+    refusal
+}
+
+pub(super) fn access_denied() -> Refusal {
+    refuse(StatusCode::FORBIDDEN, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
+}
+
+/// A request of a batch that depends on one that failed.
+pub(super) fn failed_dependency() -> Refusal {
+    refuse(StatusCode::FAILED_DEPENDENCY, "FailedDependency", "A request that this one depends on failed.")
 }
 
 pub(super) fn sync_state_gone() -> Refusal {

@@ -1,43 +1,74 @@
-//! The access tokens that the sandbox's sign-in gave.
+//! The access tokens that the sandbox's sign-in gave, and what they must claim.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
 
-use super::refusal::{Refusal, unauthorized};
+use super::refusal::{Refusal, challenged, unauthorized};
 
-/// Access tokens: those that hold good, and those that expired.
+/// How many tokens are kept: the sandbox may run for days.
+const KEPT: usize = 10_000;
+
+/// Access tokens: those that hold good, and what new ones must claim.
 #[derive(Debug, Default)]
-pub struct AccessTokens {
-    good: Mutex<HashSet<String>>,
+pub struct AccessTokens(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    good: HashMap<String, Token>,
+    /// What tokens must claim that are given from now on.
+    claims: Option<String>,
+}
+
+/// A token that holds good.
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    /// Whose it is, by address. Absent: the application's own.
+    pub(super) user: Option<String>,
+    /// What it claims.
+    claims: Option<String>,
 }
 
 impl AccessTokens {
     /// Lets all tokens expire that were given so far.
     pub fn expire_all(&self) {
-        self.lock().clear();
+        self.lock().good.clear();
     }
 
-    pub(super) fn give(&self) -> String {
+    /// From now on only tokens hold good that were asked for with these claims, JSON; others are told so.
+    pub fn challenge(&self, claims: &str) {
+        self.lock().claims = Some(claims.to_owned());
+    }
+
+    pub(super) fn give(&self, user: Option<String>, claims: Option<String>) -> String {
         let token: String = std::iter::repeat_with(fastrand::alphanumeric).take(64).collect();
-        self.lock().insert(token.clone());
+        let mut kept = self.lock();
+        if kept.good.len() >= KEPT {
+            kept.good.clear();
+        }
+        kept.good.insert(token.clone(), Token { user, claims });
         token
     }
 
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<Token, Refusal> {
         let header = headers.get("authorization").and_then(|value| value.to_str().ok());
-        match header.and_then(|value| value.strip_prefix("Bearer ")) {
-            None => Err(unauthorized("InvalidAuthenticationToken", "Access token is empty.")),
-            Some(token) if self.lock().contains(token) => Ok(()),
-            Some(_) => Err(unauthorized(
+        let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
+            return Err(unauthorized("InvalidAuthenticationToken", "Access token is empty."));
+        };
+        let kept = self.lock();
+        match (kept.good.get(token), &kept.claims) {
+            (Some(good), None) => Ok(good.clone()),
+            (Some(good), claims) if good.claims == *claims => Ok(good.clone()),
+            (Some(_), Some(claims)) => Err(challenged(claims)),
+            (None, _) => Err(unauthorized(
                 "InvalidAuthenticationToken",
                 "Lifetime validation failed, the token is expired.",
             )),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
