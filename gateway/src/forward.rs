@@ -14,9 +14,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use postern_chassis::fault::{Fault, REFRESH_METADATA};
-use postern_chassis::opened::CONNECTION_METADATA;
+use postern_chassis::opened::{CONNECTION_METADATA, REPEAT_METADATA};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -33,6 +33,10 @@ use returning::Returning;
 
 /// The reason of a call whose deadline passed before anything of it was handed over.
 pub(crate) const NOTHING_DONE: &str = "NOTHING_DONE";
+
+/// Marks a request (among its extensions) that an earlier run may have handed over: its connector is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Repeat;
 
 /// Forwards calls. Cheap to clone: clones share all they have.
 #[derive(Debug, Clone)]
@@ -96,7 +100,11 @@ impl Forwarder {
         if opened.kind() != connector.kind() {
             return Err(wrong_kind(&opened, &connector).into());
         }
-        let mut call = Call { uri: parts.uri, headers: headers::cleaned(parts.headers), first, deadline };
+        let mut headers = headers::cleaned(parts.headers);
+        if parts.extensions.get::<Repeat>().is_some() {
+            headers.insert(REPEAT_METADATA, HeaderValue::from_static("1"));
+        }
+        let mut call = Call { uri: parts.uri, headers, first, deadline };
         let answer = call.send(&connector, &opened).await?;
         let answer = self.refreshed(&mut call, &connector, &opened, answer).await?;
         let (mut head, body) = answer.response.into_parts();
@@ -167,7 +175,7 @@ impl Call {
             return Err(out_of_time().into());
         }
         if handed.is_touched() {
-            return Err(interrupted(&self.uri).into());
+            return Err(if handed.is_ended() { interrupted(&self.uri) } else { cut_short(&self.uri) }.into());
         }
         // What was not read of the request is needed for the next try.
         if !self.first.take_back(&handed) {
@@ -233,6 +241,14 @@ fn interrupted(uri: &Uri) -> Fault {
     }
     let message = "the call to the connector broke off: it may or may not have been carried out";
     Fault::new(Code::Unknown, "OUTCOME_UNKNOWN", message)
+}
+
+/// The error of a call that broke off before the end of its request was handed over.
+fn cut_short(uri: &Uri) -> Fault {
+    if contract::method(uri.path()).is_some_and(|method| contract::gathers(&method)) {
+        return unavailable("the call to it broke off before the end of its stream: nothing was done");
+    }
+    interrupted(uri)
 }
 
 fn wrong_kind(opened: &Opened, connector: &Connector) -> Fault {

@@ -8,9 +8,7 @@ use std::time::Duration;
 use postern_proto::smtp::v1::send_email_request::Content as OneContent;
 use postern_proto::smtp::v1::send_emails_request::Content;
 use postern_proto::smtp::v1::send_emails_response::Outcome;
-use postern_proto::smtp::v1::{
-    SendEmailRequest, SendEmailResponse, SendEmailsRequest, SendEmailsResponse,
-};
+use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse, SendEmailsRequest, SendEmailsResponse};
 use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -103,7 +101,7 @@ impl Bulk {
                 () = stop.cancelled() => return Err(Error::Stopping.into()),
                 next = timeout_at(self.clock.end_within(IDLE), mails.message()) => next,
             };
-            let next = next.map_err(|_| Error::Stalled(IDLE))?;
+            let next = next.map_err(|_| Error::Stalled)?;
             let Some(mut mail) = next? else { return Ok(()) };
             let connection = std::mem::take(&mut mail.connection);
             if !connection.is_empty() {
@@ -152,7 +150,8 @@ impl Bulk {
         if request_id.is_empty() {
             return Err(Error::field("request_id", "is needed: the answer carries it"));
         }
-        if request_id.len() > MAX_REQUEST_ID_BYTES || !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if request_id.len() > MAX_REQUEST_ID_BYTES || !request_id.bytes().all(|byte| byte.is_ascii_graphic())
+        {
             let problem = format!("expected at most {MAX_REQUEST_ID_BYTES} visible ASCII characters");
             return Err(Error::field("request_id", problem));
         }
@@ -215,9 +214,7 @@ impl Bulk {
     async fn answer(&self, request_id: String, outcome: Result<SendEmailResponse, Error>, began: Instant) {
         let outcome = match outcome {
             Ok(sent) => Outcome::Sent(sent),
-            Err(error) => {
-                Outcome::Failure(told_of_one("SendEmails", self.pool.connection(), began, error))
-            }
+            Err(error) => Outcome::Failure(told_of_one("SendEmails", self.pool.connection(), began, error)),
         };
         self.say(Ok(SendEmailsResponse { request_id, outcome: Some(outcome) })).await;
     }

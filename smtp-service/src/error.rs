@@ -91,11 +91,11 @@ pub(crate) enum Error {
     /// The connector holds as many bytes of mails as it may.
     #[error("the connector already holds as many bytes of mails as it may: nothing was sent")]
     NoRoom,
-    /// The caller sent nothing more for too long.
-    #[error("no more came within {} s: nothing of what was not answered was sent", .0.as_secs())]
-    Stalled(Duration),
+    /// The caller sent nothing more for too long, or until its deadline.
+    #[error("no more came in time: what was not answered was not sent")]
+    Stalled,
     /// The connector stops.
-    #[error("the connector stops: nothing of what was not answered was sent")]
+    #[error("the connector stops: what was not answered was not sent")]
     Stopping,
     /// The connector does not serve this.
     #[error("the smtp connector {0}")]
@@ -153,7 +153,7 @@ impl From<Error> for Fault {
             Error::NoRoom => {
                 Self::new(Code::ResourceExhausted, "SENDS_TOO_LARGE", message).retry_after(RETRY_NO_ROOM)
             }
-            Error::Stalled(_) => Self::new(Code::DeadlineExceeded, "NOTHING_DONE", message),
+            Error::Stalled => Self::new(Code::DeadlineExceeded, "NOTHING_DONE", message),
             Error::Stopping => {
                 Self::new(Code::Unavailable, "CONNECTOR_UNAVAILABLE", message).retry_after(RETRY_UNREACHED)
             }

@@ -96,7 +96,7 @@ impl<S: Stream<Item = Result<SendLargeEmailRequest, Status>> + Unpin> Parts<S> {
     async fn next(&mut self) -> Result<Option<SendLargeEmailRequest>, Failed> {
         let end = self.clock.end_within(CHUNK_PATIENCE).min(self.until);
         let next = timeout_at(end, self.parts.next()).await;
-        let next = next.map_err(|_| Error::Stalled(CHUNK_PATIENCE))?;
+        let next = next.map_err(|_| Error::Stalled)?;
         let Some(part) = next.transpose().map_err(Failed::Stream)? else { return Ok(None) };
         let (connection, request_id) =
             self.named.get_or_insert_with(|| (part.connection.clone(), part.request_id.clone()));
@@ -243,9 +243,10 @@ where
 /// The error for bytes beyond what was said. All attachments before `whole` are, or would be.
 fn surplus(chunk: &AttachmentChunk, whole: usize) -> Error {
     match usize::try_from(chunk.attachment) {
-        Ok(at) if at < whole => {
-            Error::field("chunk.data", format!("goes beyond the size that large_attachments[{at}] was said to have"))
-        }
+        Ok(at) if at < whole => Error::field(
+            "chunk.data",
+            format!("goes beyond the size that large_attachments[{at}] was said to have"),
+        ),
         _ => {
             let problem = format!("is {}: expected the end, for there are {whole}", chunk.attachment);
             Error::field("chunk.attachment", problem)
@@ -292,7 +293,8 @@ fn path_in_parts(path: &str, small: usize) -> String {
 
 /// The least that content of so many bytes can take in a message, beyond its stand-in.
 fn least(attachment: &Attachment, size: u64) -> u64 {
-    let may_travel_as_it_is = attachment.content_type.trim_start().to_ascii_lowercase().starts_with("message/");
+    let may_travel_as_it_is =
+        attachment.content_type.trim_start().to_ascii_lowercase().starts_with("message/");
     let encoded = match attachment.content_transfer_encoding() {
         ContentTransferEncoding::Unspecified if may_travel_as_it_is => size,
         ContentTransferEncoding::Unspecified | ContentTransferEncoding::Base64 => encoded(size),

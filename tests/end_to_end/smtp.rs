@@ -1,8 +1,10 @@
 //! The SMTP connector, called directly over gRPC with the connection in the metadata, against the sandbox's server.
 
 mod breaks;
+mod bulk;
 mod checks;
 mod fields;
+mod large;
 mod messages;
 mod postfix;
 mod recipients;

@@ -45,7 +45,10 @@ mod tests {
             .detail("postern.mail.v1.RecipientResults", &RecipientResults { recipients: recipients.clone() });
         let failure = Failure::from(fault);
         assert_eq!((failure.code, failure.reason.as_str()), (14, "PROVIDER_UNAVAILABLE"));
-        assert_eq!((failure.message.as_str(), &failure.metadata["smtp.code"][..]), ("refused for now", "450"));
+        assert_eq!(
+            (failure.message.as_str(), &failure.metadata["smtp.code"][..]),
+            ("refused for now", "450")
+        );
         assert_eq!(failure.retry_after.map(|delay| delay.seconds), Some(60));
         assert_eq!(failure.recipients, recipients);
 

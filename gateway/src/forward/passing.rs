@@ -31,6 +31,11 @@ impl Handed {
         self.ended.load(Ordering::Acquire) && !self.went_on.load(Ordering::Acquire)
     }
 
+    /// Whether the request's end was handed over, or may have been.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// What an unread body gave back.
     pub(super) fn rest(&self) -> Option<Body> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -65,12 +70,17 @@ impl http_body::Body for Passing {
         if let Some(buffered) = self.buffered.take() {
             return Poll::Ready(Some(Ok(Frame::data(buffered))));
         }
-        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(rest).poll_frame(cx));
+        let this = &mut *self;
+        let Some(rest) = &mut this.rest else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut *rest).poll_frame(cx));
         match &frame {
-            None => self.handed.ended.store(true, Ordering::Release),
+            None => this.handed.ended.store(true, Ordering::Release),
             Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
-            Some(_) => self.handed.went_on.store(true, Ordering::Release),
+            Some(_) => this.handed.went_on.store(true, Ordering::Release),
+        }
+        // Said before the frame goes on: whoever is handed the last one need not ask for more.
+        if rest.is_end_stream() {
+            this.handed.ended.store(true, Ordering::Release);
         }
         Poll::Ready(frame)
     }
