@@ -46,6 +46,12 @@ pub fn gathers(method: &MethodDescriptor) -> bool {
     method.is_client_streaming() && !method.is_server_streaming()
 }
 
+/// Whether a method takes a stream and answers with one, for as long as its caller likes.
+#[must_use]
+pub fn converses(method: &MethodDescriptor) -> bool {
+    method.is_client_streaming() && method.is_server_streaming()
+}
+
 fn level(method: &MethodDescriptor) -> Option<i32> {
     method.method_descriptor_proto().options.as_ref().and_then(|options| options.idempotency_level)
 }

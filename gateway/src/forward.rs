@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use postern_chassis::fault::{Fault, REFRESH_METADATA};
 use postern_chassis::opened::{CONNECTION_METADATA, REPEAT_METADATA};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt as _};
@@ -43,6 +44,7 @@ pub(crate) struct Repeat;
 pub struct Forwarder {
     connections: Arc<Connections>,
     connectors: Arc<Connectors>,
+    stop: CancellationToken,
 }
 
 /// A call on its way.
@@ -51,6 +53,8 @@ struct Call {
     headers: HeaderMap,
     first: First,
     deadline: Option<Instant>,
+    /// At what the request ends if its caller does not end it.
+    stop: Option<CancellationToken>,
 }
 
 /// What became of one try to hand a call over.
@@ -73,7 +77,14 @@ impl Forwarder {
     /// A forwarder to these connectors, through these connections.
     #[must_use]
     pub fn new(connections: Arc<Connections>, connectors: Arc<Connectors>) -> Self {
-        Self { connections, connectors }
+        Self { connections, connectors, stop: CancellationToken::new() }
+    }
+
+    /// The same forwarder, which ends streams that go both ways once `stop` is cancelled: what their connectors were
+    /// given is still answered.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// Whether a path is a connector's to take, or may be once every connector is reached. Never so for the gateway's
@@ -104,12 +115,14 @@ impl Forwarder {
         if parts.extensions.get::<Repeat>().is_some() {
             headers.insert(REPEAT_METADATA, HeaderValue::from_static("1"));
         }
-        let mut call = Call { uri: parts.uri, headers, first, deadline };
+        let both_ways = contract::method(parts.uri.path()).is_some_and(|method| contract::converses(&method));
+        let stop = both_ways.then_some(self.stop.clone());
+        let mut call = Call { uri: parts.uri, headers, first, deadline, stop };
         let answer = call.send(&connector, &opened).await?;
         let answer = self.refreshed(&mut call, &connector, &opened, answer).await?;
         let (mut head, body) = answer.response.into_parts();
         headers::strip_own(&mut head.headers);
-        let body = Returning::wrap(body, &call.uri);
+        let body = Returning::wrap(body, &call.uri, answer.handed);
         Ok(Response::from_parts(head, body))
     }
 
@@ -185,7 +198,10 @@ impl Call {
     }
 
     fn request(&mut self, opened: &Opened, handed: &Arc<Handed>) -> Request<Body> {
-        let body = Passing::new(self.first.buffered(), self.first.rest(), handed.clone());
+        let mut body = Passing::new(self.first.buffered(), self.first.rest(), handed.clone());
+        if let Some(stop) = &self.stop {
+            body.end_at(stop.clone());
+        }
         let mut request = Request::new(Body::new(body));
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;

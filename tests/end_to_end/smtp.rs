@@ -4,7 +4,7 @@ mod breaks;
 mod bulk;
 mod checks;
 mod fields;
-mod large;
+pub(crate) mod large;
 mod messages;
 mod postfix;
 mod recipients;

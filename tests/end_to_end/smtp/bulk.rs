@@ -10,6 +10,7 @@ use postern_chassis::fault::{reason_of, retry_after_of};
 use postern_proto::mail::v1::{Email, Failure, RecipientState};
 use postern_proto::smtp::v1::send_emails_request::Content;
 use postern_proto::smtp::v1::send_emails_response::Outcome;
+use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use postern_proto::smtp::v1::{SendEmailResponse, SendEmailsRequest, SendEmailsResponse};
 use postern_sandbox::smtp::{Action, Stage, Times};
 use tokio::sync::mpsc;
@@ -263,21 +264,49 @@ async fn a_caller_that_takes_no_answers_holds_up_its_own_stream_alone() {
 async fn a_caller_that_breaks_off_leaves_nothing_behind() {
     let mut world = World::plain().await;
     world.stored.max_connections = 4;
-    let delay = Action::Delay(Duration::from_millis(100));
-    world.control().at(Stage::Message, delay, Times::Always);
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     world.send(mail(&["bo@example.org"])).await.unwrap();
     let before = alive();
-    let (mails, _) = endless();
-    let answers = open(&world, mails).await;
-    world.server.delivered(8).await.unwrap();
-    drop(answers);
+    world.control().at(Stage::Message, Action::Delay(Duration::from_millis(500)), Times::Always);
+    let (mails, answers) = by_hand(&world).await;
+    for number in 0..30 {
+        mails.send(ordinary(&number.to_string())).await.unwrap();
+    }
+    world.server.delivered(5).await.unwrap();
+    drop((answers, mails));
     // The server's end of each socket is a task too.
     until("its tasks are gone", || async { (alive() <= before + 3).then_some(()) }).await;
+    world.control().behave();
     let accepted = world.server.accepted().len();
-    assert!(accepted < 100, "{accepted} mails were handed over");
+    assert!((5..=9).contains(&accepted), "{accepted} mails were handed over, four at a time");
     world.send(mail(&["bo@example.org"])).await.unwrap();
     assert_eq!(world.server.accepted().len(), accepted + 1, "and none comes later");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_stop_of_the_gateway_what_was_read_is_answered_and_the_stream_ends() {
+    let mut gateway = crate::world::World::connected().await;
+    let delay = Action::Delay(Duration::from_millis(500));
+    gateway.place.smtp.control().at(Stage::Message, delay, Times::Always);
+    let (mails, sent_mails) = mpsc::channel(1);
+    let connection = crate::world::SMTP.to_owned();
+    let late = SendEmailsRequest { connection, ..one("a", crate::world::mail("Late")) };
+    mails.send(late).await.unwrap();
+    let mut client = SmtpServiceClient::new(gateway.channel.clone());
+    let mut answers = client.send_emails(ReceiverStream::new(sent_mails)).await.unwrap().into_inner();
+    gateway.place.smtp.delivered(1).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let restarting = tokio::spawn(async move {
+        gateway.restart().await;
+        gateway
+    });
+    sent(next(&mut answers).await.unwrap().unwrap());
+    let ended = next(&mut answers).await.unwrap_err();
+    assert_eq!((ended.code(), reason_of(&ended).as_str()), (Code::Unavailable, "CONNECTOR_UNAVAILABLE"));
+    assert!(retry_after_of(&ended).is_some());
+    restarting.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(9), "it did not wait for the grace period to end");
+    drop(mails);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ const MIB: usize = 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
 
 /// An attachment of so many bytes that is yet to come.
-fn large(name: &str, size: usize) -> LargeAttachment {
+pub(crate) fn large(name: &str, size: usize) -> LargeAttachment {
     LargeAttachment {
         file_name: name.to_owned(),
         content_type: "application/octet-stream".to_owned(),
@@ -53,12 +53,12 @@ fn chunk(attachment: i32, data: &[u8]) -> SendLargeEmailRequest {
 }
 
 /// All bytes of an attachment.
-fn chunks(attachment: i32, data: &[u8]) -> Vec<SendLargeEmailRequest> {
+pub(crate) fn chunks(attachment: i32, data: &[u8]) -> Vec<SendLargeEmailRequest> {
     data.chunks(CHUNK).map(|data| chunk(attachment, data)).collect()
 }
 
 /// Bytes that are not the same twice in a row.
-fn content(seed: u64, size: usize) -> Vec<u8> {
+pub(crate) fn content(seed: u64, size: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = vec![0; size];
     random.fill(&mut bytes);
