@@ -153,7 +153,8 @@ impl Ledger {
                     "broke off"
                 };
                 // Nobody makes it any more. A stream whose end was not handed over has changed nothing.
-                if !terms.idempotent && !(terms.gathers && record.whole.is_none()) {
+                let is_nothing_done = terms.gathers && record.whole.is_none();
+                if !(terms.idempotent || is_nothing_done) {
                     return Ok(Begin::Answer(Answer::error(&record::unknown(why)), record.whole));
                 }
                 left_over = Some(record.begin);

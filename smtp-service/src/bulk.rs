@@ -122,27 +122,24 @@ impl Bulk {
             () = self.answers.closed() => return,
             held = self.room.wait(mail.encoded_len()) => held,
         };
-        let request_id = match held.and_then(|held| Ok((held, self.enter(&mail.request_id)?))) {
-            Ok((held, request_id)) => {
-                let bulk = Arc::clone(self);
-                self.tasks.spawn(async move {
-                    let outcome = bulk.send(mail, began).await;
-                    drop(held);
-                    bulk.under_way().remove(&request_id);
-                    if let Some(outcome) = outcome {
-                        bulk.answer(request_id, outcome, began).await;
-                    }
-                    drop(place);
-                });
-                return;
-            }
+        let entered = held.and_then(|held| Ok((held, self.enter(&mail.request_id)?)));
+        let (held, request_id) = match entered {
+            Ok(entered) => entered,
             Err(error) => {
                 let end = mail.request_id.floor_char_boundary(MAX_REQUEST_ID_BYTES);
-                (mail.request_id[..end].to_owned(), error)
+                return self.answer(mail.request_id[..end].to_owned(), Err(error), began).await;
             }
         };
-        let (request_id, error) = request_id;
-        self.answer(request_id, Err(error), began).await;
+        let bulk = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let outcome = bulk.send(mail, began).await;
+            drop(held);
+            bulk.under_way().remove(&request_id);
+            if let Some(outcome) = outcome {
+                bulk.answer(request_id, outcome, began).await;
+            }
+            drop(place);
+        });
     }
 
     /// Takes a request id, until it is answered.

@@ -1,6 +1,7 @@
 //! One mail whose attachments come in chunks. All that can be wrong without their bytes is found before the first chunk
 //! is read: the fields, the sizes against every limit, the server's own among them, and the room for so many bytes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,8 +13,6 @@ use postern_proto::smtp::v1::{LargeEmail, SendEmailRequest, SendEmailResponse, S
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::Stream;
 use tonic::Status;
-
-use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::connection::Connection;
