@@ -1,6 +1,8 @@
 //! Errors as callers see them: a canonical gRPC code with `google.rpc` details. It decides nothing about what went
 //! wrong: each room has its own error type and maps it to a [`Fault`] in one place.
 
+mod failure;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -11,6 +11,10 @@ use crate::fault::Fault;
 /// The metadata key.
 pub const CONNECTION_METADATA: &str = "postern-connection-bin";
 
+/// Metadata from gateway to connector on a call that an earlier run of the gateway began and may have handed over under
+/// the same `request_id`: the connector looks for what that try left before it does anything again.
+pub const REPEAT_METADATA: &str = "postern-repeat";
+
 /// The most bytes that an encoded connection may have: it travels with each call, and header lists are bounded.
 pub const MAX_OPEN_CONNECTION_BYTES: usize = 32 * 1024;
 

@@ -22,9 +22,10 @@ use crate::settings::SettingsError;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// Calls at once on one HTTP/2 connection. tonic's own default is no bound.
 const MAX_CONCURRENT_STREAMS: u32 = 1_000;
-/// Flow-control windows: what a peer may send unread, a stream and a connection.
+/// Flow-control windows: what a peer may send unread, a stream and a connection. A connection takes many streams that
+/// stand still, such as those of mails for a slow server, before they hold up the others on it.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// Dead peers are found out within the sum of these.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);

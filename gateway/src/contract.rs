@@ -7,6 +7,8 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
 /// `google.protobuf.MethodOptions.IdempotencyLevel.NO_SIDE_EFFECTS`.
 const NO_SIDE_EFFECTS: i32 = 1;
+/// `google.protobuf.MethodOptions.IdempotencyLevel.IDEMPOTENT`.
+const IDEMPOTENT: i32 = 2;
 
 /// The set is this program's own, made with it: a unit test holds that it decodes.
 static POOL: LazyLock<DescriptorPool> =
@@ -29,10 +31,29 @@ pub fn method(path: &str) -> Option<MethodDescriptor> {
 /// something.
 #[must_use]
 pub fn is_safe(path: &str) -> bool {
-    method(path).is_some_and(|method| {
-        let options = method.method_descriptor_proto().options.as_ref();
-        options.and_then(|options| options.idempotency_level) == Some(NO_SIDE_EFFECTS)
-    })
+    method(path).is_some_and(|method| level(&method) == Some(NO_SIDE_EFFECTS))
+}
+
+/// Whether the contract says that the connector makes repeats of a change safe by its `request_id`.
+#[must_use]
+pub fn is_idempotent(method: &MethodDescriptor) -> bool {
+    level(method) == Some(IDEMPOTENT)
+}
+
+/// Whether a method takes a stream and gives one answer: it changes nothing before its stream has ended.
+#[must_use]
+pub fn gathers(method: &MethodDescriptor) -> bool {
+    method.is_client_streaming() && !method.is_server_streaming()
+}
+
+/// Whether a method takes a stream and answers with one, for as long as its caller likes.
+#[must_use]
+pub fn converses(method: &MethodDescriptor) -> bool {
+    method.is_client_streaming() && method.is_server_streaming()
+}
+
+fn level(method: &MethodDescriptor) -> Option<i32> {
+    method.method_descriptor_proto().options.as_ref().and_then(|options| options.idempotency_level)
 }
 
 /// The names of the fields of a oneof of a message.
@@ -61,5 +82,15 @@ mod tests {
         assert!(is_safe("/postern.connector.v1.ConnectorService/Describe"));
         assert!(!is_safe("/postern.connection.v1.ConnectionService/CreateConnection"));
         assert!(!is_safe("/elsewhere.v1.Service/Method"));
+    }
+
+    #[test]
+    fn the_contract_says_which_methods_gather_and_which_can_be_asked_again() {
+        let known = |path| method(path).unwrap();
+        let large = known("/postern.smtp.v1.SmtpService/SendLargeEmail");
+        assert!(gathers(&large) && !is_idempotent(&large));
+        assert!(!gathers(&known("/postern.smtp.v1.SmtpService/SendEmails")));
+        let event = known("/postern.outlook.v1.CalendarService/CreateEvent");
+        assert!(is_idempotent(&event) && !gathers(&event));
     }
 }

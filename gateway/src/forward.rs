@@ -14,10 +14,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use postern_chassis::fault::{Fault, REFRESH_METADATA};
-use postern_chassis::opened::CONNECTION_METADATA;
+use postern_chassis::opened::{CONNECTION_METADATA, REPEAT_METADATA};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt as _};
@@ -34,11 +35,16 @@ use returning::Returning;
 /// The reason of a call whose deadline passed before anything of it was handed over.
 pub(crate) const NOTHING_DONE: &str = "NOTHING_DONE";
 
+/// Marks a request (among its extensions) that an earlier run may have handed over: its connector is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Repeat;
+
 /// Forwards calls. Cheap to clone: clones share all they have.
 #[derive(Debug, Clone)]
 pub struct Forwarder {
     connections: Arc<Connections>,
     connectors: Arc<Connectors>,
+    stop: CancellationToken,
 }
 
 /// A call on its way.
@@ -47,6 +53,8 @@ struct Call {
     headers: HeaderMap,
     first: First,
     deadline: Option<Instant>,
+    /// At what the request ends if its caller does not end it.
+    stop: Option<CancellationToken>,
 }
 
 /// What became of one try to hand a call over.
@@ -69,7 +77,14 @@ impl Forwarder {
     /// A forwarder to these connectors, through these connections.
     #[must_use]
     pub fn new(connections: Arc<Connections>, connectors: Arc<Connectors>) -> Self {
-        Self { connections, connectors }
+        Self { connections, connectors, stop: CancellationToken::new() }
+    }
+
+    /// The same forwarder, which ends streams that go both ways once `stop` is cancelled: what their connectors were
+    /// given is still answered.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// Whether a path is a connector's to take, or may be once every connector is reached. Never so for the gateway's
@@ -96,12 +111,18 @@ impl Forwarder {
         if opened.kind() != connector.kind() {
             return Err(wrong_kind(&opened, &connector).into());
         }
-        let mut call = Call { uri: parts.uri, headers: headers::cleaned(parts.headers), first, deadline };
+        let mut headers = headers::cleaned(parts.headers);
+        if parts.extensions.get::<Repeat>().is_some() {
+            headers.insert(REPEAT_METADATA, HeaderValue::from_static("1"));
+        }
+        let both_ways = contract::method(parts.uri.path()).is_some_and(|method| contract::converses(&method));
+        let stop = both_ways.then_some(self.stop.clone());
+        let mut call = Call { uri: parts.uri, headers, first, deadline, stop };
         let answer = call.send(&connector, &opened).await?;
         let answer = self.refreshed(&mut call, &connector, &opened, answer).await?;
         let (mut head, body) = answer.response.into_parts();
         headers::strip_own(&mut head.headers);
-        let body = Returning::wrap(body, &call.uri);
+        let body = Returning::wrap(body, &call.uri, answer.handed);
         Ok(Response::from_parts(head, body))
     }
 
@@ -167,7 +188,7 @@ impl Call {
             return Err(out_of_time().into());
         }
         if handed.is_touched() {
-            return Err(interrupted(&self.uri).into());
+            return Err(if handed.is_ended() { interrupted(&self.uri) } else { cut_short(&self.uri) }.into());
         }
         // What was not read of the request is needed for the next try.
         if !self.first.take_back(&handed) {
@@ -177,7 +198,10 @@ impl Call {
     }
 
     fn request(&mut self, opened: &Opened, handed: &Arc<Handed>) -> Request<Body> {
-        let body = Passing::new(self.first.buffered(), self.first.rest(), handed.clone());
+        let mut body = Passing::new(self.first.buffered(), self.first.rest(), handed.clone());
+        if let Some(stop) = &self.stop {
+            body.end_at(stop.clone());
+        }
         let mut request = Request::new(Body::new(body));
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
@@ -233,6 +257,14 @@ fn interrupted(uri: &Uri) -> Fault {
     }
     let message = "the call to the connector broke off: it may or may not have been carried out";
     Fault::new(Code::Unknown, "OUTCOME_UNKNOWN", message)
+}
+
+/// The error of a call that broke off before the end of its request was handed over.
+fn cut_short(uri: &Uri) -> Fault {
+    if contract::method(uri.path()).is_some_and(|method| contract::gathers(&method)) {
+        return unavailable("the call to it broke off before the end of its stream: nothing was done");
+    }
+    interrupted(uri)
 }
 
 fn wrong_kind(opened: &Opened, connector: &Connector) -> Fault {

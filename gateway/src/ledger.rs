@@ -1,10 +1,13 @@
 //! Doing things once: a change with a `request_id` is written down before it is made, and its answer after. A repeat
 //! gets the first answer, waits for it, or is told that it cannot be known.
 //!
-//! It knows no method: which ones change something and carry a request id, the contract's descriptors say.
+//! It knows no method: which ones change something and carry a request id, which of these take a stream, and which can be
+//! asked again when nobody knows how they ended, the contract's descriptors say.
 
 mod once;
 mod record;
+mod stream;
+mod ticket;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +24,8 @@ use tokio_util::task::TaskTracker;
 use tonic::Code;
 
 pub use once::Once;
-use record::{Answer, Keep, Record};
+use record::{Answer, Record, Whole};
+use ticket::{Claim, Ticket};
 
 use crate::error::Error;
 use crate::store::{Expect, Revision, Store, StoreError, Write};
@@ -47,26 +51,29 @@ pub struct Ledger {
     tasks: TaskTracker,
 }
 
+/// A change that is asked for.
+struct Change {
+    key: String,
+    /// The digest of its request; of a stream, of its first message.
+    digest: Bytes,
+    terms: Terms,
+}
+
+/// What the contract says of a method's changes.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    /// Whether its request is a stream: nothing is changed before that has ended.
+    gathers: bool,
+    /// Whether its connector can be asked again.
+    idempotent: bool,
+}
+
 /// What to do with a change.
 enum Begin {
     /// Make it, and say how it ended.
     Run(Ticket),
-    /// Give the answer that it had.
-    Answer(Answer),
-}
-
-/// The right to make a change. Dropped without an end, the record stays as begun.
-struct Ticket {
-    claim: Claim,
-    revision: Revision,
-    record: Record,
-}
-
-/// A key's place among the changes being made. Dropped, it frees the key and wakes those who wait for it.
-struct Claim {
-    ledger: Arc<Ledger>,
-    key: String,
-    _ended: watch::Sender<()>,
+    /// Give the answer that it had; to a stream, if it is the same one.
+    Answer(Answer, Option<Whole>),
 }
 
 impl Ledger {
@@ -123,38 +130,34 @@ impl Ledger {
 
     /// Begins a change, or finds how it ended. Must run in a task that goes on when the caller is gone: dropped in
     /// between it would leave a record of a change that nobody makes. `caller` is closed once the caller is gone.
-    async fn begin(
-        self: &Arc<Self>,
-        key: String,
-        digest: Bytes,
-        caller: &oneshot::Sender<()>,
-    ) -> Result<Begin, Error> {
+    async fn begin(self: &Arc<Self>, change: Change, caller: &oneshot::Sender<()>) -> Result<Begin, Error> {
+        let Change { key, digest, terms } = change;
         loop {
             let now = SystemTime::now();
             let entry = self.store.get(&key).await?;
             let revision = entry.as_ref().map(|entry| entry.revision);
             let known = entry.and_then(|entry| Record::decode(entry.value).ok());
+            let mut left_over = None;
             if let Some(record) = known.filter(|record| remembered(record, now)) {
                 if record.digest != digest {
-                    let message = "this request_id was used before, with another request: expected a new one";
-                    return Err(Fault::new(Code::InvalidArgument, "REQUEST_ID_REUSED", message).into());
+                    return Err(reused().into());
                 }
                 if let Some(answer) = record.answer {
-                    return Ok(Begin::Answer(answer));
+                    return Ok(Begin::Answer(answer, record.whole));
                 }
-                if record.run != self.run {
-                    let status = record::unknown("the gateway ended before its answer was known");
-                    return Ok(Begin::Answer(Answer::error(&status)));
+                let why = if record.run != self.run {
+                    "the gateway ended before its answer was known"
+                } else if self.wait(&key).await || self.has_changed(&key, revision).await? {
+                    continue;
+                } else {
+                    "broke off"
+                };
+                // Nobody makes it any more. A stream whose end was not handed over has changed nothing.
+                let is_nothing_done = terms.gathers && record.whole.is_none();
+                if !(terms.idempotent || is_nothing_done) {
+                    return Ok(Begin::Answer(Answer::error(&record::unknown(why)), record.whole));
                 }
-                if !self.wait(&key).await {
-                    // It ended between the two looks without an answer: freed, or its task broke off.
-                    let again = self.store.get(&key).await?;
-                    if again.is_some_and(|entry| Some(entry.revision) == revision) {
-                        let status = record::unknown("broke off");
-                        return Ok(Begin::Answer(Answer::error(&status)));
-                    }
-                }
-                continue;
+                left_over = Some(record.begin);
             }
             if caller.is_closed() {
                 // It waited for another call that changed nothing: nobody is there any more to want a new try.
@@ -163,8 +166,10 @@ impl Ledger {
             let record = Record {
                 run: self.run.clone(),
                 digest: digest.clone(),
-                begin: Some(now.into()),
+                // Remembered for as long as the first try would have been.
+                begin: left_over.unwrap_or_else(|| Some(now.into())),
                 answer: None,
+                whole: None,
             };
             let write = Write {
                 key: key.clone(),
@@ -172,16 +177,24 @@ impl Ledger {
                 expect: revision.map_or(Expect::Absent, Expect::Revision),
             };
             // Told of as running before it is durable, so that whoever finds the record finds it running too.
-            let Some(claim) = self.claim(&key) else {
+            let Some(claim) = Claim::take(self, &key) else {
                 self.wait(&key).await;
                 continue;
             };
             match self.store.write(write).await {
-                Ok(revision) => return Ok(Begin::Run(Ticket { claim, revision, record })),
+                Ok(revision) => {
+                    let is_repeat = left_over.is_some() && terms.idempotent;
+                    return Ok(Begin::Run(Ticket::new(claim, revision, record, is_repeat)));
+                }
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether a record is another than it was: it ended between two looks, freed or answered.
+    async fn has_changed(&self, key: &str, revision: Option<Revision>) -> Result<bool, Error> {
+        Ok(self.store.get(key).await?.map(|entry| entry.revision) != revision)
     }
 
     /// Waits until a change is no longer running. False: it was not.
@@ -192,39 +205,12 @@ impl Ledger {
         let _ = running.changed().await;
         true
     }
-
-    /// Takes a key's place, unless it is taken.
-    fn claim(self: &Arc<Self>, key: &str) -> Option<Claim> {
-        let mut all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.contains_key(key) {
-            return None;
-        }
-        let (ended, running) = watch::channel(());
-        all.insert(key.to_owned(), running);
-        Some(Claim { ledger: self.clone(), key: key.to_owned(), _ended: ended })
-    }
 }
 
-impl Ticket {
-    /// Writes down how the change ended.
-    async fn end(mut self, keep: Keep) -> Result<(), StoreError> {
-        let value = match keep {
-            Keep::Answer(answer) => {
-                self.record.answer = Some(answer);
-                Some(self.record.encode_to_vec().into())
-            }
-            Keep::Nothing => None,
-        };
-        let expect = Expect::Revision(self.revision);
-        let Claim { ledger, key, .. } = &self.claim;
-        ledger.store.write(Write { key: key.clone(), value, expect }).await.map(|_| ())
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.ledger.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-    }
+/// The error of a request id that is given for another request.
+fn reused() -> Fault {
+    let message = "this request_id was used before, with another request: expected a new one";
+    Fault::new(Code::InvalidArgument, "REQUEST_ID_REUSED", message)
 }
 
 fn remembered(record: &Record, now: SystemTime) -> bool {

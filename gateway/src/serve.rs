@@ -104,7 +104,7 @@ async fn serve_on(
         .add_service(trigger_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(event_service)
         .prepare();
-    let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors) };
+    let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors).until(stop.clone()) };
     let doors = Once::new(doors, ledger.clone());
 
     let address = listener.local_addr()?;

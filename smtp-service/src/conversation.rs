@@ -150,6 +150,11 @@ impl Conversation {
         matches!(asked.await, Ok(Ok(reply)) if reply.is_positive())
     }
 
+    /// The largest message that the server says it takes, in bytes.
+    pub(crate) fn max_size(&self) -> Option<u64> {
+        self.extensions.max_size
+    }
+
     /// Says QUIT and closes, whatever the answer.
     pub(crate) async fn quit(mut self) {
         let said = timeout(QUIT_PATIENCE, async {

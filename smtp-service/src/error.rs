@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use postern_chassis::fault::Fault;
-use postern_proto::mail::v1::{RecipientResult, RecipientResults, RecipientState};
+use postern_proto::mail::v1::{Failure, RecipientResult, RecipientResults, RecipientState};
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -16,9 +16,15 @@ const RETRY_UNREACHED: Duration = Duration::from_secs(5);
 /// When to try again after a 4yz reply: greylisting servers want a minute at least.
 const RETRY_REFUSED: Duration = Duration::from_secs(60);
 
+/// When to try again where the connector holds too many bytes: about as long as a large mail takes to be handed over.
+const RETRY_NO_ROOM: Duration = Duration::from_secs(2);
+
 /// The most bytes of recipients' results in an error. Errors travel in trailers, and clients take 16 KiB of these in all
 /// unless told otherwise; base64 makes four bytes of three.
 const MAX_RESULTS_BYTES: usize = 6 * 1024;
+
+/// How many recipients' results did not fit.
+const OMITTED: &str = "smtp.recipients_omitted";
 
 /// An error of the connector.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +88,15 @@ pub(crate) enum Error {
     /// The way broke after the final dot.
     #[error("the server may or may not have taken the message: {0}")]
     OutcomeUnknown(String),
+    /// The connector holds as many bytes of mails as it may.
+    #[error("the connector already holds as many bytes of mails as it may: nothing was sent")]
+    NoRoom,
+    /// The caller sent nothing more for too long, or until its deadline.
+    #[error("no more came in time: what was not answered was not sent")]
+    Stalled,
+    /// The connector stops.
+    #[error("the connector stops: what was not answered was not sent")]
+    Stopping,
     /// The connector does not serve this.
     #[error("the smtp connector {0}")]
     NotServed(&'static str),
@@ -135,8 +150,29 @@ impl From<Error> for Fault {
             }
             Error::OutcomeUnknown(_) => Self::new(Code::Unknown, "OUTCOME_UNKNOWN", message)
                 .with("smtp.stage", Stage::Message.as_str()),
+            Error::NoRoom => {
+                Self::new(Code::ResourceExhausted, "SENDS_TOO_LARGE", message).retry_after(RETRY_NO_ROOM)
+            }
+            Error::Stalled => Self::new(Code::DeadlineExceeded, "NOTHING_DONE", message),
+            Error::Stopping => {
+                Self::new(Code::Unavailable, "CONNECTOR_UNAVAILABLE", message).retry_after(RETRY_UNREACHED)
+            }
             Error::NotServed(_) => Self::new(Code::FailedPrecondition, "NOT_SERVED", message),
         }
+    }
+}
+
+/// An error as the contract's streams tell it of one item. It travels in a message, where there is room for every
+/// recipient.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let recipients = match &error {
+            Error::Refused { recipients, .. } => recipients.clone(),
+            _ => Vec::new(),
+        };
+        let mut failure = Self::from(Fault::from(error));
+        failure.metadata.remove(OMITTED);
+        Self { recipients, ..failure }
     }
 }
 
@@ -165,7 +201,7 @@ fn refused(message: String, stage: Stage, reply: &Reply, recipients: Vec<Recipie
     let results = fitting(RecipientResults { recipients });
     let omitted = tried - results.recipients.len();
     let fault = fault.detail("postern.mail.v1.RecipientResults", &results);
-    if omitted == 0 { fault } else { fault.with("smtp.recipients_omitted", omitted.to_string()) }
+    if omitted == 0 { fault } else { fault.with(OMITTED, omitted.to_string()) }
 }
 
 /// Results that fit the trailers of an answer: where they do not, without texts, and where that is not enough, the
@@ -250,6 +286,22 @@ mod tests {
             fitting(RecipientResults { recipients: (0..900).map(|number| result(number, "no")).collect() });
         assert!((50..900).contains(&many.recipients.len()), "{}", many.recipients.len());
         assert!(many.encoded_len() <= MAX_RESULTS_BYTES);
+    }
+
+    #[test]
+    fn a_failure_of_one_of_many_mails_tells_of_every_recipient() {
+        let states = vec![RecipientState::RefusedPermanent; 2_000];
+        let recipients = states.iter().map(|state| RecipientResult {
+            address: "somebody@example.org".into(),
+            state: (*state).into(),
+            ..Default::default()
+        });
+        let recipients: Vec<_> = recipients.collect();
+        let error =
+            Error::Refused { stage: Stage::Rcpt, reply: reply(550, None), recipients: recipients.clone() };
+        let failure = Failure::from(error);
+        assert_eq!((failure.reason.as_str(), failure.recipients), ("MESSAGE_REFUSED", recipients));
+        assert!(!failure.metadata.contains_key(OMITTED));
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! The SMTP connector: takes mail over gRPC and hands it to the SMTP server of the connection that comes with each
 //! call. It keeps sockets open between calls and nothing else; it knows neither the gateway nor any store.
 
+mod bulk;
 mod clock;
 mod connection;
 mod connector;
 mod conversation;
 mod dkim;
 mod error;
+mod large;
 mod mailbox;
 mod message;
 mod pace;
 mod pool;
 mod pools;
 mod reply;
+mod room;
 mod send;
 mod service;
 mod settings;
@@ -29,8 +32,10 @@ use postern_proto::connector::v1::connector_service_server::ConnectorServiceServ
 use postern_proto::smtp::v1::smtp_service_server::SmtpServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::pools::Pools;
+use crate::room::Room;
 use crate::service::Service;
 pub use crate::settings::{Arguments, Command, Settings};
 
@@ -67,7 +72,9 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let pools = Arc::new(Pools::new());
-    let service = Service::new(Arc::clone(&pools));
+    let mails = TaskTracker::new();
+    let room = Room::new(settings.max_bytes_in_flight);
+    let service = Service::new(Arc::clone(&pools), room, mails.clone(), stop.clone());
     let smtp = SmtpServiceServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let connector = ConnectorServiceServer::new(service);
     let (routes, _health) = edges(&[name_of(&smtp), name_of(&connector)]).await?;
@@ -76,6 +83,11 @@ pub async fn serve(
     let sweeping = tokio::spawn(Arc::clone(&pools).sweep());
     let served = postern_chassis::serve::serve(listener, &settings.serve, routes, stop).await;
     sweeping.abort();
+    // Mails whose callers have gone are no open calls, and yet are being handed over.
+    mails.close();
+    if tokio::time::timeout(settings.serve.stop_grace, mails.wait()).await.is_err() {
+        tracing::warn!("mails were still being handed over at the end of the grace period");
+    }
     pools.close().await;
     served
 }

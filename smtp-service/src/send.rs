@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use postern_proto::smtp::v1::SendEmailResponse;
+
 use crate::clock::Clock;
 use crate::conversation::Taken;
 use crate::error::Error;
@@ -23,4 +25,13 @@ pub(crate) async fn send(pool: &Arc<Pool>, mail: &Mail, clock: Clock) -> Result<
     }
     lease.give_back();
     ended
+}
+
+/// What is answered of a mail that was taken.
+pub(crate) fn response(mail: &Mail, taken: Taken) -> SendEmailResponse {
+    SendEmailResponse {
+        message_id: mail.message_id().to_owned(),
+        recipients: taken.recipients,
+        reply: Some((&taken.reply).into()),
+    }
 }

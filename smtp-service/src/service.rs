@@ -6,34 +6,45 @@ use std::sync::Arc;
 use postern_chassis::fault::Fault;
 use postern_chassis::opened;
 use postern_proto::connection::v1::Connection as Stored;
+use postern_proto::mail::v1::Failure;
 use postern_proto::smtp::v1::smtp_service_server::SmtpService;
 use postern_proto::smtp::v1::{
     CheckEmailRequest, CheckEmailResponse, SendEmailRequest, SendEmailResponse, SendEmailsRequest,
     SendEmailsResponse, SendLargeEmailRequest, SendLargeEmailResponse,
 };
+use prost::Message as _;
 use tokio::time::Instant;
-use tokio_stream::Empty;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::bulk::Bulk;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::large::{self, Failed};
 use crate::message::Mail;
 use crate::pool::Pool;
 use crate::pools::Pools;
+use crate::room::Room;
 use crate::send;
 
 /// The connector's services.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pools: Arc<Pools>,
+    room: Room,
+    /// What goes on when its caller is gone: the mails of streams.
+    mails: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Service {
-    /// The services over these pools.
-    pub(crate) fn new(pools: Arc<Pools>) -> Self {
-        Self { pools }
+    /// The services over these pools, with so much room for mails. Streams take no more mails once `stop` is cancelled.
+    pub(crate) fn new(pools: Arc<Pools>, room: Room, mails: TaskTracker, stop: CancellationToken) -> Self {
+        Self { pools, room, mails, stop }
     }
 
     pub(crate) fn pool(&self, metadata: &MetadataMap) -> Result<Arc<Pool>, Status> {
@@ -56,6 +67,7 @@ impl SmtpService for Service {
         let began = Instant::now();
         let pool = self.pool(request.metadata())?;
         let clock = Clock::of_call(request.metadata(), pool.connection().command_timeout);
+        let _held = self.room.take(request.get_ref().encoded_len())?;
         let mail = Mail::compose(request.get_ref(), pool.connection()).await?;
         let taken = send::send(&pool, &mail, clock).await;
         let taken = taken.map_err(|error| told("SendEmail", pool.connection(), began, error))?;
@@ -64,27 +76,43 @@ impl SmtpService for Service {
             duration_ms = began.elapsed().as_millis(),
             "a mail was handed over"
         );
-        Ok(Response::new(SendEmailResponse {
-            message_id: mail.message_id().to_owned(),
-            recipients: taken.recipients,
-            reply: Some((&taken.reply).into()),
-        }))
+        Ok(Response::new(send::response(&mail, taken)))
     }
 
-    type SendEmailsStream = Empty<Result<SendEmailsResponse, Status>>;
+    type SendEmailsStream = ReceiverStream<Result<SendEmailsResponse, Status>>;
 
     async fn send_emails(
         &self,
-        _: Request<Streaming<SendEmailsRequest>>,
+        request: Request<Streaming<SendEmailsRequest>>,
     ) -> Result<Response<Self::SendEmailsStream>, Status> {
-        Err(Error::NotServed("does not serve SendEmails yet").into())
+        let (metadata, _, mails) = request.into_parts();
+        let pool = self.pool(&metadata)?;
+        let clock = Clock::of_call(&metadata, pool.connection().command_timeout);
+        let (bulk, answers) = Bulk::new(pool, self.room.clone(), clock, self.mails.clone());
+        self.mails.spawn(bulk.run(mails, self.stop.clone()));
+        Ok(Response::new(answers))
     }
 
     async fn send_large_email(
         &self,
-        _: Request<Streaming<SendLargeEmailRequest>>,
+        request: Request<Streaming<SendLargeEmailRequest>>,
     ) -> Result<Response<SendLargeEmailResponse>, Status> {
-        Err(Error::NotServed("does not serve SendLargeEmail yet").into())
+        let began = Instant::now();
+        let (metadata, _, parts) = request.into_parts();
+        let pool = self.pool(&metadata)?;
+        let clock = Clock::of_call(&metadata, pool.connection().command_timeout);
+        let sent = large::send(&pool, &self.room, clock, parts).await;
+        let sent = sent.map_err(|failed| match failed {
+            Failed::Here(error) => told("SendLargeEmail", pool.connection(), began, error),
+            Failed::Stream(status) => status,
+        })?;
+        tracing::debug!(
+            connection.name = pool.connection().name(),
+            duration_ms = began.elapsed().as_millis(),
+            "a large mail was handed over"
+        );
+        let SendEmailResponse { message_id, recipients, reply } = sent;
+        Ok(Response::new(SendLargeEmailResponse { message_id, recipients, reply }))
     }
 
     async fn check_email(
@@ -97,22 +125,51 @@ impl SmtpService for Service {
     }
 }
 
-/// Logs why a call failed, without the server's text, which may name people, and makes the answer of it.
+/// Logs why a call failed and makes the answer of it.
 pub(crate) fn told(method: &'static str, connection: &Connection, began: Instant, error: Error) -> Status {
-    let (stage, reply_code) = match &error {
+    let place = place(&error);
+    let fault = Fault::from(error);
+    log(method, connection, began, fault.reason(), place);
+    fault.into()
+}
+
+/// Logs why one of many mails failed and makes the answer of it.
+pub(crate) fn told_of_one(
+    method: &'static str,
+    connection: &Connection,
+    began: Instant,
+    error: Error,
+) -> Failure {
+    let place = place(&error);
+    let failure = Failure::from(error);
+    log(method, connection, began, &failure.reason, place);
+    failure
+}
+
+/// Where in the conversation an error came, and the server's code, if it gave one.
+fn place(error: &Error) -> (&'static str, u16) {
+    match error {
         Error::Refused { stage, reply, .. } => (stage.as_str(), reply.code),
         Error::Broken { stage, .. } | Error::Certificate { stage, .. } => (stage.as_str(), 0),
         _ => ("", 0),
-    };
-    let fault = Fault::from(error);
+    }
+}
+
+/// Logs a failure, without the server's text, which may name people.
+fn log(
+    method: &'static str,
+    connection: &Connection,
+    began: Instant,
+    reason: &str,
+    (stage, code): (&str, u16),
+) {
     tracing::warn!(
         connection.name = connection.name(),
         method,
-        reason = fault.reason(),
+        reason,
         smtp.stage = stage,
-        smtp.code = reply_code,
+        smtp.code = code,
         duration_ms = began.elapsed().as_millis(),
         "a call failed"
     );
-    fault.into()
 }

@@ -32,11 +32,34 @@ pub struct Arguments {
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7026);
 
 /// What a connector needs that is started by a program rather than as a process.
-#[derive(Args, Debug, Clone, Default)]
+#[derive(Args, Debug, Clone)]
 pub struct Settings {
     /// TLS and the grace period at a stop.
     #[command(flatten)]
     pub serve: ServeSettings,
+    /// How many bytes of mails may be held at once, encoded, over all calls: at least 16777216 (16 MiB). A mail beyond
+    /// is refused for now (SENDS_TOO_LARGE); a stream of mails waits
+    #[arg(
+        long,
+        env = "POSTERN_MAX_BYTES_IN_FLIGHT",
+        default_value_t = DEFAULT_BYTES_IN_FLIGHT,
+        value_parser = clap::value_parser!(u64).range(LEAST_BYTES_IN_FLIGHT..=MOST_BYTES_IN_FLIGHT),
+        value_name = "BYTES"
+    )]
+    pub max_bytes_in_flight: u64,
+}
+
+/// Three of the largest mails, and some.
+const DEFAULT_BYTES_IN_FLIGHT: u64 = 512 * 1024 * 1024;
+/// Room for any mail that travels inline.
+const LEAST_BYTES_IN_FLIGHT: u64 = 16 * 1024 * 1024;
+/// More than a machine has: what is counted by the KiB must stay countable.
+const MOST_BYTES_IN_FLIGHT: u64 = 1024 * 1024 * 1024 * 1024;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { serve: ServeSettings::default(), max_bytes_in_flight: DEFAULT_BYTES_IN_FLIGHT }
+    }
 }
 
 /// What the process does instead of serving.
@@ -60,5 +83,14 @@ mod tests {
         assert_eq!((arguments.listen.port(), arguments.command), (7026, None));
         let arguments = Arguments::parse_from(["smtp-service", "--listen", "127.0.0.1:1", "check-config"]);
         assert_eq!((arguments.listen.port(), arguments.command), (1, Some(Command::CheckConfig)));
+        assert_eq!(arguments.settings.max_bytes_in_flight, Settings::default().max_bytes_in_flight);
+    }
+
+    #[test]
+    fn room_for_too_few_bytes_is_refused() {
+        for (bytes, taken) in [("16777216", true), ("16777215", false), ("many", false)] {
+            let parsed = Arguments::try_parse_from(["smtp-service", "--max-bytes-in-flight", bytes]);
+            assert_eq!(parsed.is_ok(), taken, "{bytes}");
+        }
     }
 }

@@ -24,6 +24,7 @@ use postern_proto::outlook::v1::outlook_credentials::SignIn;
 use postern_proto::outlook::v1::{OutlookCredentials, OutlookSettings};
 use postern_proto::smtp::v1::{SmtpCredentials, SmtpSettings};
 use tokio::net::TcpListener;
+use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -48,6 +49,7 @@ pub(crate) struct Edge {
     pub(crate) connections: Arc<Connections>,
     pub(crate) connectors: Arc<Connectors>,
     pub(crate) channel: Channel,
+    address: SocketAddr,
     pub(crate) folder: Arc<tempfile::TempDir>,
     _stop: DropGuard,
 }
@@ -88,7 +90,12 @@ impl Edge {
             serve::serve(listener, &settings, door, stopped).await
         });
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
-        Self { store, connections, connectors, channel, folder, _stop: stop.drop_guard() }
+        Self { store, connections, connectors, channel, address, folder, _stop: stop.drop_guard() }
+    }
+
+    /// An HTTP/2 connection to it that nobody else uses.
+    pub(crate) fn own_channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
     }
 
     /// The client of the connections.
@@ -118,12 +125,34 @@ impl Edge {
 
     /// Calls a unary method by its path.
     pub(crate) async fn ask(&self, path: &str, request: Asked<Say>) -> Result<Answered<Said>, Status> {
-        let mut client = tonic::client::Grpc::new(self.channel.clone())
-            .max_encoding_message_size(usize::MAX)
-            .max_decoding_message_size(usize::MAX);
-        client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
-        client.unary(request, path.parse::<PathAndQuery>().unwrap(), ProstCodec::default()).await
+        ask(&self.channel, path, request).await
     }
+}
+
+/// Calls a unary method by its path.
+pub(crate) async fn ask(
+    channel: &Channel,
+    path: &str,
+    request: Asked<Say>,
+) -> Result<Answered<Said>, Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone())
+        .max_encoding_message_size(usize::MAX)
+        .max_decoding_message_size(usize::MAX);
+    client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+    client.unary(request, path.parse::<PathAndQuery>().unwrap(), ProstCodec::default()).await
+}
+
+/// Calls a method that takes a stream and gives one answer.
+pub(crate) async fn ask_with_stream(
+    channel: &Channel,
+    path: &str,
+    says: impl Stream<Item = Say> + Send + 'static,
+) -> Result<Said, Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+    let path = path.parse::<PathAndQuery>().unwrap();
+    let answer = client.client_streaming(Asked::new(says), path, ProstCodec::<Say, Said>::default()).await?;
+    Ok(answer.into_inner())
 }
 
 /// A connection of the one kind.

@@ -16,6 +16,7 @@ use tower::Service as _;
 use crate::edge::{Edge, Fake, PATIENCE, SECRET, Said, Say, outlook, reason, smtp, until};
 
 mod lost;
+mod streams;
 
 fn opened(said: &Said) -> OpenConnection {
     OpenConnection::decode(&said.opened[..]).unwrap()

@@ -1,5 +1,8 @@
 //! Changes made once: what a `request_id` promises, for forwarded calls and the gateway's own.
 
+mod again;
+mod streams;
+
 use std::time::Duration;
 
 use postern_chassis::fault::reason_of;

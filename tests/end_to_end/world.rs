@@ -76,6 +76,11 @@ impl World {
         self.channel = connect(address).await;
     }
 
+    /// Where the gateway listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn triggers(&self) -> TriggerServiceClient<Channel> {
         TriggerServiceClient::new(self.channel.clone())
     }

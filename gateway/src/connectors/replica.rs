@@ -18,7 +18,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Flow-control windows, as on the serving side.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// How long the answer to Describe may take.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an address that answers is asked again: it may have been replaced by a newer version.

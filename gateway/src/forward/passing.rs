@@ -1,6 +1,7 @@
 //! A request's body on its way to a connector, and the record of what of it was handed over. A body that was never
 //! read proves that the connector got nothing: it gives its rest back when it is dropped.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -17,6 +19,7 @@ pub(super) struct Handed {
     touched: AtomicBool,
     ended: AtomicBool,
     went_on: AtomicBool,
+    cut: AtomicBool,
     rest: Mutex<Option<Body>>,
 }
 
@@ -31,6 +34,16 @@ impl Handed {
         self.ended.load(Ordering::Acquire) && !self.went_on.load(Ordering::Acquire)
     }
 
+    /// Whether the request's end was handed over, or may have been.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether the gateway ended the request, for it stops: the caller had not.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
     /// What an unread body gave back.
     pub(super) fn rest(&self) -> Option<Body> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -42,6 +55,7 @@ pub(super) struct Passing {
     buffered: Option<Bytes>,
     rest: Option<Body>,
     handed: Arc<Handed>,
+    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl Passing {
@@ -49,7 +63,12 @@ impl Passing {
         if rest.is_none() {
             handed.ended.store(true, Ordering::Release);
         }
-        Self { buffered: Some(buffered), rest, handed }
+        Self { buffered: Some(buffered), rest, handed, stop: None }
+    }
+
+    /// Makes the body end at a stop: the connector then finishes what it was given, and ends its answers.
+    pub(super) fn end_at(&mut self, stop: CancellationToken) {
+        self.stop = Some(Box::pin(stop.cancelled_owned()));
     }
 }
 
@@ -65,12 +84,24 @@ impl http_body::Body for Passing {
         if let Some(buffered) = self.buffered.take() {
             return Poll::Ready(Some(Ok(Frame::data(buffered))));
         }
-        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(rest).poll_frame(cx));
+        let this = &mut *self;
+        if let (Some(stop), true) = (&mut this.stop, this.rest.is_some())
+            && stop.as_mut().poll(cx).is_ready()
+        {
+            (this.stop, this.rest) = (None, None);
+            this.handed.cut.store(true, Ordering::Release);
+            this.handed.went_on.store(true, Ordering::Release);
+        }
+        let Some(rest) = &mut this.rest else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut *rest).poll_frame(cx));
         match &frame {
-            None => self.handed.ended.store(true, Ordering::Release),
+            None => this.handed.ended.store(true, Ordering::Release),
             Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
-            Some(_) => self.handed.went_on.store(true, Ordering::Release),
+            Some(_) => this.handed.went_on.store(true, Ordering::Release),
+        }
+        // Said before the frame goes on: whoever is handed the last one need not ask for more.
+        if rest.is_end_stream() {
+            this.handed.ended.store(true, Ordering::Release);
         }
         Poll::Ready(frame)
     }

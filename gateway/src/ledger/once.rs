@@ -1,7 +1,7 @@
 //! The ledger at the gateway's door: a service around all others that writes down the calls which the contract lets
 //! carry a request id, and lets all others pass untouched.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,13 +16,15 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::record::Answer;
-use super::{Begin, Ledger, Ticket, key};
+use super::record::{Answer, Keep};
+use super::stream::{Tallied, Tally, compare};
+use super::ticket::Ticket;
+use super::{Begin, Change, Ledger, Terms, key};
 use crate::auth::Caller;
 use crate::contract;
 use crate::forward::first::First;
-use crate::forward::is_grpc;
 use crate::forward::scan::scan;
+use crate::forward::{Repeat, is_grpc};
 
 /// The longest request id, in characters.
 const MAX_REQUEST_ID: usize = 128;
@@ -32,25 +34,27 @@ const MAX_REQUEST_ID: usize = 128;
 pub struct Once<S> {
     inner: S,
     ledger: Arc<Ledger>,
-    methods: Arc<HashSet<String>>,
+    methods: Arc<HashMap<String, Terms>>,
 }
 
 impl<S> Once<S> {
     /// `inner` with the ledger at its door.
     pub fn new(inner: S, ledger: Arc<Ledger>) -> Self {
         let methods = contract::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>());
-        let paths = methods
-            .filter(carries_request_id)
-            .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()));
+        let paths = methods.filter(carries_request_id).map(|method| {
+            let terms =
+                Terms { gathers: contract::gathers(&method), idempotent: contract::is_idempotent(&method) };
+            (format!("/{}/{}", method.parent_service().full_name(), method.name()), terms)
+        });
         Self { inner, ledger, methods: Arc::new(paths.collect()) }
     }
 }
 
-/// Whether a method is a unary change whose request may carry a request id.
+/// Whether a method is a change with one answer whose request may carry a request id.
 fn carries_request_id(method: &MethodDescriptor) -> bool {
-    let unary = !method.is_client_streaming() && !method.is_server_streaming();
     let field = method.input().get_field_by_name("request_id");
-    unary && field.is_some_and(|field| field.number() == 2 && field.kind() == Kind::String)
+    !method.is_server_streaming()
+        && field.is_some_and(|field| field.number() == 2 && field.kind() == Kind::String)
 }
 
 impl<S> Service<Request<Body>> for Once<S>
@@ -68,22 +72,30 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // What is not gRPC is refused further in, before anything is changed.
-        if !self.methods.contains(request.uri().path()) || !is_grpc(request.headers()) {
+        let terms = self.methods.get(request.uri().path()).copied();
+        let Some(terms) = terms.filter(|_| is_grpc(request.headers())) else {
             return Box::pin(self.inner.call(request));
-        }
+        };
         let (ledger, next) = (self.ledger.clone(), self.inner.clone());
         let inner = std::mem::replace(&mut self.inner, next);
-        Box::pin(async move { Ok(once(ledger, inner, request).await.unwrap_or_else(Status::into_http)) })
+        Box::pin(
+            async move { Ok(once(ledger, inner, terms, request).await.unwrap_or_else(Status::into_http)) },
+        )
     }
 }
 
 /// Makes one call, if it was not made before.
-async fn once<S>(ledger: Arc<Ledger>, mut inner: S, request: Request<Body>) -> Result<Response<Body>, Status>
+async fn once<S>(
+    ledger: Arc<Ledger>,
+    mut inner: S,
+    terms: Terms,
+    request: Request<Body>,
+) -> Result<Response<Body>, Status>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send,
 {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let first = First::read(body).await?;
     let request_id = scan(first.message())?.request_id.to_owned();
     if request_id.is_empty() {
@@ -95,18 +107,29 @@ where
     }
     let caller = parts.extensions.get::<Caller>().map_or("", |caller| &caller.name);
     let key = key(caller, parts.uri.path(), &request_id);
-    let digest = ledger.digest(first.message());
+    let change = Change { key, digest: ledger.digest(first.message()), terms };
     let (waited_for, _waiting) = oneshot::channel();
     // In a task of its own: a caller that goes away must not leave a change that was begun without its answer.
     let tasks = ledger.tasks.clone();
     let made = tasks.spawn(async move {
-        match ledger.begin(key, digest, &waited_for).await? {
-            Begin::Answer(answer) => Ok(answer),
-            Begin::Run(ticket) => {
-                let call = inner.call(Request::from_parts(parts, first.into_body()));
-                make(ticket, ok(call.await)).await
+        let ticket = match ledger.begin(change, &waited_for).await? {
+            Begin::Run(ticket) => ticket,
+            Begin::Answer(answer, whole) => {
+                if let Some(whole) = whole.filter(|_| terms.gathers) {
+                    compare(Tally::new(&ledger), first.into_body(), &whole).await?;
+                }
+                return Ok(answer);
             }
+        };
+        if ticket.is_repeat {
+            parts.extensions.insert(Repeat);
         }
+        let mut body = first.into_body();
+        if terms.gathers {
+            body = Tallied::wrap(body, Tally::new(&ledger), ticket.entry());
+        }
+        let call = inner.call(Request::from_parts(parts, body));
+        make(ticket, terms, ok(call.await)).await
     });
     let broken = |_| Fault::new(Code::Internal, "INTERNAL", "the call broke off").into();
     Ok(made.await.map_err::<Status, _>(broken)??.into_response())
@@ -114,8 +137,21 @@ where
 
 /// Reads the answer of a change and writes it down before it is given. Where it cannot be written it is given all the
 /// same, for it is true; a repeat is then told that the outcome is not known.
-async fn make(ticket: Ticket, response: Result<Response<Body>, Status>) -> Result<Answer, Status> {
-    let (answer, keep) = Answer::read(response?).await;
+async fn make(
+    ticket: Ticket,
+    terms: Terms,
+    response: Result<Response<Body>, Status>,
+) -> Result<Answer, Status> {
+    let (answer, mut keep) = Answer::read(response?).await;
+    if let Keep::Unknown(_) = keep {
+        if terms.gathers && !ticket.is_whole() {
+            // The connector was never given the end of the stream, without which it changes nothing.
+            keep = Keep::Nothing;
+        } else if terms.idempotent {
+            // Left as begun: a repeat asks the connector again.
+            return Ok(answer);
+        }
+    }
     if let Err(error) = ticket.end(keep).await {
         tracing::error!(%error, "the answer of a change could not be written down");
     }

@@ -20,7 +20,7 @@ pub(super) struct Record {
     /// The run of the gateway that began it.
     #[prost(bytes = "bytes", tag = "1")]
     pub(super) run: Bytes,
-    /// The digest of its request.
+    /// The digest of its request; of a stream, of its first message.
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) digest: Bytes,
     /// When it began.
@@ -29,6 +29,21 @@ pub(super) struct Record {
     /// Its answer, once it is known.
     #[prost(message, optional, tag = "4")]
     pub(super) answer: Option<Answer>,
+    /// Its whole stream, written down before the stream's end was handed over. Absent: the connector was not given the
+    /// end, or it answered without it; or it is no stream.
+    #[prost(message, optional, tag = "5")]
+    pub(super) whole: Option<Whole>,
+}
+
+/// What a stream held.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Whole {
+    /// The digest of all its bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) digest: Bytes,
+    /// How many they were.
+    #[prost(uint64, tag = "2")]
+    pub(super) length: u64,
 }
 
 /// An answer, as it is given again.
@@ -116,6 +131,8 @@ impl Answer {
 pub(super) enum Keep {
     /// Its answer, for repeats.
     Answer(Answer),
+    /// That it may or may not have been made: the answer for repeats, unless its connector can be asked again.
+    Unknown(Answer),
     /// Nothing: it is certain that it changed nothing, so that a repeat is a new try.
     Nothing,
 }
@@ -128,9 +145,9 @@ impl Keep {
             Code::DeadlineExceeded if reason_of(status) == NOTHING_DONE => Self::Nothing,
             Code::Unknown | Code::Internal | Code::DataLoss | Code::DeadlineExceeded | Code::Cancelled => {
                 if reason_of(status) == OUTCOME_UNKNOWN {
-                    Self::Answer(Answer::error(status))
+                    Self::Unknown(Answer::error(status))
                 } else {
-                    Self::Answer(Answer::error(&unknown(&format!("it ended with {:?}", status.code()))))
+                    Self::Unknown(Answer::error(&unknown(&format!("it ended with {:?}", status.code()))))
                 }
             }
             _ => Self::Nothing,
@@ -166,11 +183,11 @@ mod tests {
     #[test]
     fn what_may_have_been_done_is_not_free_to_be_done_again() {
         assert_eq!(Keep::of(&Status::unavailable("")), Keep::Nothing);
-        let Keep::Answer(kept) = Keep::of(&Status::deadline_exceeded("")) else { panic!("nothing kept") };
+        let Keep::Unknown(kept) = Keep::of(&Status::deadline_exceeded("")) else { panic!("nothing kept") };
         assert_eq!(kept.code, Code::Unknown as i32);
         let untried = Fault::new(Code::DeadlineExceeded, NOTHING_DONE, "").into();
         assert_eq!(Keep::of(&untried), Keep::Nothing);
         let told = unknown("broke off");
-        assert_eq!(Keep::of(&told), Keep::Answer(Answer::error(&told)));
+        assert_eq!(Keep::of(&told), Keep::Unknown(Answer::error(&told)));
     }
 }

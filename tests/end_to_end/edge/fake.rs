@@ -1,6 +1,8 @@
 //! A small connector: it runs on a runtime of its own, so that it can be killed with its sockets, and answers as it is
 //! told, by settings of the fake or by what the caller says.
 
+mod gathering;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -90,6 +92,8 @@ pub(crate) struct State {
     pub(crate) begun: AtomicUsize,
     /// Calls of the echo service that were dropped before they had an answer.
     pub(crate) dropped: AtomicUsize,
+    /// Client streams of the echo service that were read to their end and hang.
+    pub(crate) heard_out: AtomicUsize,
     port: AtomicU64,
 }
 
@@ -199,9 +203,13 @@ impl Service<Request<Body>> for All {
             let mut grpc = Grpc::new(ProstCodec::<Said, Say>::default())
                 .max_decoding_message_size(usize::MAX)
                 .max_encoding_message_size(usize::MAX);
-            Ok(match request.uri().path().ends_with("/Stream") {
-                true => grpc.streaming(echo, request).await,
-                false => grpc.unary(echo, request).await,
+            let path = request.uri().path();
+            Ok(if path.ends_with("/Stream") {
+                grpc.streaming(echo, request).await
+            } else if path.ends_with("/SendLargeEmail") {
+                grpc.client_streaming(echo, request).await
+            } else {
+                grpc.unary(echo, request).await
             })
         })
     }
@@ -247,7 +255,7 @@ impl UnaryService<Say> for Echo {
         let echo = self.clone();
         Box::pin(async move {
             let state = echo.0.clone();
-            state.begun.fetch_add(1, Ordering::SeqCst);
+            let number_of_call = state.begun.fetch_add(1, Ordering::SeqCst) + 1;
             let mut begun = Begun(state.clone(), false);
             let (metadata, _, say) = request.into_parts();
             let grant = opened::decode(&metadata)?.grant;
@@ -259,7 +267,7 @@ impl UnaryService<Say> for Echo {
                     .refresh()
                     .into());
             }
-            if say.text == "hang" {
+            if say.text == "hang" || (say.text == "hang-once" && number_of_call == 1) {
                 std::future::pending::<()>().await;
             }
             begun.1 = true;

@@ -29,9 +29,18 @@ fn is_single_string(field: &FieldDescriptor) -> bool {
 
 /// Whether a method has the option `idempotency_level = NO_SIDE_EFFECTS`.
 fn says_harmless(method: &MethodDescriptor) -> bool {
+    idempotency_level(method) == 1
+}
+
+/// Whether a method has the option `idempotency_level = IDEMPOTENT`: its connector makes repeats of a change safe.
+fn says_repeatable(method: &MethodDescriptor) -> bool {
+    idempotency_level(method) == 2
+}
+
+fn idempotency_level(method: &MethodDescriptor) -> i32 {
     let options = method.options();
     let level = options.get_field_by_name("idempotency_level").expect("descriptors know idempotency_level");
-    level.as_enum_number() == Some(1)
+    level.as_enum_number().expect("it is an enum")
 }
 
 /// What is wrong with a request's fields 1 and 2.
@@ -77,6 +86,24 @@ fn a_method_that_says_that_it_changes_nothing_takes_no_request_id() {
         .map(|method| format!("{} takes a request_id", method.full_name()))
         .collect();
     none("NO_SIDE_EFFECTS and a request_id contradict each other", &breaches);
+}
+
+#[test]
+fn a_method_that_can_be_asked_again_has_what_it_is_known_by() {
+    let repeatable: Vec<_> = public_methods().filter(says_repeatable).collect();
+    assert!(!repeatable.is_empty(), "some methods can be asked again");
+    let lacks = |method: &&MethodDescriptor| {
+        let request = method.input();
+        let fields = ["connection", "request_id"].map(|field| request.get_field_by_name(field));
+        // A repeat of a deletion finds nothing and says so; and what is told in a stream has no one answer.
+        fields.contains(&None) || method.is_server_streaming() || method.name().starts_with("Delete")
+    };
+    let breaches: Vec<_> =
+        repeatable.iter().filter(lacks).map(|method| method.full_name().to_owned()).collect();
+    none(
+        "IDEMPOTENT is of changes with a connection, a request_id and one answer, and of no deletion",
+        &breaches,
+    );
 }
 
 #[test]

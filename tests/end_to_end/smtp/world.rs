@@ -50,6 +50,11 @@ impl World {
 
     /// A server set up like this, and a connection that fits it.
     pub(crate) async fn with(settings: SmtpSettings) -> Self {
+        Self::between(settings, Default::default()).await
+    }
+
+    /// The same, with a connector set up like that.
+    pub(crate) async fn between(settings: SmtpSettings, connector: postern_smtp_service::Settings) -> Self {
         let (tls, with_user) = (settings.tls, !settings.users.is_empty());
         let server = SmtpServer::start(settings).await.unwrap();
         let tls_mode = match tls {
@@ -71,7 +76,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = postern_smtp_service::serve(listener, Default::default(), stop.clone());
+        let serving = postern_smtp_service::serve(listener, connector, stop.clone());
         let connector = tokio::spawn(async move { serving.await.unwrap() });
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         let stop = Some(stop.drop_guard());

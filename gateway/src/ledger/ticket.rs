@@ -1,0 +1,112 @@
+//! The right to make a change: its place among those being made, and its record, in which its end is written down.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::watch;
+
+use super::Ledger;
+use super::record::{Keep, Record, Whole};
+use crate::store::{Expect, Revision, StoreError, Write};
+
+/// How often the end of a change is written down anew where another write came in between: that of its stream's end,
+/// which may have been given up on its way.
+const TRIES: usize = 3;
+
+/// The right to make a change. Dropped without an end, the record stays as begun.
+pub(super) struct Ticket {
+    entry: Arc<Entry>,
+    /// Whether an earlier try may have left something at the connector.
+    pub(super) is_repeat: bool,
+}
+
+/// The record of a change being made.
+pub(super) struct Entry {
+    claim: Claim,
+    written: Mutex<(Record, Revision)>,
+}
+
+/// A key's place among the changes being made. Dropped, it frees the key and wakes those who wait for it.
+pub(super) struct Claim {
+    ledger: Arc<Ledger>,
+    key: String,
+    _ended: watch::Sender<()>,
+}
+
+impl Ticket {
+    pub(super) fn new(claim: Claim, revision: Revision, record: Record, is_repeat: bool) -> Self {
+        Self { entry: Arc::new(Entry { claim, written: Mutex::new((record, revision)) }), is_repeat }
+    }
+
+    /// The record, for the stream to be written down in.
+    pub(super) fn entry(&self) -> Arc<Entry> {
+        self.entry.clone()
+    }
+
+    /// Whether the end of its stream may have been handed over.
+    pub(super) fn is_whole(&self) -> bool {
+        self.entry.written().0.whole.is_some()
+    }
+
+    /// Writes down how the change ended.
+    pub(super) async fn end(self, keep: Keep) -> Result<(), StoreError> {
+        let answer = match keep {
+            Keep::Answer(answer) | Keep::Unknown(answer) => Some(answer),
+            Keep::Nothing => None,
+        };
+        let (mut record, mut revision) = self.entry.written().clone();
+        let value = answer.map(|answer| {
+            record.answer = Some(answer);
+            Bytes::from(record.encode_to_vec())
+        });
+        let Claim { ledger, key, .. } = &self.entry.claim;
+        for _ in 1..TRIES {
+            let expect = Expect::Revision(revision);
+            match ledger.store.write(Write { key: key.clone(), value: value.clone(), expect }).await {
+                Err(StoreError::Conflict { .. }) => {}
+                ended => return ended.map(|_| ()),
+            }
+            let Some(entry) = ledger.store.get(key).await? else { return Ok(()) };
+            revision = entry.revision;
+        }
+        let expect = Expect::Revision(revision);
+        ledger.store.write(Write { key: key.clone(), value, expect }).await.map(|_| ())
+    }
+}
+
+impl Entry {
+    /// Writes down what the whole stream held. After this, its end may be handed over.
+    pub(super) async fn write_whole(&self, whole: Whole) -> Result<(), StoreError> {
+        let (mut record, revision) = self.written().clone();
+        record.whole = Some(whole);
+        let value = Some(record.encode_to_vec().into());
+        let write = Write { key: self.claim.key.clone(), value, expect: Expect::Revision(revision) };
+        let revision = self.claim.ledger.store.write(write).await?;
+        *self.written() = (record, revision);
+        Ok(())
+    }
+
+    fn written(&self) -> MutexGuard<'_, (Record, Revision)> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claim {
+    /// Takes a key's place, unless it is taken.
+    pub(super) fn take(ledger: &Arc<Ledger>, key: &str) -> Option<Self> {
+        let mut all = ledger.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.contains_key(key) {
+            return None;
+        }
+        let (ended, running) = watch::channel(());
+        all.insert(key.to_owned(), running);
+        Some(Self { ledger: ledger.clone(), key: key.to_owned(), _ended: ended })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.ledger.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
