@@ -8,6 +8,7 @@ mod conversation;
 mod error;
 mod mailbox;
 mod message;
+mod oauth;
 mod pace;
 mod pool;
 mod pools;

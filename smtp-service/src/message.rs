@@ -3,6 +3,7 @@
 
 mod fields;
 mod parts;
+mod reports;
 mod wire;
 
 use lettre::address::Envelope;
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::mailbox;
 pub(crate) use crate::message::fields::Problems;
 use crate::message::fields::{check_text, mailboxes, subject};
+pub(crate) use crate::message::reports::Reports;
 
 /// The longest request id.
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -36,6 +38,7 @@ pub(crate) struct Mail {
     size: u64,
     eight_bit: bool,
     utf8: bool,
+    reports: Option<Reports>,
 }
 
 impl Mail {
@@ -78,7 +81,8 @@ impl Mail {
         }
         let wire = wire::stuffed(message).map_err(unwritable)?;
         let (sender, utf8) = (people.from.email.to_string(), people.need_utf8());
-        Ok(Self { sender, recipients: people.envelope, message_id, wire, size, eight_bit, utf8 })
+        let reports = Reports::of(request);
+        Ok(Self { sender, recipients: people.envelope, message_id, wire, size, eight_bit, utf8, reports })
     }
 
     /// The envelope's sender.
@@ -104,6 +108,11 @@ impl Mail {
     /// The message's size in bytes as RFC 1870 counts it: without doubled dots and the final dot.
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// What the server is asked to report of delivery. None: its habit.
+    pub(crate) fn reports(&self) -> Option<&Reports> {
+        self.reports.as_ref()
     }
 
     /// Whether an address is outside ASCII, in the envelope or in a header, so that the server must offer SMTPUTF8.

@@ -37,7 +37,10 @@ impl Service {
     }
 
     pub(crate) fn pool(&self, metadata: &MetadataMap) -> Result<Arc<Pool>, Status> {
-        Ok(self.pools.of(&stored(metadata)?)?)
+        let opened = opened::decode(metadata)?;
+        let pool = self.pools.of(&opened.connection.unwrap_or_default())?;
+        pool.take_grant(&opened.grant);
+        Ok(pool)
     }
 }
 
