@@ -201,6 +201,12 @@ impl Pool {
         idle.map(|(kept, slot)| Leaving { conversation: kept.conversation, slot: Some(slot) }).collect()
     }
 
+    /// Ends the pause that a failure brought.
+    #[cfg(test)]
+    pub(crate) fn forgive(&self) {
+        self.pauses.note(Instant::now(), None);
+    }
+
     /// Makes the sockets that are kept older than they are.
     #[cfg(test)]
     pub(crate) fn age(&self, by: Duration) {

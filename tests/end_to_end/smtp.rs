@@ -3,9 +3,16 @@
 mod breaks;
 mod checks;
 mod fields;
+mod limits;
 mod messages;
+mod openings;
 mod postfix;
+mod raw;
 mod recipients;
+mod replies;
+mod reports;
 mod security;
 mod sockets;
+mod stages;
+mod tokens;
 mod world;

@@ -74,10 +74,11 @@ impl Conversation {
         let Some(data) = self.check_envelope(&replies, clock).await? else {
             return Err(self.all_refused(replies));
         };
-        if data.is_positive() {
+        // 354 alone asks for the message (RFC 5321, section 4.3.2).
+        if data.is_positive() || (data.is_intermediate() && data.code != 354) {
             return Err(senseless(Stage::Data));
         }
-        if !data.is_intermediate() {
+        if data.code != 354 {
             self.reset(&data, clock).await;
             return Err(refused_whole(Stage::Data, data, &replies.recipients));
         }
@@ -175,7 +176,7 @@ impl Conversation {
         }
         match &replies.data {
             // A server that wants a message for nobody is given an empty one (RFC 2920, section 3.1).
-            Some(data) if data.is_intermediate() => {
+            Some(data) if data.code == 354 => {
                 let ended = self.command(Stage::Message, ".\r\n", clock).await;
                 self.ready = matches!(ended, Ok(reply) if !reply.is_closing());
             }

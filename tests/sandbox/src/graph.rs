@@ -3,7 +3,7 @@
 
 mod delta;
 mod draft;
-mod exchange;
+pub(crate) mod exchange;
 mod faults;
 mod folders;
 mod listener;
