@@ -139,6 +139,22 @@ impl Error {
         }
     }
 
+    /// Where in the conversation it came up, and the code of the server's reply, where there are such.
+    pub(crate) fn place(&self) -> (Option<Stage>, Option<u16>) {
+        match self {
+            Self::Broken { stage, .. } | Self::Certificate { stage, .. } => (Some(*stage), None),
+            Self::Refused { stage, reply, .. } => (Some(*stage), Some(reply.code)),
+            Self::Credentials { reply, .. } => (Some(Stage::Auth), reply.as_ref().map(|reply| reply.code)),
+            Self::TlsRequired(reply) => (Some(Stage::StartTls), reply.as_ref().map(|reply| reply.code)),
+            Self::SignedOut | Self::SignInRefused { .. } | Self::SignInUnavailable { .. } => {
+                (Some(Stage::Token), None)
+            }
+            Self::OutcomeUnknown { .. } => (Some(Stage::Message), None),
+            Self::Slowed { last, .. } => last.place(),
+            _ => (None, None),
+        }
+    }
+
     /// Whether it says that the server does not want to be asked again at once: it came up while a socket was opened,
     /// and a repeat would end the same way or do harm, as a wrong password does that is given again and again.
     pub(crate) fn asks_for_a_pause(&self) -> bool {

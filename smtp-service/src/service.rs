@@ -23,6 +23,7 @@ use crate::message::Mail;
 use crate::pool::Pool;
 use crate::pools::Pools;
 use crate::send;
+use crate::stage::Stage;
 
 /// The connector's services.
 #[derive(Debug, Clone)]
@@ -100,18 +101,14 @@ impl SmtpService for Service {
 
 /// Logs why a call failed, without the server's text, which may name people, and makes the answer of it.
 pub(crate) fn told(method: &'static str, connection: &Connection, began: Instant, error: Error) -> Status {
-    let (stage, reply_code) = match &error {
-        Error::Refused { stage, reply, .. } => (stage.as_str(), reply.code),
-        Error::Broken { stage, .. } | Error::Certificate { stage, .. } => (stage.as_str(), 0),
-        _ => ("", 0),
-    };
+    let (stage, code) = error.place();
     let fault = Fault::from(error);
     tracing::warn!(
         connection.name = connection.name(),
         method,
         reason = fault.reason(),
-        smtp.stage = stage,
-        smtp.code = reply_code,
+        smtp.stage = stage.map(Stage::as_str),
+        smtp.code = code,
         duration_ms = began.elapsed().as_millis(),
         "a call failed"
     );

@@ -20,11 +20,11 @@ use crate::connection::Connection;
 
 /// How many servers are tried, and how many at once.
 const SEEDS: u64 = 10_000;
-const AT_ONCE: usize = 1_500;
+const AT_ONCE: usize = 400;
 /// How long a step may take: far longer than a server that answers needs, on a machine that has much else to do.
 const STEP: Duration = Duration::from_millis(700);
 /// How long one sending may take with all its steps and pauses.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn connection(port: u16, signs_in: bool, most: u32) -> Connection {
     let (username, password) = if signs_in { ("bo", "sesame") } else { ("", "") };
@@ -87,7 +87,7 @@ async fn converse(seed: u64) -> Tally {
     let pool = Arc::new(Pool::new(connection(server.port(), rng.bool(), rng.u32(1..4))));
     let mails: Vec<_> = (0..rng.usize(1..4))
         .map(|number| {
-            let bytes = if rng.u8(..10) == 0 { 100_000 } else { rng.usize(10..3_000) };
+            let bytes = if rng.u8(..20) == 0 { 100_000 } else { rng.usize(10..3_000) };
             mail(pool.connection(), &format!("m{number}@example.org"), rng.usize(1..7), bytes)
         })
         .collect();

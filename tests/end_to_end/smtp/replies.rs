@@ -42,7 +42,8 @@ async fn replies_in_pieces_and_in_many_lines_are_read_as_one() {
 
 #[tokio::test]
 async fn what_is_no_reply_breaks_the_conversation_with_nothing_sent() {
-    let wrong: [(&str, fn() -> Vec<u8>); 6] = [
+    type Bytes = fn() -> Vec<u8>;
+    let wrong: [(&str, Bytes); 6] = [
         ("no code", || b"hello there\r\n".to_vec()),
         ("two codes", || b"250-one\r\n550 two\r\n".to_vec()),
         ("no separator", || b"250_ok\r\n".to_vec()),

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::JoinSet;
 
@@ -87,7 +88,7 @@ impl Server {
                         knows.lock().unwrap().opened += 1;
                         let (whim, rng, known) = (whim.clone(), rng.fork(), Arc::clone(&knows));
                         let last = String::new();
-                        let talk = Talk { stream, unread: Vec::new(), whim, rng, known, last };
+                        let talk = Talk { stream, unread: BytesMut::new(), whim, rng, known, last };
                         talks.spawn(async move { drop(talk.hold().await) });
                     }
                 }
@@ -128,7 +129,7 @@ struct Over;
 /// One socket.
 struct Talk {
     stream: DuplexStream,
-    unread: Vec<u8>,
+    unread: BytesMut,
     whim: Whim,
     rng: fastrand::Rng,
     known: Arc<Mutex<Known>>,
@@ -318,7 +319,7 @@ impl Talk {
     async fn line(&mut self) -> Result<String, Over> {
         loop {
             if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                let line = self.unread.split_to(end + 1);
                 return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
             self.fill().await?;
