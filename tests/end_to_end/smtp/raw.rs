@@ -7,7 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Gives the answer to a line: the bytes as they are. The greeting is the answer to an empty line, and the final dot is
-/// a line too; the message's own lines are not asked about. None: the connection is closed.
+/// a line too; the message's own lines are not asked about. None: the connection is closed; so it is after an answer that
+/// ends with a NUL, which is not sent.
 type Script = Arc<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>;
 
 /// A scripted server.
@@ -60,7 +61,8 @@ async fn hold(mut stream: TcpStream, script: Script, heard: Arc<Mutex<Vec<String
     let (mut unread, mut in_message, mut line) = (Vec::new(), false, String::new());
     loop {
         let answer = if in_message && line != "." { Some(Vec::new()) } else { script(&line) };
-        let Some(answer) = answer else { return };
+        let Some(mut answer) = answer else { return };
+        let closes = answer.pop_if(|last| *last == 0).is_some();
         if !in_message || line == "." {
             if !line.is_empty() {
                 heard.lock().unwrap().push(line.clone());
@@ -73,6 +75,9 @@ async fn hold(mut stream: TcpStream, script: Script, heard: Arc<Mutex<Vec<String
                 return;
             }
             tokio::task::yield_now().await;
+        }
+        if closes {
+            return;
         }
         line = loop {
             if let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
