@@ -25,6 +25,11 @@ impl Clock {
         Self { step, until: timeout.map(|timeout| Instant::now() + usable(timeout)) }
     }
 
+    /// Whether the caller's time is up: what ends now for want of time says nothing of the server.
+    pub(crate) fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
     /// When a step that begins now must be done.
     pub(crate) fn step_end(&self) -> Instant {
         self.end_within(self.step)

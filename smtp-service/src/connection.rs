@@ -11,6 +11,7 @@ use rustls_pki_types::ServerName;
 use secrecy::SecretString;
 
 use crate::dkim::Dkim;
+use crate::oauth::Provider;
 
 /// The longest host name (RFC 1035, section 2.3.4).
 const MAX_HOST_CHARS: usize = 255;
@@ -57,6 +58,8 @@ pub(crate) enum Security {
     StartTls,
     /// TLS from the first byte.
     Implicit,
+    /// STARTTLS where it is offered, else none.
+    Opportunistic,
     /// None, as asked for by name.
     None,
 }
@@ -66,13 +69,25 @@ pub(crate) enum Security {
 pub(crate) struct Login {
     /// The user name.
     pub(crate) username: String,
-    /// The password.
-    pub(crate) password: SecretString,
-    /// The mechanism. None: PLAIN where it is offered, else LOGIN.
-    pub(crate) mechanism: Option<Mechanism>,
+    /// What proves it.
+    pub(crate) proof: Proof,
 }
 
-/// A mechanism of AUTH.
+/// What proves who signs in.
+#[derive(Debug)]
+pub(crate) enum Proof {
+    /// A password.
+    Password {
+        /// The password.
+        password: SecretString,
+        /// The mechanism. None: PLAIN where it is offered, else LOGIN.
+        mechanism: Option<Mechanism>,
+    },
+    /// An access token of this provider (XOAUTH2). The token itself comes with each call.
+    Token(Provider),
+}
+
+/// A mechanism of AUTH by password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mechanism {
     /// PLAIN (RFC 4616).
@@ -85,6 +100,14 @@ impl Connection {
     /// Its resource name, as the gateway gave it.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where its access tokens come from, if it signs in by them.
+    pub(crate) fn provider(&self) -> Option<&Provider> {
+        match &self.login.as_ref()?.proof {
+            Proof::Token(provider) => Some(provider),
+            Proof::Password { .. } => None,
+        }
     }
 
     /// The name to give in EHLO: the connection's own, else the machine's where that is a host name.

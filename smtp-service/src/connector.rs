@@ -1,5 +1,6 @@
 //! The edge for the gateway: what this connector is, whether a connection works, and the grants that it needs.
 
+use postern_chassis::opened;
 use postern_proto::connector::v1::connector_service_server::ConnectorService;
 use postern_proto::connector::v1::{
     CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
@@ -15,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::oauth::Grant;
 use crate::service::{Service, stored, told};
 
 #[tonic::async_trait]
@@ -32,8 +34,9 @@ impl ConnectorService for Service {
         &self,
         request: Request<ValidateConnectionRequest>,
     ) -> Result<Response<ValidateConnectionResponse>, Status> {
-        Connection::check(&stored(request.metadata())?)?;
-        Ok(Response::new(ValidateConnectionResponse { needs_grant: false }))
+        let connection = Connection::check(&stored(request.metadata())?)?;
+        let needs_grant = connection.provider().is_some();
+        Ok(Response::new(ValidateConnectionResponse { needs_grant }))
     }
 
     async fn check_connection(
@@ -53,9 +56,20 @@ impl ConnectorService for Service {
 
     async fn refresh_credentials(
         &self,
-        _: Request<RefreshCredentialsRequest>,
+        request: Request<RefreshCredentialsRequest>,
     ) -> Result<Response<RefreshCredentialsResponse>, Status> {
-        Err(Error::NotServed("has no grants to refresh: a password does not expire by itself").into())
+        let began = Instant::now();
+        let opened = opened::decode(request.metadata())?;
+        let connection = Connection::check(&opened.connection.unwrap_or_default())?;
+        let Some(provider) = connection.provider() else {
+            return Err(Error::NotServed(
+                "has no grant to refresh for this connection: a password does not expire by itself",
+            )
+            .into());
+        };
+        let refreshed = provider.refresh(Grant::read(&opened.grant).as_ref()).await;
+        let refreshed = refreshed.map_err(|error| told("RefreshCredentials", &connection, began, error))?;
+        Ok(Response::new(refreshed))
     }
 
     async fn check_trigger(

@@ -1,22 +1,22 @@
 //! A conversation with an SMTP server (RFC 5321): from the greeting through TLS and AUTH to a socket that is ready to
 //! be handed mail. It knows the server's replies, and neither the pool nor gRPC.
 
+mod envelope;
 mod extensions;
 mod hand_over;
+mod sign_in;
 
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock::Clock;
-use crate::connection::{Connection, Login, Mechanism, Security};
+use crate::connection::{Connection, Security};
 use crate::conversation::extensions::Extensions;
-pub(crate) use crate::conversation::hand_over::Taken;
+pub(crate) use crate::conversation::hand_over::Handed;
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::socket::{Socket, TlsFailure};
@@ -38,85 +38,57 @@ pub(crate) struct Conversation {
     ehlo: Reply,
     extensions: Extensions,
     handed_over: u32,
+    /// Whether it was signed in by an access token, which runs out.
+    by_token: bool,
     /// Whether the server waits for a new MAIL. Not so in the middle of a mail, and never again after a break.
     ready: bool,
 }
 
 impl Conversation {
-    /// Connects, and does what the connection asks for: TLS, its certificate checked, and AUTH.
-    pub(crate) async fn open(connection: &Connection, clock: Clock) -> Result<Self, Error> {
+    /// Connects, and does what the connection asks for: TLS, its certificate checked, and AUTH. `token` is the access
+    /// token for it, where the connection signs in by one.
+    pub(crate) async fn open(
+        connection: &Connection,
+        token: Option<&SecretString>,
+        clock: Clock,
+    ) -> Result<Self, Error> {
         let socket = Socket::connect(&connection.server, connection.port, clock.step_end())
             .await
             .map_err(|error| broken(Stage::Connect, &error))?;
         let mut socket = match connection.security {
             Security::Implicit => secure(socket, connection, Stage::Connect, clock).await?,
-            Security::StartTls | Security::None => socket,
+            Security::StartTls | Security::Opportunistic | Security::None => socket,
         };
         let greeting = bounded(Stage::Greeting, clock, socket.read_reply()).await?;
         let greeting = positive(Stage::Greeting, greeting)?;
         let ehlo = hello(&mut socket, connection, clock).await?;
         let extensions = Extensions::of(&ehlo);
-        let mut open = Self { socket, greeting, ehlo, extensions, handed_over: 0, ready: true };
-        if connection.security == Security::StartTls {
+        let by_token = connection.provider().is_some();
+        let mut open = Self { socket, greeting, ehlo, extensions, handed_over: 0, by_token, ready: true };
+        if matches!(connection.security, Security::StartTls | Security::Opportunistic) {
             open = open.start_tls(connection, clock).await?;
         }
         if let Some(login) = &connection.login {
-            open.authenticate(login, clock).await?;
+            open.authenticate(login, token, clock).await?;
         }
         Ok(open)
     }
 
-    /// STARTTLS (RFC 3207): what the server said before it is forgotten.
+    /// STARTTLS (RFC 3207): what the server said before it is forgotten. Where the connection takes what it is offered,
+    /// a server that never offers it, or says so for good when asked, is spoken to in the clear.
     async fn start_tls(mut self, connection: &Connection, clock: Clock) -> Result<Self, Error> {
+        let is_required = connection.security == Security::StartTls;
         if !self.extensions.starttls {
-            return Err(Error::TlsRequired(None));
+            return if is_required { Err(Error::TlsRequired(None)) } else { Ok(self) };
         }
         let reply = self.command(Stage::StartTls, "STARTTLS\r\n", clock).await?;
         if reply.is_permanent() {
-            return Err(Error::TlsRequired(Some(reply)));
+            return if is_required { Err(Error::TlsRequired(Some(reply))) } else { Ok(self) };
         }
         positive(Stage::StartTls, reply)?;
         let mut socket = secure(self.socket, connection, Stage::StartTls, clock).await?;
         let ehlo = hello(&mut socket, connection, clock).await?;
         Ok(Self { socket, extensions: Extensions::of(&ehlo), ehlo, ..self })
-    }
-
-    /// AUTH (RFC 4954) by PLAIN or LOGIN.
-    async fn authenticate(&mut self, login: &Login, clock: Clock) -> Result<(), Error> {
-        let offered = (self.extensions.auth_plain, self.extensions.auth_login);
-        let mechanism = match (login.mechanism, offered) {
-            (Some(Mechanism::Plain) | None, (true, _)) => Mechanism::Plain,
-            (Some(Mechanism::Login), (_, true)) | (None, (false, true)) => Mechanism::Login,
-            _ => {
-                let problem = "the server does not offer the mechanism that the credentials need";
-                return Err(Error::Credentials { problem, reply: None });
-            }
-        };
-        let (username, password) = (login.username.as_str(), login.password.expose_secret());
-        let proof = BASE64_STANDARD.encode(format!("\0{username}\0{password}"));
-        let answers = [username, password].map(|text| BASE64_STANDARD.encode(text));
-        let secrets = [password, &proof, &answers[1]];
-        // What is sent first, and what is sent for each 334 after it.
-        let (first, answers) = match mechanism {
-            Mechanism::Plain => (format!("AUTH PLAIN {proof}\r\n"), &[][..]),
-            Mechanism::Login => ("AUTH LOGIN\r\n".to_owned(), &answers[..]),
-        };
-        let mut reply = self.command(Stage::Auth, &first, clock).await?;
-        for answer in answers {
-            if !reply.is_intermediate() {
-                break;
-            }
-            reply = self.command(Stage::Auth, &format!("{answer}\r\n"), clock).await?;
-        }
-        let reply = reply.without(&secrets);
-        if reply.is_transient() {
-            return Err(refused(Stage::Auth, reply));
-        }
-        if !reply.is_positive() {
-            let problem = "the server refused the credentials";
-            return Err(Error::Credentials { problem, reply: Some(reply) });
-        }
-        Ok(())
     }
 
     /// What the server told of itself: its greeting and its extensions, at most 16 lines.
@@ -187,9 +159,20 @@ async fn hello(socket: &mut Socket, connection: &Connection, clock: Clock) -> Re
             std::net::IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
         },
     };
-    let command = format!("EHLO {name}\r\n");
-    bounded(Stage::Ehlo, clock, socket.write(command.as_bytes())).await?;
-    positive(Stage::Ehlo, bounded(Stage::Ehlo, clock, socket.read_reply()).await?)
+    let mut say = async |verb: &str| {
+        let command = format!("{verb} {name}\r\n");
+        bounded(Stage::Ehlo, clock, socket.write(command.as_bytes())).await?;
+        bounded(Stage::Ehlo, clock, socket.read_reply()).await
+    };
+    let reply = say("EHLO").await?;
+    let needs_extensions = connection.security == Security::StartTls || connection.login.is_some();
+    if matches!(reply.code, 500 | 502 | 504) && !needs_extensions {
+        // A server older than EHLO (RFC 5321, section 3.2): of a reply to HELO no line names an extension.
+        let mut reply = positive(Stage::Ehlo, say("HELO").await?)?;
+        reply.lines.truncate(1);
+        return Ok(reply);
+    }
+    positive(Stage::Ehlo, reply)
 }
 
 /// The TLS handshake, the certificate checked for the connection's server.

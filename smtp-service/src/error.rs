@@ -27,7 +27,7 @@ const MAX_RESULTS_BYTES: usize = 6 * 1024;
 const OMITTED: &str = "smtp.recipients_omitted";
 
 /// An error of the connector.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Error {
     /// Fields of the request or of the connection are wrong: pairs of path and problem.
     #[error("fields are wrong")]
@@ -70,6 +70,37 @@ pub(crate) enum Error {
         problem: &'static str,
         /// What it answered, where it was asked.
         reply: Option<Reply>,
+        /// Whether it was an access token that was refused, or missing: a newer one may help.
+        refresh: bool,
+    },
+    /// There is nothing to get an access token with.
+    #[error(
+        "nobody has signed in: there is no refresh token and no client secret to get an access token with"
+    )]
+    SignedOut,
+    /// The provider of access tokens refused for good.
+    #[error("the provider of access tokens refused: {error}")]
+    SignInRefused {
+        /// Its error, such as `invalid_grant`.
+        error: String,
+    },
+    /// The provider of access tokens is not reached, or out of order.
+    #[error("the provider of access tokens is not reached, or out of order for now")]
+    SignInUnavailable {
+        /// Its error, where it gave one.
+        error: String,
+        /// The HTTP status; 0: none.
+        status: u16,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The server was not asked: it failed or refused just now, and is given a pause.
+    #[error("not tried again yet: {last}")]
+    Slowed {
+        /// How long until it is asked again.
+        wait: Duration,
+        /// What it failed with last.
+        last: Box<Error>,
     },
     /// TLS is required and not offered.
     #[error("the server offers no STARTTLS, and the connection requires it")]
@@ -86,8 +117,13 @@ pub(crate) enum Error {
     #[error("all sockets of the connection were busy until the call's patience ended")]
     Busy(Duration),
     /// The way broke after the final dot.
-    #[error("the server may or may not have taken the message: {0}")]
-    OutcomeUnknown(String),
+    #[error("the server may or may not have taken the message: {problem}")]
+    OutcomeUnknown {
+        /// What happened.
+        problem: String,
+        /// What is known of each recipient.
+        recipients: Vec<RecipientResult>,
+    },
     /// The connector holds as many bytes of mails as it may.
     #[error("the connector already holds as many bytes of mails as it may: nothing was sent")]
     NoRoom,
@@ -117,6 +153,35 @@ impl Error {
             _ => false,
         }
     }
+
+    /// Where in the conversation it came up, and the code of the server's reply, where there are such.
+    pub(crate) fn place(&self) -> (Option<Stage>, Option<u16>) {
+        match self {
+            Self::Broken { stage, .. } | Self::Certificate { stage, .. } => (Some(*stage), None),
+            Self::Refused { stage, reply, .. } => (Some(*stage), Some(reply.code)),
+            Self::Credentials { reply, .. } => (Some(Stage::Auth), reply.as_ref().map(|reply| reply.code)),
+            Self::TlsRequired(reply) => (Some(Stage::StartTls), reply.as_ref().map(|reply| reply.code)),
+            Self::SignedOut | Self::SignInRefused { .. } | Self::SignInUnavailable { .. } => {
+                (Some(Stage::Token), None)
+            }
+            Self::OutcomeUnknown { .. } => (Some(Stage::Message), None),
+            Self::Slowed { last, .. } => last.place(),
+            _ => (None, None),
+        }
+    }
+
+    /// Whether it says that the server does not want to be asked again at once: it came up while a socket was opened,
+    /// and a repeat would end the same way or do harm, as a wrong password does that is given again and again.
+    pub(crate) fn asks_for_a_pause(&self) -> bool {
+        match self {
+            Self::Broken { stage, .. } | Self::Refused { stage, .. } => matches!(
+                stage,
+                Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Auth
+            ),
+            Self::Credentials { reply, refresh, .. } => reply.is_some() && !refresh,
+            _ => false,
+        }
+    }
 }
 
 impl From<Error> for Fault {
@@ -131,11 +196,32 @@ impl From<Error> for Fault {
             Error::Refused { stage, reply, recipients } => refused(message, stage, &reply, recipients),
             Error::Incapable(_) => Self::new(Code::FailedPrecondition, "MESSAGE_REFUSED", message)
                 .with("smtp.stage", Stage::Mail.as_str()),
-            Error::Credentials { reply, .. } => with_reply(
-                Self::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message),
-                Stage::Auth,
-                reply.as_ref(),
-            ),
+            Error::Credentials { reply, refresh, .. } => {
+                let fault = Self::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message);
+                let fault = with_reply(fault, Stage::Auth, reply.as_ref());
+                if refresh { fault.refresh() } else { fault }
+            }
+            Error::SignedOut => Self::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message)
+                .with("smtp.stage", Stage::Token.as_str()),
+            Error::SignInRefused { error } => {
+                Self::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message)
+                    .with("smtp.stage", Stage::Token.as_str())
+                    .with("oauth.error", error)
+            }
+            Error::SignInUnavailable { error, status, retry_after } => {
+                let fault = Self::new(Code::Unavailable, "PROVIDER_UNAVAILABLE", message)
+                    .with("smtp.stage", Stage::Token.as_str())
+                    .retry_after(retry_after.unwrap_or(RETRY_UNREACHED));
+                let fault = if error.is_empty() { fault } else { fault.with("oauth.error", error) };
+                if status == 0 { fault } else { fault.with("oauth.status", status.to_string()) }
+            }
+            Error::Slowed { wait, last } => {
+                let fault = Self::from(*last);
+                match fault.code() {
+                    Code::Unavailable => fault.retry_after(wait),
+                    _ => fault,
+                }
+            }
             Error::TlsRequired(reply) => with_reply(
                 Self::new(Code::FailedPrecondition, "TLS_REQUIRED", message),
                 Stage::StartTls,
@@ -148,7 +234,7 @@ impl From<Error> for Fault {
             Error::Busy(wait) => {
                 Self::new(Code::ResourceExhausted, "CONNECTION_BUSY", message).retry_after(wait)
             }
-            Error::OutcomeUnknown(_) => Self::new(Code::Unknown, "OUTCOME_UNKNOWN", message)
+            Error::OutcomeUnknown { .. } => Self::new(Code::Unknown, "OUTCOME_UNKNOWN", message)
                 .with("smtp.stage", Stage::Message.as_str()),
             Error::NoRoom => {
                 Self::new(Code::ResourceExhausted, "SENDS_TOO_LARGE", message).retry_after(RETRY_NO_ROOM)

@@ -11,6 +11,7 @@ mod error;
 mod large;
 mod mailbox;
 mod message;
+mod oauth;
 mod pace;
 mod pool;
 mod pools;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -12,10 +13,13 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::conversation::Conversation;
 use crate::error::Error;
-use crate::pace::Pace;
+use crate::oauth::Grant;
+use crate::pace::{Pace, Pauses};
 
 /// How long a call waits for a socket, or for its turn, before it is told that the connection is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a call waits for a server that is given a pause, holding a socket's slot.
+const PAUSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How many calls may wait at once: beyond, waiting would only end in vain later.
 const MAX_WAITING: usize = 1_000;
 /// When to try again where all sockets are busy.
@@ -34,6 +38,9 @@ pub(crate) struct Pool {
     waiting: AtomicUsize,
     kept: Mutex<Vec<Kept>>,
     pace: Option<Pace>,
+    pauses: Pauses,
+    /// The access token of the call that came last, where the connection signs in by one.
+    token: Mutex<Option<SecretString>>,
     used: Mutex<Instant>,
     closed: AtomicBool,
 }
@@ -71,6 +78,8 @@ impl Pool {
             waiting: AtomicUsize::new(0),
             kept: Mutex::new(Vec::new()),
             pace: connection.interval.map(Pace::new),
+            pauses: Pauses::default(),
+            token: Mutex::new(None),
             used: Mutex::new(Instant::now()),
             closed: AtomicBool::new(false),
             connection,
@@ -80,6 +89,33 @@ impl Pool {
     /// The connection.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Takes the grant that came with a call: new sockets sign in by its token.
+    pub(crate) fn take_grant(&self, grant: &[u8]) {
+        if self.connection.provider().is_some() {
+            let token = Grant::read(grant).map(|grant| grant.access_token().clone());
+            *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        }
+    }
+
+    /// Opens a socket, once the server may be asked again.
+    async fn open(&self, clock: Clock) -> Result<Conversation, Error> {
+        self.pauses.turn(clock.end_within(PAUSE_PATIENCE)).await?;
+        self.open_now(clock).await
+    }
+
+    async fn open_now(&self, clock: Clock) -> Result<Conversation, Error> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let opened = Conversation::open(&self.connection, token.as_ref(), clock).await;
+        match &opened {
+            Ok(_) => self.pauses.note(Instant::now(), None),
+            Err(error) if error.asks_for_a_pause() && !clock.is_over() => {
+                self.pauses.note(Instant::now(), Some(error));
+            }
+            Err(_) => {}
+        }
+        opened
     }
 
     /// Waits for a turn by the connection's pace.
@@ -106,17 +142,17 @@ impl Pool {
                 });
             }
         }
-        let conversation = Conversation::open(&self.connection, clock).await?;
+        let conversation = self.open(clock).await?;
         Ok(Lease { conversation, pool: Arc::clone(self), reused: false, slot })
     }
 
-    /// Lends out a new socket whatever is kept: for a check that the connection works now.
+    /// Lends out a new socket whatever is kept, and without a pause: for a check that the connection works now.
     pub(crate) async fn lend_new(self: &Arc<Self>, clock: Clock) -> Result<Lease, Error> {
         let slot = self.slot(clock).await?;
         if let Some(kept) = self.pick() {
             kept.conversation.quit().await;
         }
-        let conversation = Conversation::open(&self.connection, clock).await?;
+        let conversation = self.open_now(clock).await?;
         Ok(Lease { conversation, pool: Arc::clone(self), reused: false, slot })
     }
 
@@ -165,10 +201,29 @@ impl Pool {
         idle.map(|(kept, slot)| Leaving { conversation: kept.conversation, slot: Some(slot) }).collect()
     }
 
+    /// Ends the pause that a failure brought.
+    #[cfg(test)]
+    pub(crate) fn forgive(&self) {
+        self.pauses.note(Instant::now(), None);
+    }
+
+    /// Makes the sockets that are kept older than they are.
+    #[cfg(test)]
+    pub(crate) fn age(&self, by: Duration) {
+        for kept in self.kept().iter_mut() {
+            kept.since = kept.since.checked_sub(by).unwrap();
+        }
+    }
+
+    /// Takes out the sockets that are kept now: the connection was changed, and those will hardly be used again.
+    pub(crate) fn take_kept(&self) -> Vec<Leaving> {
+        self.kept().drain(..).map(|kept| Leaving { conversation: kept.conversation, slot: None }).collect()
+    }
+
     /// Takes out all sockets that are kept; those lent out are closed when they come back.
     pub(crate) fn close(&self) -> Vec<Leaving> {
         self.closed.store(true, Ordering::Release);
-        self.kept().drain(..).map(|kept| Leaving { conversation: kept.conversation, slot: None }).collect()
+        self.take_kept()
     }
 }
 
@@ -181,16 +236,30 @@ impl Leaving {
 }
 
 impl Lease {
-    /// Whether the socket was used before it was lent out: it may have gone stale since it was last looked at.
+    /// Whether the socket was used before: it may have gone stale since, or the server may have had enough of it.
     pub(crate) fn is_reused(&self) -> bool {
-        self.reused
+        self.reused || self.conversation.handed_over() > 0
+    }
+
+    /// A socket for one more message: this one, or a new one where it has done its number, or is in no state for it.
+    pub(crate) async fn fit(self, clock: Clock) -> Result<Self, Error> {
+        let most = self.pool.connection.max_messages_per_connection;
+        if self.conversation.is_ready() && self.conversation.handed_over() < most {
+            return Ok(self);
+        }
+        let Self { conversation, pool, slot, .. } = self;
+        if conversation.is_ready() {
+            conversation.quit().await;
+        }
+        let conversation = pool.open(clock).await?;
+        Ok(Self { conversation, pool, reused: false, slot })
     }
 
     /// Closes the socket and opens a new one in its place.
     pub(crate) async fn renew(self, clock: Clock) -> Result<Self, Error> {
         let Self { conversation, pool, slot, .. } = self;
         drop(conversation);
-        let conversation = Conversation::open(&pool.connection, clock).await?;
+        let conversation = pool.open(clock).await?;
         Ok(Self { conversation, pool, reused: false, slot })
     }
 

@@ -56,6 +56,12 @@ impl Pools {
                 tokio::spawn(quit(oldest.close()));
             }
         }
+        // Where the connection was changed, sockets of how it was before would only count towards the server's limits.
+        let before = pools.values().filter(|other| other.connection().name() == pool.connection().name());
+        let left: Vec<_> = before.flat_map(|other| other.take_kept()).collect();
+        if !left.is_empty() {
+            tokio::spawn(quit(left));
+        }
         match pools.entry(key) {
             Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
             Entry::Vacant(entry) => Ok(Arc::clone(entry.insert(pool))),

@@ -167,4 +167,41 @@ mod tests {
         assert_eq!(read(&[&long]).unwrap().text().chars().count(), MAX_TEXT_CHARS);
         assert_eq!(read(&[b"550 bell\x07 and latin-1 \xe9"]).unwrap().text(), "bell and latin-1 \u{fffd}");
     }
+
+    #[test]
+    fn whatever_bytes_come_a_reply_is_bounded_and_clean() {
+        let seed = fastrand::u64(..);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let alphabet = b"2345 -.\t\x00\x07abc\xc3\xa9\xff5.1.1";
+        let mut whole = 0;
+        for _ in 0..20_000 {
+            let mut partial = Partial::default();
+            let code = rng.u16(200..600).to_string();
+            for _ in 0..rng.usize(1..200) {
+                let mut line: Vec<u8> =
+                    (0..rng.usize(..60)).map(|_| alphabet[rng.usize(..alphabet.len())]).collect();
+                if rng.u8(..20) > 0 {
+                    let sign: &[u8] = if rng.u8(..4) == 0 { b" " } else { b"-" };
+                    line = [code.as_bytes(), sign, &line].concat();
+                }
+                match partial.line(&line) {
+                    Err(_) => break,
+                    Ok(None) => {}
+                    Ok(Some(reply)) => {
+                        whole += 1;
+                        assert!((200..600).contains(&reply.code), "seed {seed}");
+                        assert!((1..=MAX_LINES).contains(&reply.lines.len()), "seed {seed}");
+                        let text = reply.text();
+                        assert!(text.chars().count() <= MAX_TEXT_CHARS, "seed {seed}");
+                        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "seed {seed}: {text:?}");
+                        let class = (reply.code / 100).to_string();
+                        let in_class = reply.enhanced.is_none_or(|enhanced| enhanced.starts_with(&class));
+                        assert!(in_class, "seed {seed}");
+                        break;
+                    }
+                }
+            }
+        }
+        assert!(whole > 1_000, "seed {seed}: {whole}");
+    }
 }

@@ -1,30 +1,100 @@
 //! Sending one mail through a pool: repeated once, on a new socket, where the one that had been kept turns out to be
-//! stale before the server can have taken anything.
+//! stale before the server can have taken anything; and in further transactions for recipients that are too many for one.
 
 use std::sync::Arc;
 
+use postern_proto::mail::v1::RecipientResult;
 use postern_proto::smtp::v1::SendEmailResponse;
 
 use crate::clock::Clock;
-use crate::conversation::Taken;
+use crate::conversation::Handed;
 use crate::error::Error;
 use crate::message::Mail;
-use crate::pool::Pool;
+use crate::pool::{Lease, Pool};
+use crate::reply::Reply;
+
+#[cfg(test)]
+mod tests;
+
+/// The most transactions for one mail: a server that takes ten recipients at once gets a thousand in a hundred.
+const MAX_TRANSACTIONS: usize = 100;
+
+/// What became of a mail that the server took.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// One result a recipient, in envelope order.
+    pub(crate) recipients: Vec<RecipientResult>,
+    /// The server's reply to the message, in the first transaction.
+    pub(crate) reply: Reply,
+}
 
 /// Hands a mail to the connection's server.
+///
+/// Once a transaction was taken, what goes wrong in a later one is told by its recipients' results alone: an error would
+/// ask for a repeat to those who have the mail already.
 ///
 /// # Errors
 /// As [`crate::conversation::Conversation::hand_over`] and [`Pool::lend`] give them.
 pub(crate) async fn send(pool: &Arc<Pool>, mail: &Mail, clock: Clock) -> Result<Taken, Error> {
     pool.turn(clock).await?;
-    let mut lease = pool.lend(clock).await?;
-    let mut ended = lease.conversation.hand_over(mail, clock).await;
-    if lease.is_reused() && ended.as_ref().is_err_and(Error::is_stale) {
-        lease = lease.renew(clock).await?;
-        ended = lease.conversation.hand_over(mail, clock).await;
+    let all: Vec<usize> = (0..mail.recipients().len()).collect();
+    let (mut lease, handed) = hand_over(pool.lend(clock).await?, mail, &all, clock).await;
+    let mut handed = handed?;
+    let mut recipients = std::mem::take(&mut handed.recipients);
+    let (reply, mut left) = (handed.reply, handed.left);
+    for _ in 1..MAX_TRANSACTIONS {
+        if left.is_empty() || pool.turn(clock).await.is_err() {
+            break;
+        }
+        let Some(socket) = lease else { break };
+        let socket = match socket.fit(clock).await {
+            Ok(socket) => socket,
+            Err(_) => return Ok(Taken { recipients, reply }),
+        };
+        let ended;
+        (lease, ended) = hand_over(socket, mail, &left, clock).await;
+        let (results, still_left) = match ended {
+            Ok(handed) => (handed.recipients, handed.left),
+            Err(Error::Refused { recipients, .. } | Error::OutcomeUnknown { recipients, .. }) => {
+                (recipients, Vec::new())
+            }
+            // Nothing was taken of it: what was said of them before, for now, holds.
+            Err(_) => (Vec::new(), Vec::new()),
+        };
+        for (place, result) in left.iter().zip(results) {
+            if let Some(known) = recipients.get_mut(*place) {
+                *known = result;
+            }
+        }
+        left = still_left;
     }
-    lease.give_back();
-    ended
+    if let Some(lease) = lease {
+        lease.give_back();
+    }
+    Ok(Taken { recipients, reply })
+}
+
+/// One transaction; begun again on a new socket where the kept one turns out to be stale. The lease is gone where no
+/// new socket could be had.
+async fn hand_over(
+    mut lease: Lease,
+    mail: &Mail,
+    to: &[usize],
+    clock: Clock,
+) -> (Option<Lease>, Result<Handed, Error>) {
+    let mut ended = lease.conversation.hand_over(mail, to, clock).await;
+    if lease.is_reused() && ended.as_ref().is_err_and(Error::is_stale) {
+        lease = match lease.renew(clock).await {
+            Ok(lease) => lease,
+            Err(error) => return (None, Err(error)),
+        };
+        ended = lease.conversation.hand_over(mail, to, clock).await;
+    }
+    if ended.is_err() {
+        lease.give_back();
+        return (None, ended);
+    }
+    (Some(lease), ended)
 }
 
 /// What is answered of a mail that was taken.

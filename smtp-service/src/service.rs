@@ -30,6 +30,7 @@ use crate::pool::Pool;
 use crate::pools::Pools;
 use crate::room::Room;
 use crate::send;
+use crate::stage::Stage;
 
 /// The connector's services.
 #[derive(Debug, Clone)]
@@ -48,7 +49,10 @@ impl Service {
     }
 
     pub(crate) fn pool(&self, metadata: &MetadataMap) -> Result<Arc<Pool>, Status> {
-        Ok(self.pools.of(&stored(metadata)?)?)
+        let opened = opened::decode(metadata)?;
+        let pool = self.pools.of(&opened.connection.unwrap_or_default())?;
+        pool.take_grant(&opened.grant);
+        Ok(pool)
     }
 }
 
@@ -127,8 +131,7 @@ impl SmtpService for Service {
 
 /// Logs why a call failed and makes the answer of it.
 pub(crate) fn told(method: &'static str, connection: &Connection, began: Instant, error: Error) -> Status {
-    let place = place(&error);
-    let fault = Fault::from(error);
+    let (place, fault) = (error.place(), Fault::from(error));
     log(method, connection, began, fault.reason(), place);
     fault.into()
 }
@@ -140,19 +143,10 @@ pub(crate) fn told_of_one(
     began: Instant,
     error: Error,
 ) -> Failure {
-    let place = place(&error);
+    let place = error.place();
     let failure = Failure::from(error);
     log(method, connection, began, &failure.reason, place);
     failure
-}
-
-/// Where in the conversation an error came, and the server's code, if it gave one.
-fn place(error: &Error) -> (&'static str, u16) {
-    match error {
-        Error::Refused { stage, reply, .. } => (stage.as_str(), reply.code),
-        Error::Broken { stage, .. } | Error::Certificate { stage, .. } => (stage.as_str(), 0),
-        _ => ("", 0),
-    }
 }
 
 /// Logs a failure, without the server's text, which may name people.
@@ -161,13 +155,13 @@ fn log(
     connection: &Connection,
     began: Instant,
     reason: &str,
-    (stage, code): (&str, u16),
+    (stage, code): (Option<Stage>, Option<u16>),
 ) {
     tracing::warn!(
         connection.name = connection.name(),
         method,
         reason,
-        smtp.stage = stage,
+        smtp.stage = stage.map(Stage::as_str),
         smtp.code = code,
         duration_ms = began.elapsed().as_millis(),
         "a call failed"

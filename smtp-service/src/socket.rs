@@ -33,6 +33,9 @@ pub(crate) struct Socket {
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// A way within the process, so that tests can pause time.
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 /// Why TLS did not come about.
@@ -49,6 +52,10 @@ impl Socket {
     ///
     /// Nagle's algorithm is off: with it, a message whose last bytes go out alone waits for the server's delayed ACK.
     pub(crate) async fn connect(host: &str, port: u16, end: Instant) -> io::Result<Self> {
+        #[cfg(test)]
+        if let Some(stream) = memory::dial(host, port) {
+            return Ok(Self { stream: Stream::Memory(stream?), unread: BytesMut::new() });
+        }
         let addresses: Vec<_> = tokio::time::timeout_at(end, tokio::net::lookup_host((host, port)))
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time"))??
@@ -100,6 +107,8 @@ impl Socket {
         let stream = match &self.stream {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => stream.get_ref().0,
+            #[cfg(test)]
+            Stream::Memory(_) => return Ok(IpAddr::from([127, 0, 0, 1])),
         };
         stream.local_addr().map(|address| address.ip())
     }
@@ -112,6 +121,8 @@ impl Socket {
                 stream.write_all(bytes).await?;
                 stream.flush().await
             }
+            #[cfg(test)]
+            Stream::Memory(stream) => stream.write_all(bytes).await,
         }
     }
 
@@ -167,6 +178,8 @@ impl Socket {
         let read = match &mut self.stream {
             Stream::Plain(stream) => stream.read_buf(&mut self.unread).await?,
             Stream::Tls(stream) => stream.read_buf(&mut self.unread).await?,
+            #[cfg(test)]
+            Stream::Memory(stream) => stream.read_buf(&mut self.unread).await?,
         };
         if read == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
@@ -181,5 +194,41 @@ fn tls_failure(error: &io::Error) -> TlsFailure {
         Some(rustls::Error::InvalidCertificate(problem)) => TlsFailure::Certificate(problem.to_string()),
         Some(rustls::Error::NoCertificatesPresented) => TlsFailure::Certificate("there is none".to_owned()),
         _ => TlsFailure::Handshake(error.to_string()),
+    }
+}
+
+/// Servers within the process, by port: what listens on the host `memory`.
+#[cfg(test)]
+pub(crate) mod memory {
+    use std::collections::HashMap;
+    use std::io;
+    use std::sync::Mutex;
+
+    use tokio::io::DuplexStream;
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+    static SERVERS: Mutex<Option<HashMap<u16, UnboundedSender<DuplexStream>>>> = Mutex::new(None);
+    /// What a socket's buffers hold.
+    const BUFFER: usize = 64 * 1024;
+
+    /// Listens on a free port.
+    pub(crate) fn listen() -> (u16, UnboundedReceiver<DuplexStream>) {
+        let (sender, receiver) = unbounded_channel();
+        let mut servers = SERVERS.lock().unwrap();
+        let servers = servers.get_or_insert_default();
+        servers.retain(|_, server| !server.is_closed());
+        let port = (1..=u16::MAX).find(|port| !servers.contains_key(port)).unwrap();
+        servers.insert(port, sender);
+        (port, receiver)
+    }
+
+    pub(super) fn dial(host: &str, port: u16) -> Option<io::Result<DuplexStream>> {
+        if host != "memory" {
+            return None;
+        }
+        let (ours, theirs) = tokio::io::duplex(BUFFER);
+        let server = SERVERS.lock().unwrap().as_ref().and_then(|servers| servers.get(&port).cloned());
+        let reached = server.is_some_and(|server| server.send(theirs).is_ok());
+        Some(if reached { Ok(ours) } else { Err(io::ErrorKind::ConnectionRefused.into()) })
     }
 }

@@ -3,6 +3,8 @@
 /// Where in the conversation something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// Getting an access token for AUTH, from the provider's token endpoint.
+    Token,
     /// Reaching the server; with implicit TLS its handshake too.
     Connect,
     /// The server's first words.
@@ -27,6 +29,7 @@ impl Stage {
     /// Its name in `smtp.stage`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::Token => "token",
             Self::Connect => "connect",
             Self::Greeting => "greeting",
             Self::Ehlo => "ehlo",

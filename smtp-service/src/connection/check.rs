@@ -10,11 +10,12 @@ use postern_proto::smtp::v1::{AuthMechanism, SmtpCredentials, SmtpSettings, TlsM
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
-use super::{Connection, Login, Mechanism, Security, is_host_name};
+use super::{Connection, Login, Mechanism, Proof, Security, is_host_name};
 use crate::dkim::Dkim;
 use crate::error::Error;
 use crate::mailbox;
 use crate::message::Problems;
+use crate::oauth::Provider;
 use crate::tls;
 
 const MIB: u64 = 1024 * 1024;
@@ -42,7 +43,6 @@ impl Connection {
             Some(_) => return Err(Error::field("smtp_credentials", "are of another kind than the settings")),
         };
         let mut problems = Problems::default();
-        check_unserved(settings, credentials, &mut problems);
         let security = security(settings, &mut problems);
         let server_name = server_name(settings, &mut problems);
         let login = login(settings, credentials, &mut problems);
@@ -79,25 +79,12 @@ impl Connection {
     }
 }
 
-fn check_unserved(settings: &SmtpSettings, credentials: &SmtpCredentials, problems: &mut Problems) {
-    let unserved = [
-        ("smtp.oauth", settings.oauth.is_some()),
-        ("smtp_credentials.oauth_client_secret", !credentials.oauth_client_secret.is_empty()),
-    ];
-    for (path, _) in unserved.iter().filter(|(_, given)| *given) {
-        problems.add(*path, "is not served yet: leave it out");
-    }
-}
-
 fn security(settings: &SmtpSettings, problems: &mut Problems) -> Security {
     match TlsMode::try_from(settings.tls_mode) {
         Ok(TlsMode::Unspecified | TlsMode::Starttls) => Security::StartTls,
         Ok(TlsMode::Implicit) => Security::Implicit,
         Ok(TlsMode::None) => Security::None,
-        Ok(TlsMode::Opportunistic) => {
-            problems.add("smtp.tls_mode", "TLS_MODE_OPPORTUNISTIC is not served yet");
-            Security::StartTls
-        }
+        Ok(TlsMode::Opportunistic) => Security::Opportunistic,
         Err(_) => {
             problems.add("smtp.tls_mode", "is no TLS mode");
             Security::StartTls
@@ -139,21 +126,21 @@ fn login(settings: &SmtpSettings, credentials: &SmtpCredentials, problems: &mut 
         Ok(AuthMechanism::Unspecified) => None,
         Ok(AuthMechanism::Plain) => Some(Mechanism::Plain),
         Ok(AuthMechanism::Login) => Some(Mechanism::Login),
-        Ok(AuthMechanism::Xoauth2) => {
-            problems.add("smtp.auth_mechanism", "XOAUTH2 is not served yet");
-            None
-        }
+        Ok(AuthMechanism::Xoauth2) => return token_login(settings, credentials, problems),
         Err(_) => {
             problems.add("smtp.auth_mechanism", "is no mechanism");
             None
         }
     };
-    let texts = [("smtp.username", &settings.username), ("smtp_credentials.password", &credentials.password)];
-    for (path, text) in texts {
-        if text.len() > MAX_LOGIN_BYTES || text.contains('\0') {
-            problems.add(path, "expected at most 4 KiB without NUL");
-        }
+    let unused = [
+        ("smtp.oauth", settings.oauth.is_some()),
+        ("smtp_credentials.oauth_client_secret", !credentials.oauth_client_secret.is_empty()),
+        ("smtp_credentials.oauth_refresh_token", !credentials.oauth_refresh_token.is_empty()),
+    ];
+    for (path, _) in unused.iter().filter(|(_, given)| *given) {
+        problems.add(*path, "is given without smtp.auth_mechanism AUTH_MECHANISM_XOAUTH2");
     }
+    check_login_texts(settings, credentials, problems);
     match (settings.username.is_empty(), credentials.password.is_empty()) {
         (true, true) => None,
         (true, false) => {
@@ -166,9 +153,41 @@ fn login(settings: &SmtpSettings, credentials: &SmtpCredentials, problems: &mut 
         }
         (false, false) => Some(Login {
             username: settings.username.clone(),
-            password: credentials.password.clone().into(),
-            mechanism,
+            proof: Proof::Password { password: credentials.password.clone().into(), mechanism },
         }),
+    }
+}
+
+/// Who signs in by access tokens (XOAUTH2).
+fn token_login(
+    settings: &SmtpSettings,
+    credentials: &SmtpCredentials,
+    problems: &mut Problems,
+) -> Option<Login> {
+    check_login_texts(settings, credentials, problems);
+    if settings.username.is_empty() {
+        problems.add("smtp.username", "is needed with AUTH_MECHANISM_XOAUTH2");
+    }
+    if settings.username.contains('\u{1}') {
+        problems.add("smtp.username", "holds a control character");
+    }
+    if !credentials.password.is_empty() {
+        problems.add("smtp_credentials.password", "is given with AUTH_MECHANISM_XOAUTH2: leave it out");
+    }
+    let Some(oauth) = &settings.oauth else {
+        problems.add("smtp.oauth", "is needed with AUTH_MECHANISM_XOAUTH2");
+        return None;
+    };
+    let provider = Provider::check(oauth, credentials, &settings.ca_certificates, problems)?;
+    Some(Login { username: settings.username.clone(), proof: Proof::Token(provider) })
+}
+
+fn check_login_texts(settings: &SmtpSettings, credentials: &SmtpCredentials, problems: &mut Problems) {
+    let texts = [("smtp.username", &settings.username), ("smtp_credentials.password", &credentials.password)];
+    for (path, text) in texts {
+        if text.len() > MAX_LOGIN_BYTES || text.contains('\0') {
+            problems.add(path, "expected at most 4 KiB without NUL");
+        }
     }
 }
 

@@ -17,10 +17,14 @@ pub(crate) struct Extensions {
     pub(crate) size: bool,
     /// The largest message taken, in bytes, where one is said.
     pub(crate) max_size: Option<u64>,
+    /// DSN (RFC 3461).
+    pub(crate) dsn: bool,
     /// AUTH PLAIN.
     pub(crate) auth_plain: bool,
     /// AUTH LOGIN.
     pub(crate) auth_login: bool,
+    /// AUTH XOAUTH2.
+    pub(crate) auth_xoauth2: bool,
 }
 
 impl Extensions {
@@ -35,6 +39,7 @@ impl Extensions {
                 "PIPELINING" => found.pipelining = true,
                 "8BITMIME" => found.eight_bit = true,
                 "SMTPUTF8" => found.utf8 = true,
+                "DSN" => found.dsn = true,
                 "SIZE" => {
                     found.size = true;
                     // 0 says that there is no fixed limit.
@@ -44,6 +49,7 @@ impl Extensions {
                     for mechanism in words {
                         found.auth_plain |= mechanism.eq_ignore_ascii_case("PLAIN");
                         found.auth_login |= mechanism.eq_ignore_ascii_case("LOGIN");
+                        found.auth_xoauth2 |= mechanism.eq_ignore_ascii_case("XOAUTH2");
                     }
                 }
                 _ => {}
@@ -69,7 +75,8 @@ mod tests {
             "PIPELINING",
             "size 1000",
             "StartTLS",
-            "AUTH LOGIN plain",
+            "AUTH LOGIN plain xoauth2",
+            "dsn",
             "8BITMIME",
         ]);
         let expected = Extensions {
@@ -77,10 +84,12 @@ mod tests {
             pipelining: true,
             eight_bit: true,
             utf8: false,
+            dsn: true,
             size: true,
             max_size: Some(1000),
             auth_plain: true,
             auth_login: true,
+            auth_xoauth2: true,
         };
         assert_eq!(found, expected);
     }

@@ -5,7 +5,7 @@
 use postern_proto::mail::v1::{RecipientResult, RecipientState};
 use tokio::time::timeout_at;
 
-use super::{Conversation, at_once, refused};
+use super::{Conversation, at_once, envelope, refused};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::message::Mail;
@@ -18,9 +18,11 @@ const FLIGHT: usize = 100;
 
 /// What became of a mail that the server took.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    /// One result a recipient, in envelope order.
+pub(crate) struct Handed {
+    /// One result for each recipient that was given, in that order.
     pub(crate) recipients: Vec<RecipientResult>,
+    /// Those that were too many for one transaction: they may be given in another. Places among the mail's recipients.
+    pub(crate) left: Vec<usize>,
     /// The server's reply to the message.
     pub(crate) reply: Reply,
 }
@@ -33,10 +35,18 @@ const LAST_BYTES: usize = 16 * 1024;
 #[derive(Default)]
 struct Replies {
     mail: Option<Reply>,
-    recipients: Vec<(String, Reply)>,
+    /// Addresses, what was said of each, and whether it was one too many.
+    recipients: Vec<Recipient>,
     data: Option<Reply>,
     /// With which the server ended the conversation.
     last_words: Option<(Stage, Reply)>,
+}
+
+struct Recipient {
+    address: String,
+    reply: Reply,
+    /// Whether it was refused as one too many after others had been accepted.
+    is_left: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -47,29 +57,45 @@ enum Step {
 }
 
 impl Conversation {
-    /// Hands a mail over. On every error but [`Error::OutcomeUnknown`] it is certain that the server took nothing.
-    pub(crate) async fn hand_over(&mut self, mail: &Mail, clock: Clock) -> Result<Taken, Error> {
+    /// Hands a mail over to some of its recipients, named by their places. On every error but
+    /// [`Error::OutcomeUnknown`] it is certain that the server took nothing.
+    pub(crate) async fn hand_over(
+        &mut self,
+        mail: &Mail,
+        to: &[usize],
+        clock: Clock,
+    ) -> Result<Handed, Error> {
         self.check_extensions(mail)?;
         self.ready = false;
-        let replies = self.send_envelope(mail, clock).await?;
+        let replies = self.send_envelope(mail, to, clock).await?;
         if let Some((stage, reply)) = replies.last_words {
             return Err(refused_whole(stage, reply, &replies.recipients));
         }
         let Some(data) = self.check_envelope(&replies, clock).await? else {
             return Err(self.all_refused(replies));
         };
-        if !data.is_intermediate() {
+        // 354 alone asks for the message (RFC 5321, section 4.3.2).
+        if data.is_positive() || (data.is_intermediate() && data.code != 354) {
+            return Err(senseless(Stage::Data));
+        }
+        if data.code != 354 {
             self.reset(&data, clock).await;
             return Err(refused_whole(Stage::Data, data, &replies.recipients));
         }
-        let reply = self.send_message(mail, clock).await?;
+        let reply = match self.send_message(mail, clock).await {
+            Err(Error::OutcomeUnknown { problem, .. }) => {
+                return Err(Error::OutcomeUnknown { problem, recipients: replies.with_unknown() });
+            }
+            ended => ended?,
+        };
         self.ready = !reply.is_closing();
         if !reply.is_positive() {
             return Err(refused_whole(Stage::Message, reply, &replies.recipients));
         }
         self.handed_over += 1;
-        let recipients = replies.recipients.iter().map(|(address, reply)| result(address, reply)).collect();
-        Ok(Taken { recipients, reply })
+        let left = replies.recipients.iter().zip(to).filter(|(recipient, _)| recipient.is_left);
+        let left = left.map(|(_, place)| *place).collect();
+        Ok(Handed { recipients: replies.results(), left, reply })
     }
 
     /// Whether the server offers what the mail needs. Nothing has been said yet.
@@ -93,9 +119,12 @@ impl Conversation {
     }
 
     /// Sends MAIL, RCPT and DATA and reads their replies, up to the first that makes the rest pointless.
-    async fn send_envelope(&mut self, mail: &Mail, clock: Clock) -> Result<Replies, Error> {
-        let mut commands = vec![(Step::Mail, self.mail_command(mail))];
-        commands.extend(mail.recipients().iter().map(|to| (Step::Rcpt, format!("RCPT TO:<{to}>\r\n"))));
+    async fn send_envelope(&mut self, mail: &Mail, to: &[usize], clock: Clock) -> Result<Replies, Error> {
+        let addresses: Vec<&String> = to.iter().filter_map(|place| mail.recipients().get(*place)).collect();
+        let mut commands = vec![(Step::Mail, envelope::mail_command(mail, &self.extensions))];
+        commands.extend(
+            addresses.iter().map(|to| (Step::Rcpt, envelope::rcpt_command(to, mail, &self.extensions))),
+        );
         commands.push((Step::Data, "DATA\r\n".to_owned()));
         let ahead = if self.extensions.pipelining { FLIGHT } else { 1 };
         let mut replies = Replies::default();
@@ -121,10 +150,15 @@ impl Conversation {
                     return Ok(replies);
                 }
                 match step {
+                    Step::Mail | Step::Rcpt if reply.is_intermediate() => {
+                        return Err(senseless(step.stage()));
+                    }
                     Step::Mail => replies.mail = Some(reply),
                     Step::Rcpt => {
-                        let address = mail.recipients()[replies.recipients.len()].clone();
-                        replies.recipients.push((address, reply));
+                        let address = addresses.get(replies.recipients.len()).copied().cloned();
+                        let is_left = is_one_too_many(&reply) && replies.any_accepted();
+                        let address = address.unwrap_or_default();
+                        replies.recipients.push(Recipient { address, reply, is_left });
                     }
                     Step::Data => replies.data = Some(reply),
                 }
@@ -136,22 +170,6 @@ impl Conversation {
         Ok(replies)
     }
 
-    /// MAIL with the parameters that the server offers and the mail needs.
-    fn mail_command(&self, mail: &Mail) -> String {
-        let mut command = format!("MAIL FROM:<{}>", mail.sender());
-        if self.extensions.size {
-            command.push_str(&format!(" SIZE={}", mail.size()));
-        }
-        if (mail.is_eight_bit() || mail.needs_utf8()) && self.extensions.eight_bit {
-            command.push_str(" BODY=8BITMIME");
-        }
-        if mail.needs_utf8() {
-            command.push_str(" SMTPUTF8");
-        }
-        command.push_str("\r\n");
-        command
-    }
-
     /// The reply to DATA, where the sender and at least one recipient were accepted. Otherwise the server is brought
     /// back to where it waits for MAIL.
     async fn check_envelope(&mut self, replies: &Replies, clock: Clock) -> Result<Option<Reply>, Error> {
@@ -160,13 +178,12 @@ impl Conversation {
         }
         match &replies.data {
             // A server that wants a message for nobody is given an empty one (RFC 2920, section 3.1).
-            Some(data) if data.is_intermediate() => {
+            Some(data) if data.code == 354 => {
                 let ended = self.command(Stage::Message, ".\r\n", clock).await;
                 self.ready = matches!(ended, Ok(reply) if !reply.is_closing());
             }
             _ => {
-                let said =
-                    replies.recipients.last().map(|(_, reply)| reply).or(replies.mail.as_ref()).cloned();
+                let said = replies.recipients.last().map(|to| &to.reply).or(replies.mail.as_ref()).cloned();
                 if let Some(reply) = said {
                     self.reset(&reply, clock).await;
                 }
@@ -177,7 +194,7 @@ impl Conversation {
 
     /// The error when the sender, or every recipient, was refused.
     fn all_refused(&self, replies: Replies) -> Error {
-        let mail = replies.mail.filter(|reply| !reply.is_positive());
+        let mail = replies.mail.clone().filter(|reply| !reply.is_positive());
         if let Some(reply) = mail {
             if reply.code != 530 {
                 return refused(Stage::Mail, reply);
@@ -186,15 +203,15 @@ impl Conversation {
                 return Error::TlsRequired(Some(reply));
             }
             let problem = "the server wants credentials, and the connection has none that it took";
-            return Error::Credentials { problem, reply: Some(reply) };
+            // Signed in by a token that has run out since, a server says the same.
+            return Error::Credentials { problem, reply: Some(reply), refresh: self.by_token };
         }
-        let deciding = replies.recipients.iter().map(|(_, reply)| reply);
+        let deciding = replies.recipients.iter().map(|to| &to.reply);
         let deciding = deciding.clone().find(|reply| reply.is_transient()).or(deciding.clone().next());
         let Some(reply) = deciding.cloned() else {
             return Error::Broken { stage: Stage::Rcpt, problem: "no recipient was tried".to_owned() };
         };
-        let recipients = replies.recipients.iter().map(|(address, reply)| result(address, reply)).collect();
-        Error::Refused { stage: Stage::Rcpt, reply, recipients }
+        Error::Refused { stage: Stage::Rcpt, reply, recipients: replies.results() }
     }
 
     /// Writes the message, whose last bytes are the final dot, and reads the reply.
@@ -210,11 +227,11 @@ impl Conversation {
         }
         match timeout_at(clock.step_end(), self.socket.read_reply()).await {
             Ok(Ok(reply)) if reply.is_intermediate() => {
-                Err(Error::OutcomeUnknown("its reply to the final dot makes no sense".to_owned()))
+                Err(unknown("its reply to the final dot makes no sense"))
             }
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(Error::OutcomeUnknown(error.to_string())),
-            Err(_) => Err(Error::OutcomeUnknown("it did not answer the final dot in time".to_owned())),
+            Ok(Err(error)) => Err(unknown(error.to_string())),
+            Err(_) => Err(unknown("it did not answer the final dot in time")),
         }
     }
 
@@ -269,27 +286,63 @@ impl Replies {
     }
 
     fn any_accepted(&self) -> bool {
-        self.recipients.iter().any(|(_, reply)| reply.is_positive())
+        self.recipients.iter().any(|to| to.reply.is_positive())
+    }
+
+    fn results(&self) -> Vec<RecipientResult> {
+        self.recipients.iter().map(|to| to.result(&to.reply)).collect()
+    }
+
+    /// The results where it is not known whether the server took the message.
+    fn with_unknown(&self) -> Vec<RecipientResult> {
+        let mut results = self.results();
+        for result in results.iter_mut().filter(|result| result.state() == RecipientState::Accepted) {
+            result.set_state(RecipientState::OutcomeUnknown);
+        }
+        results
     }
 }
 
-/// The error when the message as a whole was refused: recipients that had been accepted get nothing either.
-fn refused_whole(stage: Stage, reply: Reply, recipients: &[(String, Reply)]) -> Error {
-    let recipients = recipients.iter().map(|(address, own)| {
-        let decided = if own.is_positive() { &reply } else { own };
-        result(address, decided)
-    });
-    let recipients = recipients.collect();
-    Error::Refused { stage, reply, recipients }
+impl Recipient {
+    fn result(&self, reply: &Reply) -> RecipientResult {
+        let state = if reply.is_positive() {
+            RecipientState::Accepted
+        } else if reply.is_transient() || self.is_left {
+            RecipientState::RefusedTransient
+        } else {
+            RecipientState::RefusedPermanent
+        };
+        RecipientResult { address: self.address.clone(), state: state.into(), reply: Some(reply.into()) }
+    }
 }
 
-fn result(address: &str, reply: &Reply) -> RecipientResult {
-    let state = if reply.is_positive() {
-        RecipientState::Accepted
-    } else if reply.is_transient() {
-        RecipientState::RefusedTransient
-    } else {
-        RecipientState::RefusedPermanent
-    };
-    RecipientResult { address: address.to_owned(), state: state.into(), reply: Some(reply.into()) }
+/// Whether a reply to RCPT says that the server takes no more recipients in this transaction (RFC 5321, section
+/// 4.5.3.1.10, which asks to be ready for 552 as well; RFC 3463, X.5.3).
+fn is_one_too_many(reply: &Reply) -> bool {
+    match reply.enhanced.as_deref() {
+        Some(enhanced) => matches!(enhanced, "4.5.3" | "5.5.3"),
+        None => matches!(reply.code, 452 | 552),
+    }
+}
+
+/// The error of a reply that cannot be one to the command: nothing more is said on that socket.
+fn senseless(stage: Stage) -> Error {
+    Error::Broken { stage, problem: "the server's reply makes no sense there".to_owned() }
+}
+
+fn unknown(problem: impl Into<String>) -> Error {
+    Error::OutcomeUnknown { problem: problem.into(), recipients: Vec::new() }
+}
+
+/// The error when the message as a whole was refused: recipients that had been accepted, or kept for another
+/// transaction, get nothing either.
+fn refused_whole(stage: Stage, reply: Reply, recipients: &[Recipient]) -> Error {
+    let results = recipients.iter().map(|to| match to.reply.is_positive() || to.is_left {
+        true => {
+            Recipient { is_left: false, address: to.address.clone(), reply: reply.clone() }.result(&reply)
+        }
+        false => to.result(&to.reply),
+    });
+    let recipients = results.collect();
+    Error::Refused { stage, reply, recipients }
 }

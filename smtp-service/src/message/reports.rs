@@ -68,6 +68,11 @@ impl Reports {
         }
         Self { notify, full, envelope_id }
     }
+
+    /// Whether anything is asked for.
+    pub(crate) fn are_asked(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 impl Notify {
@@ -89,12 +94,6 @@ impl Notify {
             problems.add("delivery_reports.notify", "names another occasion beside NEVER");
         }
         notify
-    }
-
-    /// Whether nothing is said.
-    #[allow(dead_code, reason = "for the conversation's parameters")]
-    pub(crate) fn is_empty(self) -> bool {
-        self == Self::default()
     }
 }
 

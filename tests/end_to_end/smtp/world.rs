@@ -31,6 +31,9 @@ pub(crate) struct World {
     /// The settings of the connection that calls are made through. Tests change them as they like.
     pub(crate) stored: Stored,
     pub(crate) password: String,
+    /// Credentials in place of the password, and the grant that comes with them.
+    pub(crate) credentials: Option<SmtpCredentials>,
+    pub(crate) grant: Vec<u8>,
     channel: Channel,
     connector: Option<JoinHandle<()>>,
     stop: Option<DropGuard>,
@@ -80,7 +83,8 @@ impl World {
         let connector = tokio::spawn(async move { serving.await.unwrap() });
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         let stop = Some(stop.drop_guard());
-        Self { server, stored, password, channel, connector: Some(connector), stop }
+        let (credentials, grant, connector) = (None, Vec::new(), Some(connector));
+        Self { server, stored, password, credentials, grant, channel, connector, stop }
     }
 
     pub(crate) fn control(&self) -> &Control {
@@ -89,15 +93,16 @@ impl World {
 
     /// The connection as it travels with a call.
     pub(crate) fn opened(&self) -> OpenConnection {
-        let credentials = SmtpCredentials { password: self.password.clone(), ..Default::default() };
+        let by_password = SmtpCredentials { password: self.password.clone(), ..Default::default() };
+        let credentials = self.credentials.clone().unwrap_or(by_password);
         OpenConnection {
+            grant: self.grant.clone().into(),
             connection: Some(Connection {
                 name: "connections/test".to_owned(),
                 settings: Some(Settings::Smtp(self.stored.clone())),
                 credentials: Some(Credentials::SmtpCredentials(credentials)),
                 ..Default::default()
             }),
-            ..Default::default()
         }
     }
 
@@ -122,8 +127,7 @@ impl World {
 
     /// Sends a mail.
     pub(crate) async fn send(&self, email: Email) -> Result<SendEmailResponse, Status> {
-        self.send_request(SendEmailRequest { content: Some(Content::Email(email)), ..Default::default() })
-            .await
+        self.send_request(sending(email)).await
     }
 
     pub(crate) async fn send_request(&self, request: SendEmailRequest) -> Result<SendEmailResponse, Status> {
@@ -136,8 +140,7 @@ impl World {
         deadline: Duration,
         email: Email,
     ) -> Result<SendEmailResponse, Status> {
-        let mut request =
-            self.request(SendEmailRequest { content: Some(Content::Email(email)), ..Default::default() });
+        let mut request = self.request(sending(email));
         request.set_timeout(deadline);
         self.smtp().send_email(request).await.map(tonic::Response::into_inner)
     }
@@ -147,6 +150,11 @@ impl World {
         drop(self.stop.take());
         self.connector.take().unwrap().await.unwrap();
     }
+}
+
+/// A request to send a mail.
+pub(crate) fn sending(email: Email) -> SendEmailRequest {
+    SendEmailRequest { content: Some(Content::Email(email)), ..Default::default() }
 }
 
 /// A mail to these.

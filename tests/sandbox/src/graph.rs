@@ -6,7 +6,7 @@ mod attachments;
 mod batch;
 mod delta;
 mod draft;
-mod exchange;
+pub(crate) mod exchange;
 mod faults;
 mod folders;
 mod limits;

@@ -6,5 +6,6 @@ pub mod graph;
 pub mod place;
 pub mod program;
 pub mod smtp;
+pub mod tokens;
 pub mod tour;
 pub mod world;

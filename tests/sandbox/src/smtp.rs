@@ -4,6 +4,7 @@
 mod authority;
 mod control;
 mod conversation;
+mod sign_in;
 mod stream;
 
 use std::io;

@@ -59,11 +59,13 @@ fn every_wrong_setting_is_named() {
         ..Default::default()
     };
     let expected = [
-        "smtp.oauth",
         "smtp.tls_mode",
         "smtp.server",
-        "smtp.auth_mechanism",
+        "smtp.username",
         "smtp_credentials.password",
+        "smtp.oauth.client_id",
+        "smtp.oauth.token_endpoint",
+        "smtp_credentials.oauth_refresh_token",
         "smtp.port",
         "smtp.ca_certificates",
         "smtp.ehlo_name",
@@ -87,6 +89,57 @@ fn a_user_and_a_password_go_together() {
     assert!(Connection::check(&stored(named.clone(), "sesame")).unwrap().login.is_some());
     assert_eq!(wrong_fields(&stored(named, "")), ["smtp_credentials.password"]);
     assert_eq!(wrong_fields(&stored(settings(), "sesame")), ["smtp_credentials.password"]);
+}
+
+/// Settings and credentials of a connection that signs in by tokens.
+fn by_token() -> (SmtpSettings, SmtpCredentials) {
+    let settings = SmtpSettings {
+        username: "bo@example.org".into(),
+        auth_mechanism: AuthMechanism::Xoauth2.into(),
+        oauth: Some(OAuthSettings {
+            client_id: "postern".into(),
+            token_endpoint: "https://login.example.org/token".into(),
+            ..Default::default()
+        }),
+        ..settings()
+    };
+    let credentials = SmtpCredentials { oauth_refresh_token: "sesame".into(), ..Default::default() };
+    (settings, credentials)
+}
+
+fn with_credentials(settings: SmtpSettings, credentials: SmtpCredentials) -> Stored {
+    Stored { credentials: Some(Credentials::SmtpCredentials(credentials)), ..stored(settings, "") }
+}
+
+#[test]
+fn what_a_sign_in_by_token_needs_is_told() {
+    let (settings, credentials) = by_token();
+    let checked = Connection::check(&with_credentials(settings.clone(), credentials.clone())).unwrap();
+    assert!(checked.provider().is_some());
+    assert!(!format!("{checked:?}").contains("sesame"));
+    let by_secret = SmtpCredentials { oauth_client_secret: "sesame".into(), ..Default::default() };
+    assert!(Connection::check(&with_credentials(settings.clone(), by_secret)).is_ok());
+
+    let none = || SmtpCredentials::default();
+    let wrong = |settings: &SmtpSettings, credentials: SmtpCredentials| {
+        wrong_fields(&with_credentials(settings.clone(), credentials))
+    };
+    assert_eq!(wrong(&settings, none()), ["smtp_credentials.oauth_refresh_token"]);
+    let mut by_people = settings.clone();
+    by_people.oauth.as_mut().unwrap().authorization_endpoint = "https://login.example.org/authorize".into();
+    assert!(Connection::check(&with_credentials(by_people, none())).is_ok(), "somebody can sign in later");
+    let no_oauth = SmtpSettings { oauth: None, ..settings.clone() };
+    assert_eq!(wrong(&no_oauth, none()), ["smtp.oauth"]);
+    let mut in_the_clear = settings.clone();
+    in_the_clear.oauth.as_mut().unwrap().token_endpoint = "http://login.example.org/token".into();
+    assert_eq!(wrong(&in_the_clear, credentials.clone()), ["smtp.oauth.token_endpoint"]);
+    let with_password = SmtpCredentials { password: "x".into(), ..credentials.clone() };
+    assert_eq!(wrong(&settings, with_password), ["smtp_credentials.password"]);
+    let nobody = SmtpSettings { username: String::new(), ..settings.clone() };
+    assert_eq!(wrong(&nobody, credentials.clone()), ["smtp.username"]);
+    let by_password = SmtpSettings { auth_mechanism: 0, ..settings };
+    let expected = ["smtp.oauth", "smtp_credentials.oauth_refresh_token", "smtp_credentials.password"];
+    assert_eq!(wrong(&by_password, credentials), expected);
 }
 
 #[test]

@@ -190,7 +190,7 @@ pub(super) fn segments(path: &str) -> (bool, Vec<String>) {
 }
 
 /// The decoded options of a query.
-pub(super) fn options(query: &str) -> Vec<(String, String)> {
+pub(crate) fn options(query: &str) -> Vec<(String, String)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))

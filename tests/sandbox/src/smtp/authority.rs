@@ -12,6 +12,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 pub struct Authority {
     issuer: Arc<CertifiedIssuer<'static, KeyPair>>,
     pem: Arc<str>,
+    is_late: bool,
 }
 
 impl Authority {
@@ -27,7 +28,14 @@ impl Authority {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let issuer = CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)?;
         let pem = issuer.pem().into();
-        Ok(Self { issuer: Arc::new(issuer), pem })
+        Ok(Self { issuer: Arc::new(issuer), pem, is_late: false })
+    }
+
+    /// The same authority, whose certificates have expired when it issues them.
+    #[must_use]
+    pub fn issuing_expired(mut self) -> Self {
+        self.is_late = true;
+        self
     }
 
     /// Its own certificate, PEM.
@@ -64,6 +72,9 @@ impl Authority {
     fn certified(&self, names: &[String]) -> io::Result<(rcgen::Certificate, KeyPair)> {
         let mut params = CertificateParams::new(names.to_vec()).map_err(io::Error::other)?;
         params.use_authority_key_identifier_extension = true;
+        if self.is_late {
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        }
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
         Ok((certificate, key))

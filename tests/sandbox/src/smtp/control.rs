@@ -9,6 +9,8 @@ use tokio::sync::watch;
 
 /// How long [`Control::all_closed`] waits.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The most recipients of one mail, unless told otherwise.
+const MAX_RECIPIENTS: usize = 2_000;
 /// The most commands remembered: the server may run for long.
 const MAX_COMMANDS: usize = 100_000;
 
@@ -82,6 +84,8 @@ struct State {
     refusals: HashMap<String, String>,
     actions: Vec<(Stage, Action, Times)>,
     hidden: HashSet<String>,
+    tokens: Option<HashSet<String>>,
+    recipients: Option<(usize, String)>,
     injected: Option<String>,
     opened: usize,
     most_open: usize,
@@ -112,6 +116,21 @@ impl Control {
         self.state().hidden.insert(extension.to_ascii_uppercase());
     }
 
+    /// Takes this access token (XOAUTH2) as well.
+    pub fn accept_token(&self, token: &str) {
+        self.state().tokens.get_or_insert_default().insert(token.to_owned());
+    }
+
+    /// Takes none of the access tokens so far any more.
+    pub fn expire_tokens(&self) {
+        self.state().tokens.get_or_insert_default().clear();
+    }
+
+    /// Takes so many recipients in one transaction, and answers RCPT with this beyond, such as `452 4.5.3 too many`.
+    pub fn limit_recipients(&self, most: usize, reply: &str) {
+        self.state().recipients = Some((most, reply.to_owned()));
+    }
+
     /// Sends this in the clear together with the reply to STARTTLS, as somebody in between could.
     pub fn inject_after_starttls(&self, text: &str) {
         self.state().injected = Some(text.to_owned());
@@ -123,6 +142,7 @@ impl Control {
         state.refusals.clear();
         state.actions.clear();
         state.hidden.clear();
+        state.recipients = None;
         state.injected = None;
     }
 
@@ -177,6 +197,22 @@ impl Control {
         match state.actions[at].2 {
             Times::Once => Some(state.actions.remove(at).1),
             Times::Always => Some(state.actions[at].1.clone()),
+        }
+    }
+
+    pub(super) fn knows_tokens(&self) -> bool {
+        self.state().tokens.is_some()
+    }
+
+    pub(super) fn takes_token(&self, token: &str) -> bool {
+        self.state().tokens.as_ref().is_some_and(|tokens| tokens.contains(token))
+    }
+
+    /// What RCPT is answered with when so many recipients were taken already, if they are enough.
+    pub(super) fn one_too_many(&self, taken: usize) -> Option<String> {
+        match &self.state().recipients {
+            Some((most, reply)) => (taken >= *most).then(|| reply.clone()),
+            None => (taken >= MAX_RECIPIENTS).then(|| "452 4.5.3 too many recipients".to_owned()),
         }
     }
 

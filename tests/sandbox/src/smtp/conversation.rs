@@ -4,8 +4,6 @@
 use std::io;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
 use super::control::{Action, Stage};
@@ -14,15 +12,13 @@ use super::{Delivery, Shared, Tls};
 
 /// The name the server goes by.
 const NAME: &str = "sandbox.postern.test";
-/// The most recipients of one mail.
-const MAX_RECIPIENTS: usize = 2_000;
 
 /// A conversation with a client.
 pub(super) struct Conversation<'a> {
-    stream: Stream,
-    shared: &'a Shared,
+    pub(super) stream: Stream,
+    pub(super) shared: &'a Shared,
     greeted: bool,
-    signed_in: bool,
+    pub(super) signed_in: bool,
     mail: Option<Mail>,
 }
 
@@ -157,7 +153,7 @@ impl<'a> Conversation<'a> {
         })
     }
 
-    fn offers(&self, extension: &str) -> bool {
+    pub(super) fn offers(&self, extension: &str) -> bool {
         !self.shared.control.is_hidden(extension)
     }
 
@@ -165,7 +161,7 @@ impl<'a> Conversation<'a> {
         self.shared.tls == Tls::StartTls && !self.stream.is_encrypted() && self.offers("STARTTLS")
     }
 
-    fn offers_auth(&self) -> bool {
+    pub(super) fn offers_auth(&self) -> bool {
         let in_order = self.shared.tls != Tls::StartTls || self.stream.is_encrypted();
         !self.shared.users.is_empty() && in_order && self.offers("AUTH")
     }
@@ -174,13 +170,14 @@ impl<'a> Conversation<'a> {
         (self.greeted, self.mail) = (true, None);
         let size = format!("SIZE {}", self.shared.max_size);
         let mut lines = vec![NAME.to_owned()];
-        let plain = ["PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"];
+        let plain = ["PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
         lines.extend(plain.iter().filter(|line| self.offers(line)).map(|line| (*line).to_owned()));
         lines.extend(Some(size).filter(|_| self.offers("SIZE")));
         lines.extend(Some("STARTTLS".to_owned()).filter(|_| self.offers_starttls()));
         if self.offers_auth() {
             let mechanisms = ["PLAIN", "LOGIN"].into_iter().filter(|mechanism| self.offers(mechanism));
-            lines.push(format!("AUTH {}", mechanisms.collect::<Vec<_>>().join(" ")));
+            let by_token = Some("XOAUTH2").filter(|_| self.shared.control.knows_tokens());
+            lines.push(format!("AUTH {}", mechanisms.chain(by_token).collect::<Vec<_>>().join(" ")));
         }
         let last = lines.len() - 1;
         let marked = lines.iter().enumerate();
@@ -190,39 +187,6 @@ impl<'a> Conversation<'a> {
 
     fn starttls(&self) -> String {
         if self.offers_starttls() { "220 2.0.0 go ahead" } else { "502 5.5.1 not offered" }.to_owned()
-    }
-
-    async fn auth(&mut self, rest: &str) -> io::Result<(Option<Stage>, String)> {
-        let (mechanism, first) = rest.split_once(' ').unwrap_or((rest, ""));
-        let mechanism = mechanism.to_ascii_uppercase();
-        if !self.offers_auth() || !self.offers(&mechanism) || self.signed_in {
-            return Ok((Some(Stage::Auth), "503 5.5.1 AUTH is not possible now".to_owned()));
-        }
-        let decoded =
-            |text: &str| BASE64_STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let given = match mechanism.as_str() {
-            "PLAIN" => {
-                let proof = if first.is_empty() { self.ask("").await? } else { first.to_owned() };
-                let proof = decoded(&proof).unwrap_or_default();
-                let mut parts = proof.split('\0').skip(1).map(str::to_owned);
-                (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
-            }
-            "LOGIN" => {
-                let user = self.ask("VXNlcm5hbWU6").await?;
-                let password = self.ask("UGFzc3dvcmQ6").await?;
-                (decoded(&user).unwrap_or_default(), decoded(&password).unwrap_or_default())
-            }
-            _ => return Ok((Some(Stage::Auth), "504 5.5.4 unknown mechanism".to_owned())),
-        };
-        self.signed_in = self.shared.users.contains(&given);
-        let reply =
-            if self.signed_in { "235 2.7.0 welcome" } else { "535 5.7.8 wrong user name or password" };
-        Ok((Some(Stage::Auth), reply.to_owned()))
-    }
-
-    async fn ask(&mut self, prompt: &str) -> io::Result<String> {
-        self.stream.write(&format!("334 {prompt}\r\n")).await?;
-        self.stream.line(&self.shared.control).await
     }
 
     fn mail(&mut self, rest: &str) -> String {
@@ -246,6 +210,7 @@ impl<'a> Conversation<'a> {
                 },
                 Some(("BODY", "8BITMIME")) if self.offers("8BITMIME") => mail.eight_bit = true,
                 Some(("BODY", "7BIT")) => {}
+                Some(("RET", "FULL" | "HDRS") | ("ENVID", _)) if self.offers("DSN") => {}
                 None if parameter.eq_ignore_ascii_case("SMTPUTF8") && self.offers("SMTPUTF8") => {
                     mail.utf8 = true
                 }
@@ -260,16 +225,24 @@ impl<'a> Conversation<'a> {
     }
 
     fn rcpt(&mut self, rest: &str) -> String {
+        let offers_reports = self.offers("DSN");
         let Some(mail) = &mut self.mail else { return "503 5.5.1 MAIL first".to_owned() };
-        let Some((to, _)) = path(rest, "TO:") else { return "501 5.5.4 syntax".to_owned() };
+        let Some((to, parameters)) = path(rest, "TO:") else { return "501 5.5.4 syntax".to_owned() };
+        let is_known = |parameter: &str| {
+            let name = parameter.split('=').next().unwrap_or_default().to_ascii_uppercase();
+            offers_reports && matches!(name.as_str(), "NOTIFY" | "ORCPT")
+        };
+        if let Some(unknown) = parameters.split_whitespace().find(|parameter| !is_known(parameter)) {
+            return format!("555 5.5.4 unknown parameter {unknown}");
+        }
         if !to.is_ascii() && !mail.utf8 {
             return "553 5.6.7 not ASCII".to_owned();
         }
         if let Some(refusal) = self.shared.control.refusal(&to) {
             return refusal;
         }
-        if mail.to.len() >= MAX_RECIPIENTS {
-            return "452 4.5.3 too many recipients".to_owned();
+        if let Some(reply) = self.shared.control.one_too_many(mail.to.len()) {
+            return reply;
         }
         mail.to.push(to);
         "250 2.1.5 Ok".to_owned()
