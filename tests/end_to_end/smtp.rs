@@ -4,7 +4,7 @@ mod breaks;
 mod checks;
 mod fields;
 mod messages;
-mod postfix;
+mod peers;
 mod recipients;
 mod security;
 mod sockets;

@@ -24,6 +24,8 @@ use tonic_types::StatusExt as _;
 
 pub(crate) const USER: &str = "postern";
 pub(crate) const PASSWORD: &str = "open sesame";
+/// Who mails are from that name nobody.
+pub(crate) const SENDER: &str = "Sender <sender@example.org>";
 
 /// Everything a test needs.
 pub(crate) struct World {
@@ -31,6 +33,8 @@ pub(crate) struct World {
     /// The settings of the connection that calls are made through. Tests change them as they like.
     pub(crate) stored: Stored,
     pub(crate) password: String,
+    /// The key that the connection signs with. Empty: none.
+    pub(crate) dkim_private_key: String,
     channel: Channel,
     connector: Option<JoinHandle<()>>,
     stop: Option<DropGuard>,
@@ -63,7 +67,7 @@ impl World {
             tls_mode: tls_mode.into(),
             ca_certificates: server.ca_certificate().to_owned(),
             username: if with_user { USER.to_owned() } else { String::new() },
-            default_from: "Sender <sender@example.org>".to_owned(),
+            default_from: SENDER.to_owned(),
             ..Default::default()
         };
         let password = if with_user { PASSWORD.to_owned() } else { String::new() };
@@ -75,7 +79,15 @@ impl World {
         let connector = tokio::spawn(async move { serving.await.unwrap() });
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         let stop = Some(stop.drop_guard());
-        Self { server, stored, password, channel, connector: Some(connector), stop }
+        Self {
+            server,
+            stored,
+            password,
+            dkim_private_key: String::new(),
+            channel,
+            connector: Some(connector),
+            stop,
+        }
     }
 
     pub(crate) fn control(&self) -> &Control {
@@ -84,7 +96,11 @@ impl World {
 
     /// The connection as it travels with a call.
     pub(crate) fn opened(&self) -> OpenConnection {
-        let credentials = SmtpCredentials { password: self.password.clone(), ..Default::default() };
+        let credentials = SmtpCredentials {
+            password: self.password.clone(),
+            dkim_private_key: self.dkim_private_key.clone(),
+            ..Default::default()
+        };
         OpenConnection {
             connection: Some(Connection {
                 name: "connections/test".to_owned(),
