@@ -131,7 +131,7 @@ fn fields() -> Vec<(&'static str, Email)> {
         headers: vec![
             header("X-Invoice", "4711"),
             header("X-Words", "Größe und Maß"),
-            header("X-Long", &"a fairly long value ".repeat(40).trim_end().to_owned()),
+            header("X-Long", "a fairly long value ".repeat(40).trim_end()),
         ],
         read_receipt_to: strings(&["Read <read@example.org>"]),
         delivery_receipt_to: strings(&["delivered@example.org"]),
