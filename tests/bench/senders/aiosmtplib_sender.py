@@ -18,7 +18,7 @@ async def main():
     numbers = iter(range(int(mails)))
 
     async def send():
-        async with aiosmtplib.SMTP("127.0.0.1", int(port), use_tls=False, start_tls=False) as client:
+        async with aiosmtplib.SMTP(hostname="127.0.0.1", port=int(port), use_tls=False, start_tls=False) as client:
             for _ in numbers:
                 mail = EmailMessage()
                 mail["From"] = "sender@example.org"

@@ -48,17 +48,17 @@ async fn postfix_reports_delivery_as_it_is_asked() {
     assert!(told.contains("Original-Recipient: rfc822;bo+x=1@example.org\r\n"), "{told}");
     assert!(!told.contains("only in a full report"), "{told}");
 
-    // With an id of the request's own, and the whole message where that is asked for.
+    // Of what failed: with an id of the request's own, and the whole message where that is asked for.
+    world.control().refuse("gone@example.org", "550 5.1.1 gone");
+    let gone = Email { to: vec!["gone@example.org".to_owned()], ..email.clone() };
     let failure = DeliveryReportOccasion::Failure.into();
-    let asked = DeliveryReports {
-        notify: vec![success, failure],
-        content: DeliveryReportContent::Full.into(),
-        ..Default::default()
-    };
-    send(&world, email.clone(), Some(asked)).await;
-    let told = report(&world, 4).await;
-    assert!(told.contains("Original-Envelope-Id: order-4711\r\n"), "{told}");
-    assert!(told.contains("only in a full report"), "{told}");
+    for (content, known) in [(DeliveryReportContent::Full, 3), (DeliveryReportContent::Headers, 4)] {
+        let asked = DeliveryReports { notify: vec![failure], content: content.into(), ..Default::default() };
+        send(&world, gone.clone(), Some(asked)).await;
+        let told = report(&world, known).await;
+        assert!(told.contains("Original-Envelope-Id: order-4711\r\n"), "{told}");
+        assert_eq!(told.contains("only in a full report"), content == DeliveryReportContent::Full, "{told}");
+    }
 
     // A wish for a receipt is a request for a report.
     let receipt = Email { delivery_receipt_to: vec!["sender@example.org".to_owned()], ..email.clone() };
@@ -67,8 +67,9 @@ async fn postfix_reports_delivery_as_it_is_asked() {
     assert!(told.contains("Original-Recipient: rfc822;bo+x=1@example.org\r\n"), "{told}");
 
     // Not asked for, or not wanted: the next that arrives is the next mail.
-    let never = DeliveryReportOccasion::Never.into();
-    send(&world, email.clone(), Some(DeliveryReports { notify: vec![never], ..Default::default() })).await;
+    let never = DeliveryReports { notify: vec![DeliveryReportOccasion::Never.into()], ..Default::default() };
+    send(&world, gone, Some(never.clone())).await;
+    send(&world, email.clone(), Some(never)).await;
     send(&world, email, None).await;
     let arrived = world.server.delivered(8).await.unwrap();
     assert!(arrived[6..].iter().all(|delivery| delivery.to == ["bo+x=1@example.org"]));

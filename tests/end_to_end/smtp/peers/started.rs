@@ -2,6 +2,7 @@
 //! with it.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::outside::Peers;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether it does.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// Ports that Linux gives to nobody by itself: below those for outgoing connections.
+const PORTS: Range<u16> = 10_000..30_000;
 const USER: &str = "postern";
 const PASSWORD: &str = "open-sesame";
 /// How much of a server's log is shown where a test fails.
@@ -67,10 +70,7 @@ impl Peer {
         let (certificate, key) = authority.issue(&["127.0.0.1".to_owned()]).unwrap();
         std::fs::write(folder.path().join("cert.pem"), certificate).unwrap();
         std::fs::write(folder.path().join("key.pem"), key).unwrap();
-        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let (first, second) = (free(), free());
-        let (port, tls_port) = (first.local_addr().unwrap().port(), second.local_addr().unwrap().port());
-        drop((first, second));
+        let (port, tls_port) = (free_port(), free_port());
         let mut peer = Self { make, folder, port, tls_port, authority, programs, process: None };
         peer.process = peer.run(onward);
         peer.listens().await;
@@ -157,6 +157,16 @@ impl Peer {
         let text = texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect::<String>();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+}
+
+/// A port that nobody listens on, and that the system gives to no outgoing connection before it is listened on.
+fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(PORTS);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
