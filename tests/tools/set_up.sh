@@ -71,7 +71,11 @@ set_up_exim() {
   rm -rf "$TOOLS/exim"
   mkdir -p "$TOOLS/exim"
   # As root, apt would download as a user who may not write here, and warn.
-  (cd "$TOOLS/exim" && apt-get download -o APT::Sandbox::User=root "$(cat "$OLDPWD/$wanted")" && dpkg -x ./*.deb . && rm ./*.deb)
+  (cd "$TOOLS/exim" && apt-get download -o APT::Sandbox::User=root "$(cat "$OLDPWD/$wanted")" &&
+    dpkg -x ./*.deb . && rm ./*.deb) || {
+    echo "apt gave no Exim: Debian is needed, and apt-get update before the first time"
+    return 1
+  }
   "$EXIM" -bV && cp "$wanted" "$stamp"
 }
 

@@ -197,3 +197,89 @@ fn encoding(encoding: ContentTransferEncoding) -> &'static str {
         ContentTransferEncoding::EightBit => "8bit",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use postern_proto::mail::v1::{Attachment, Header, ListUnsubscribe};
+
+    use super::*;
+    use crate::outside;
+
+    const ARRIVED: &str = "Received: by mail.example.org; Mon, 23 Nov 2026 10:00:00 +0100\r\n\
+        Date: Mon, 23 Nov 2026 10:00:00 +0100\r\nMessage-ID: <1@example.org>\r\n\
+        From: Sender <sender@example.org>\r\nTo: Bo <bo@example.org>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\
+        MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n\
+        --b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nwords\r\n\
+        --b\r\nContent-Type: text/csv\r\nContent-Transfer-Encoding: base64\r\n\
+        Content-Disposition: attachment; filename=a.csv\r\n\r\nYSxi\r\n--b--\r\n";
+
+    fn sent() -> Email {
+        Email {
+            to: vec!["Bo <bo@example.org>".to_owned()],
+            subject: "Grüße".to_owned(),
+            body: "words".to_owned(),
+            attachments: vec![Attachment {
+                file_name: "a.csv".to_owned(),
+                content_data: Bytes::from_static(b"a,b"),
+                content_type: "text/csv".to_owned(),
+                content_transfer_encoding: ContentTransferEncoding::Base64.into(),
+                ..Attachment::default()
+            }],
+            ..Email::default()
+        }
+    }
+
+    fn found(python: &Path, email: &Email, arrived: &str) -> Vec<String> {
+        let case = json!({
+            "name": "it",
+            "message": BASE64_STANDARD.encode(arrived),
+            "email": described(email, "<1@example.org>", false),
+        });
+        judge(python, &json!([case]))
+    }
+
+    #[test]
+    fn the_judge_tells_what_is_not_as_it_was_sent() {
+        let Some(peers) = outside::peers() else { return };
+        assert_eq!(found(&peers.python, &sent(), ARRIVED), Vec::<String>::new());
+        type Change = fn(&mut Email);
+        let changes: [(&str, Change); 12] = [
+            ("it: To: ", |email| email.to.push("cy@example.org".to_owned())),
+            ("it: From: ", |email| email.from = "ann@example.org".to_owned()),
+            ("it: the header: ", |email| email.bcc = vec!["bo@example.org".to_owned()]),
+            ("it: Subject: ", |email| email.subject.push('!')),
+            ("it: the text: ", |email| email.body.push('!')),
+            ("it: the HTML: ", |email| email.is_html = true),
+            ("it: Importance: ", |email| email.importance = Importance::High.into()),
+            ("it: X-One: ", |email| {
+                email.headers = vec![Header { name: "X-One".to_owned(), value: "1".to_owned() }];
+            }),
+            ("it: List-Unsubscribe: ", |email| {
+                let list = ListUnsubscribe { url: "https://example.org".to_owned(), ..Default::default() };
+                email.list_unsubscribe = Some(list);
+            }),
+            ("it: a.csv: content: ", |email| email.attachments[0].content_data = Bytes::from_static(b"x")),
+            ("it: a.csv: encoding: ", |email| {
+                email.attachments[0].content_transfer_encoding = ContentTransferEncoding::EightBit.into();
+            }),
+            ("it: how many files: ", |email| email.attachments.clear()),
+        ];
+        for (told, change) in changes {
+            let mut email = sent();
+            change(&mut email);
+            let found = found(&peers.python, &email, ARRIVED);
+            assert!(found.iter().any(|one| one.starts_with(told)), "{told}{found:?}");
+        }
+        for (told, arrived) in [
+            ("it: Bcc: ", ARRIVED.replacen("Date:", "Bcc: cy@example.org\r\nDate:", 1)),
+            ("it: subject: ", ARRIVED.replacen("Date:", "Subject: another\r\nDate:", 1)),
+            ("it: the header: ", ARRIVED.replacen("Bo <", "Bö <", 1)),
+            ("it: a line: ", ARRIVED.replacen("words\r\n", "words\n", 1)),
+            ("it: a line's octets: ", ARRIVED.replacen("words", &"words".repeat(200), 1)),
+        ] {
+            let found = found(&peers.python, &sent(), &arrived);
+            assert!(found.iter().any(|one| one.starts_with(told)), "{told}{found:?}");
+        }
+    }
+}
