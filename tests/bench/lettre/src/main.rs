@@ -2,6 +2,12 @@
 //!
 //! `postern-bench-lettre PORT CONNECTIONS MAILS BODY_FILE`: as many callers as connections, each sends one after the other.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it measures real time, and has no settings"
+)]
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
