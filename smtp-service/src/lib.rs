@@ -30,7 +30,7 @@ use std::sync::Arc;
 use postern_chassis::serve::{BoxError, MAX_MESSAGE_BYTES, edges, name_of};
 use postern_chassis::{healthcheck, settings as chassis_settings, shutdown, telemetry};
 use postern_proto::connector::v1::connector_service_server::ConnectorServiceServer;
-use postern_proto::smtp::v1::smtp_service_server::SmtpServiceServer;
+use postern_proto::smtp::v1::smtp_service_server::{SmtpService, SmtpServiceServer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -91,4 +91,12 @@ pub async fn serve(
     }
     pools.close().await;
     served
+}
+
+/// The actions in the caller's own process, without a listener and without gRPC: what is left is the sender itself, to be
+/// measured. Each has sockets of its own, which close with it.
+#[must_use]
+pub fn in_process() -> impl SmtpService {
+    let room = Room::new(Settings::default().max_bytes_in_flight);
+    Service::new(Arc::new(Pools::new()), room, TaskTracker::new(), CancellationToken::new())
 }

@@ -54,3 +54,42 @@ impl Table {
         format!("## {}\n\n{}{}\n{}\n", self.heading, self.lead, self.rows, self.notes.join("\n\n"))
     }
 }
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// The middle value, or the mean of the two in the middle.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let values = sorted(values);
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[count / 2],
+        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}
+
+/// The lowest and the highest value.
+pub(crate) fn ends(values: &[f64]) -> (f64, f64) {
+    let values = sorted(values);
+    (values.first().copied().unwrap_or(f64::NAN), values.last().copied().unwrap_or(f64::NAN))
+}
+
+/// What was measured of one to what was measured of another, round by round.
+pub(crate) fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
+    of.iter().zip(to).map(|(of, to)| of / to).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_whatever_the_order() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+        assert_eq!(ends(&[3.0, 1.0, 2.0]), (1.0, 3.0));
+    }
+}

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::echo;
-use crate::figures::Table;
+use crate::figures::{Table, ends, median, ratios};
 use crate::load::{self, CALLS_AT_ONCE, CONNECTIONS, Calls};
 use crate::peers::{self, Peer};
 
@@ -162,10 +162,9 @@ fn told(
     let [_, nginx, gateway] = ways;
     let columns = ["way", "calls a second, median", "lowest to highest", "the proxy's processor time a call"];
     let mut table = Table::new("Forwarded unary calls, beside nginx `grpc_pass`", &columns);
-    let ratio = |of: &[f64], to: &[f64]| of.iter().zip(to).map(|(of, to)| of / to).collect::<Vec<_>>();
     let (speed, cost) = (
-        ratio(&gateway.per_second, &nginx.per_second),
-        ratio(&gateway.processor_micros, &nginx.processor_micros),
+        ratios(&gateway.per_second, &nginx.per_second),
+        ratios(&gateway.processor_micros, &nginx.processor_micros),
     );
     let (low, high) = ends(&speed);
     table.lead(&format!(
@@ -195,38 +194,4 @@ fn told(
         with.join(", "),
     ));
     table.markdown()
-}
-
-fn sorted(values: &[f64]) -> Vec<f64> {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// The middle value, or the mean of the two in the middle.
-fn median(values: &[f64]) -> f64 {
-    let values = sorted(values);
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[count / 2],
-        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
-    }
-}
-
-/// The lowest and the highest value.
-fn ends(values: &[f64]) -> (f64, f64) {
-    let values = sorted(values);
-    (values.first().copied().unwrap_or(f64::NAN), values.last().copied().unwrap_or(f64::NAN))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_whatever_the_order() {
-        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
-        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
-        assert_eq!(ends(&[3.0, 1.0, 2.0]), (1.0, 3.0));
-    }
 }

@@ -11,6 +11,7 @@ mod load;
 mod memory;
 mod nudge;
 mod peers;
+mod smtp;
 mod start;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Measure {
     All(forwarding::Settings),
     /// Forwarded unary calls per second, beside nginx grpc_pass (needs nginx and h2load)
     Forwarding(forwarding::Settings),
+    /// Mails handed over per second, beside other senders (needs what tests/bench/set_up.sh sets up)
+    Smtp(smtp::Settings),
     /// From the SMTP server's 250 to the event at the subscriber, when nudged
     Nudge,
     /// Reading calls to one mailbox, one by one and put together as `$batch`
@@ -56,6 +59,7 @@ async fn run() -> Result<(), BoxError> {
     let text = match settings.measure {
         Measure::All(settings) => all(&settings).await?,
         Measure::Forwarding(settings) => forwarding::section(&settings).await?,
+        Measure::Smtp(settings) => smtp::section(&settings).await?,
         Measure::Nudge => nudge::section().await?,
         Measure::Batch => batch::section().await?,
         Measure::Start => start::section().await?,
@@ -72,12 +76,14 @@ async fn run() -> Result<(), BoxError> {
 async fn all(settings: &forwarding::Settings) -> Result<String, BoxError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let head = format!(
-        "# Numbers\n\nMade by `cargo build --release --workspace --bins && target/release/postern-bench all`, on a machine \
-         with {cores} cores, shared with others: believe the ratios, which come from one run, rather than the figures.\n"
+        "# Numbers\n\nMade by `cargo build --release --workspace --bins && tests/bench/set_up.sh && \
+         target/release/postern-bench all`, on a machine with {cores} \
+         cores, shared with others: believe the ratios, which come from one run, rather than the figures.\n"
     );
     let sections = [
         head,
         forwarding::section(settings).await?,
+        smtp::section(&smtp::Settings::default()).await?,
         nudge::section().await?,
         start::section().await?,
         memory::section().await?,

@@ -1,5 +1,5 @@
 //! The one place where the tests learn of the world they run in: which tests are wanted, where the judge of Graph's
-//! traffic and the built programs are.
+//! traffic, the real mail servers and the built programs are.
 
 #![allow(
     clippy::disallowed_methods,
@@ -18,6 +18,10 @@ const JUDGE_DESCRIPTION: &str = "POSTERN_GRAPH_DESCRIPTION";
 const JUDGE: &str = "POSTERN_JUDGE";
 /// A Python with the packages of `tests/python/requirements.txt`.
 const PYTHON: &str = "POSTERN_PYTHON";
+/// An Exim that is not installed, since a machine has one mail server at most.
+const EXIM: &str = "POSTERN_EXIM";
+/// Says that the connector is not to be tried against real mail servers.
+const PEERS: &str = "POSTERN_PEERS";
 
 /// Judges recorded Graph traffic: `python script description traffic.jsonl` exits non-zero on a violation.
 pub(crate) struct Judge {
@@ -27,6 +31,14 @@ pub(crate) struct Judge {
     pub(crate) script: PathBuf,
     /// The description.
     pub(crate) description: PathBuf,
+}
+
+/// What the tests against real mail servers need beside an installed Postfix.
+pub(crate) struct Peers {
+    /// The interpreter.
+    pub(crate) python: PathBuf,
+    /// Exim's program.
+    pub(crate) exim: PathBuf,
 }
 
 /// Whether only those tests are wanted that need nothing but Rust (`POSTERN_TESTS=small`).
@@ -45,12 +57,27 @@ pub(crate) fn judge() -> Option<Judge> {
     if small() || std::env::var(JUDGE).is_ok_and(|judge| judge == "skip") {
         return None;
     }
-    let path = |name: &str| match std::env::var_os(name) {
+    let path = |name| file(name, JUDGE);
+    Some(Judge { python: path(PYTHON), script: path(JUDGE_SCRIPT), description: path(JUDGE_DESCRIPTION) })
+}
+
+/// What the tests against real mail servers need, or `None` where it was said that they are not wanted.
+///
+/// It panics where nothing was said, as [`judge`] does.
+pub(crate) fn peers() -> Option<Peers> {
+    if small() || std::env::var(PEERS).is_ok_and(|peers| peers == "skip") {
+        return None;
+    }
+    Some(Peers { python: file(PYTHON, PEERS), exim: file(EXIM, PEERS) })
+}
+
+/// The file that a variable names; `skip` is the variable that would do without it.
+fn file(name: &str, skip: &str) -> PathBuf {
+    match std::env::var_os(name) {
         Some(path) if PathBuf::from(&path).is_file() => PathBuf::from(path),
         Some(path) => panic!("{name} names no file: {}", PathBuf::from(path).display()),
-        None => panic!("{name} is not set: use tests/run, or set {JUDGE}=skip to leave traffic unjudged"),
-    };
-    Some(Judge { python: path(PYTHON), script: path(JUDGE_SCRIPT), description: path(JUDGE_DESCRIPTION) })
+        None => panic!("{name} is not set: use tests/run, or set {skip}=skip to leave this out"),
+    }
 }
 
 /// A program of the workspace, as built beside this test.

@@ -6,6 +6,7 @@ PYTHON=$TOOLS/python/bin/python
 # shellcheck disable=SC2034 # for those who source this
 BUF=$TOOLS/npm/node_modules/.bin/buf
 COMPOSE=$TOOLS/compose/compose/docker-compose
+EXIM=$TOOLS/exim/usr/sbin/exim4
 
 # unchanged FILE STAMP: whether what FILE asks for was set up already.
 unchanged() {
@@ -60,4 +61,44 @@ set_up_compose() {
   rm -rf "$TOOLS/compose"
   "$PYTHON" -m pip install --quiet --require-hashes --no-deps --target "$TOOLS/compose" --requirement "$wanted"
   "$COMPOSE" version && cp "$wanted" "$stamp"
+}
+
+# Debian's Exim, unpacked and not installed: a machine has one installed mail server at most, and that is Postfix. What it
+# links to, and the user that it is built to run as, are installed (.ci/run).
+set_up_exim() {
+  local wanted=tests/tools/exim.txt stamp=$TOOLS/exim/exim.txt
+  unchanged "$wanted" "$stamp" && return
+  rm -rf "$TOOLS/exim"
+  mkdir -p "$TOOLS/exim"
+  # As root, apt would download as a user who may not write here, and warn.
+  (cd "$TOOLS/exim" && apt-get download -o APT::Sandbox::User=root "$(cat "$OLDPWD/$wanted")" &&
+    dpkg -x ./*.deb . && rm ./*.deb) || {
+    echo "apt gave no Exim: Debian is needed, and apt-get update before the first time"
+    return 1
+  }
+  # Without a configuration it ends badly.
+  "$EXIM" -C /dev/null -bV && cp "$wanted" "$stamp"
+}
+
+# What the tests against real mail servers run beside Exim and Python.
+check_mail_servers() {
+  local missing=() program
+  for program in postfix saslpasswd2 openssl; do
+    command -v "$program" || missing+=("$program")
+  done
+  [ "$(id -u)" = 0 ] || missing+=("root, as whom Postfix and Exim start")
+  [ -d /usr/lib/sasl2 ] || ls -d /usr/lib/*/sasl2 || missing+=("SASL's modules")
+  [ "${#missing[@]}" = 0 ] || {
+    printf 'missing: %s\n' "${missing[@]}"
+    echo ".ci/run installs what is missing; tests/run --small does without"
+    return 1
+  }
+}
+
+# A sender for the benchmark to stand beside.
+set_up_nodemailer() {
+  local wanted=tests/tools/nodemailer.txt stamp=$TOOLS/nodemailer/nodemailer.txt
+  unchanged "$wanted" "$stamp" && return
+  mkdir -p "$TOOLS/nodemailer"
+  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/nodemailer" "$(cat "$wanted")" && cp "$wanted" "$stamp"
 }

@@ -161,7 +161,7 @@ async fn a_socket_that_was_idle_for_long_is_asked_before_it_is_used() {
     let server = Server::start(Whim::none(), fastrand::Rng::with_seed(1));
     let pool = Arc::new(Pool::new(connection(server.port(), false, 100)));
     let send_one = async || {
-        let mail = mail(pool.connection(), "m@example.org", 1, 10);
+        let mail = mail(pool.connection(), "m@example.org", 1, 10).await;
         send(&pool, &mail, clock()).await.unwrap()
     };
     send_one().await;

@@ -24,6 +24,8 @@ use tonic_types::StatusExt as _;
 
 pub(crate) const USER: &str = "postern";
 pub(crate) const PASSWORD: &str = "open sesame";
+/// Who mails are from that name nobody.
+pub(crate) const SENDER: &str = "Sender <sender@example.org>";
 
 /// Everything a test needs.
 pub(crate) struct World {
@@ -34,6 +36,8 @@ pub(crate) struct World {
     /// Credentials in place of the password, and the grant that comes with them.
     pub(crate) credentials: Option<SmtpCredentials>,
     pub(crate) grant: Vec<u8>,
+    /// The key that the connection signs with. Empty: none.
+    pub(crate) dkim_private_key: String,
     channel: Channel,
     connector: Option<JoinHandle<()>>,
     stop: Option<DropGuard>,
@@ -71,7 +75,7 @@ impl World {
             tls_mode: tls_mode.into(),
             ca_certificates: server.ca_certificate().to_owned(),
             username: if with_user { USER.to_owned() } else { String::new() },
-            default_from: "Sender <sender@example.org>".to_owned(),
+            default_from: SENDER.to_owned(),
             ..Default::default()
         };
         let password = if with_user { PASSWORD.to_owned() } else { String::new() };
@@ -84,7 +88,8 @@ impl World {
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         let stop = Some(stop.drop_guard());
         let (credentials, grant, connector) = (None, Vec::new(), Some(connector));
-        Self { server, stored, password, credentials, grant, channel, connector, stop }
+        let dkim_private_key = String::new();
+        Self { server, stored, password, credentials, grant, dkim_private_key, channel, connector, stop }
     }
 
     pub(crate) fn control(&self) -> &Control {
@@ -93,7 +98,11 @@ impl World {
 
     /// The connection as it travels with a call.
     pub(crate) fn opened(&self) -> OpenConnection {
-        let by_password = SmtpCredentials { password: self.password.clone(), ..Default::default() };
+        let by_password = SmtpCredentials {
+            password: self.password.clone(),
+            dkim_private_key: self.dkim_private_key.clone(),
+            ..Default::default()
+        };
         let credentials = self.credentials.clone().unwrap_or(by_password);
         OpenConnection {
             grant: self.grant.clone().into(),

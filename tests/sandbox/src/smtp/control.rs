@@ -87,6 +87,7 @@ struct State {
     tokens: Option<HashSet<String>>,
     recipients: Option<(usize, String)>,
     injected: Option<String>,
+    lenient: bool,
     opened: usize,
     most_open: usize,
     commands: Vec<String>,
@@ -134,6 +135,11 @@ impl Control {
     /// Sends this in the clear together with the reply to STARTTLS, as somebody in between could.
     pub fn inject_after_starttls(&self, text: &str) {
         self.state().injected = Some(text.to_owned());
+    }
+
+    /// Takes 8-bit content that was not announced, as servers do: some relays announce none.
+    pub fn take_unannounced(&self) {
+        self.state().lenient = true;
     }
 
     /// Forgets all refusals, actions and hidden extensions.
@@ -218,6 +224,10 @@ impl Control {
 
     pub(super) fn is_hidden(&self, extension: &str) -> bool {
         self.state().hidden.contains(extension)
+    }
+
+    pub(super) fn is_lenient(&self) -> bool {
+        self.state().lenient
     }
 
     pub(super) fn injected(&self) -> Option<String> {

@@ -276,7 +276,8 @@ impl<'a> Conversation<'a> {
             self.stream.write("552 5.3.4 message too large\r\n").await?;
             return Ok(Next::Go);
         };
-        if let Some(problem) = problem(&message, &mail) {
+        let announced = mail.eight_bit || self.shared.control.is_lenient();
+        if let Some(problem) = problem(&message, announced) {
             self.stream.write(&format!("{problem}\r\n")).await?;
             return Ok(Next::Go);
         }
@@ -330,12 +331,12 @@ fn path<'a>(text: &'a str, keyword: &str) -> Option<(String, &'a str)> {
 }
 
 /// What is wrong with a message, as a reply.
-fn problem(message: &Bytes, mail: &Mail) -> Option<&'static str> {
+fn problem(message: &Bytes, announced: bool) -> Option<&'static str> {
     let mut lines = message.split_inclusive(|byte| *byte == b'\n');
     if !lines.all(|line| line.strip_suffix(b"\r\n").is_some_and(|text| !text.contains(&b'\r'))) {
         return Some("550 5.6.11 a bare CR or LF");
     }
-    if !mail.eight_bit && !message.is_ascii() {
+    if !announced && !message.is_ascii() {
         return Some("554 5.6.1 8-bit content that was not announced");
     }
     None
