@@ -87,6 +87,15 @@ impl Mailbox {
         url
     }
 
+    /// The URL of something that belongs to no mailbox.
+    pub(crate) fn service(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
     /// A link that Graph gave, to be followed as it is.
     ///
     /// # Errors
@@ -125,6 +134,17 @@ impl Mailbox {
     ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|_| Failure::unreadable(0))?;
         let ask = Ask { method: Method::POST, url, prefer: None, body: Some(&body), safe: false };
+        self.run(ask).await?.json()
+    }
+
+    /// Changes something: to be what it already is does no harm.
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &self,
+        url: Url,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(|_| Failure::unreadable(0))?;
+        let ask = Ask { method: Method::PATCH, url, prefer: None, body: Some(&body), safe: true };
         self.run(ask).await?.json()
     }
 

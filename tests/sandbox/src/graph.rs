@@ -13,6 +13,7 @@ mod recorder;
 mod refusal;
 mod shape;
 mod sign_in;
+mod subscriptions;
 mod tokens;
 
 use std::io;
@@ -31,6 +32,7 @@ use listener::{Cut, CuttingListener};
 
 pub use faults::{Fault, Faults};
 pub use recorder::{Exchanged, Recorder};
+pub use subscriptions::Subscriptions;
 pub use tokens::AccessTokens;
 
 /// How a small Graph is set up.
@@ -46,6 +48,8 @@ pub struct GraphSettings {
     pub client_id: String,
     /// The application's secret.
     pub client_secret: String,
+    /// Whether changes are told to `http://127.0.0.1` too, and not to `https://` alone.
+    pub plain_notifications: bool,
 }
 
 impl Default for GraphSettings {
@@ -56,6 +60,7 @@ impl Default for GraphSettings {
             tenant: "11111111-1111-4111-8111-111111111111".to_owned(),
             client_id: "22222222-2222-4222-8222-222222222222".to_owned(),
             client_secret: "sandbox-secret".to_owned(),
+            plain_notifications: true,
         }
     }
 }
@@ -75,6 +80,7 @@ struct Shared {
     faults: Faults,
     recorder: Recorder,
     tokens: AccessTokens,
+    subscriptions: Subscriptions,
 }
 
 impl GraphServer {
@@ -96,13 +102,16 @@ impl GraphServer {
             faults: Faults::default(),
             recorder: Recorder::default(),
             tokens: AccessTokens::default(),
+            subscriptions: Subscriptions::default(),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let service = router.into_make_service_with_connect_info::<Cut>();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let following = subscriptions::follow(Arc::clone(&shared));
         tokio::spawn(async move {
             tokio::select! {
+                () = following => {}
                 _ = axum::serve(CuttingListener(listener), service) => {}
                 () = stopped.cancelled() => {}
             }
@@ -138,6 +147,12 @@ impl GraphServer {
     #[must_use]
     pub fn tokens(&self) -> &AccessTokens {
         &self.shared.tokens
+    }
+
+    /// Who is told of changes.
+    #[must_use]
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.shared.subscriptions
     }
 
     /// Forgets all delta tokens that were given: their next use is answered with 410.

@@ -11,7 +11,7 @@ use super::faults::Fault;
 use super::listener::Cut;
 use super::recorder::Exchanged;
 use super::refusal::{Answered, Refusal};
-use super::{Shared, refusal, sign_in};
+use super::{Shared, refusal, sign_in, subscriptions};
 
 /// The largest request body taken; Graph's own bound is about 4 MB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -106,6 +106,9 @@ async fn graph(shared: &Shared, asked: &Exchange) -> Answered {
     if let Err(refused) = shared.tokens.check(&asked.headers) {
         return refused.into();
     }
+    if asked.segments.first().is_some_and(|segment| segment == "subscriptions") {
+        return subscriptions::route(shared, asked).await.unwrap_or_else(Into::into);
+    }
     let mailbox = asked.segments.get(1).map(|user| user.to_lowercase()).unwrap_or_default();
     let Some(_in_work) = shared.faults.enter(&mailbox) else {
         return refusal::too_many_at_once().into();
@@ -145,7 +148,7 @@ fn finish(shared: &Shared, asked: &Exchange, answered: &mut Answered) {
 
 /// The decoded segments of a path, and whether it is one of the identity platform's. `messages('id')` is taken as
 /// `messages/id`.
-fn segments(path: &str) -> (bool, Vec<String>) {
+pub(super) fn segments(path: &str) -> (bool, Vec<String>) {
     let mut segments = Vec::new();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         let segment = decode(segment, false);
