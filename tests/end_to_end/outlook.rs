@@ -6,6 +6,7 @@ mod faults;
 mod get_emails;
 mod interrupted;
 mod new_email;
+mod notifications;
 
 mod send_email;
 mod sign_in;
