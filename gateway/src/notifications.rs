@@ -83,7 +83,6 @@ impl Notifications {
     }
 
     /// The routes that providers push to.
-    #[must_use]
     pub fn router(self: &Arc<Self>) -> Router {
         door::router(self.clone(), &self.url)
     }

@@ -18,6 +18,7 @@ use super::record::{NOTIFICATIONS, Record, Wanted};
 use super::work::{Next, back_off};
 use crate::store::Change;
 use crate::triggers::WatchName;
+use crate::triggers::schedule::ByWatch;
 
 /// Steps at once: each is a call to a provider.
 const MAX_STEPS: usize = 8;
@@ -93,7 +94,7 @@ impl Renewal {
     }
 
     /// Takes the watches that are looked after now.
-    fn opened(&mut self, open: &HashMap<WatchName, Arc<Trigger>>, spread: Duration) {
+    fn opened(&mut self, open: &ByWatch, spread: Duration) {
         for (watch, trigger) in open {
             match self.kept.get_mut(watch) {
                 Some(kept) => kept.trigger = Some(trigger.clone()),
@@ -141,12 +142,9 @@ impl Renewal {
 
     fn hasten(&mut self, watch: &WatchName) {
         match self.kept.get_mut(watch) {
-            Some(Kept { turn: Turn::Waiting(key), failures, trigger }) => {
-                // A provider that fails is not asked the sooner for what it wants.
-                if *failures == 0 || trigger.is_none() {
-                    self.due.reset(key, Duration::ZERO);
-                }
-            }
+            // A provider that fails is not asked the sooner for what it wants.
+            Some(Kept { turn: Turn::Waiting(_), failures: 1.., trigger: Some(_) }) => {}
+            Some(Kept { turn: Turn::Waiting(key), .. }) => self.due.reset(key, Duration::ZERO),
             Some(Kept { turn: Turn::Stepping { again }, .. }) => *again = true,
             None => {}
         }

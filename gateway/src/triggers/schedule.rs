@@ -39,7 +39,10 @@ pub struct Schedule {
 
 /// The watches that are looked after, with a trigger of each; absent until all are known.
 #[derive(Clone)]
-pub struct OpenWatches(Arc<watch::Sender<Option<Arc<HashMap<WatchName, Arc<Trigger>>>>>>);
+struct OpenWatches(Arc<watch::Sender<Option<Arc<ByWatch>>>>);
+
+/// A trigger of each watch.
+pub type ByWatch = HashMap<WatchName, Arc<Trigger>>;
 
 impl Schedule {
     /// Starts the schedule. It ends when `stop` is cancelled; looks in flight are then dropped, which loses nothing.
@@ -87,7 +90,7 @@ impl Schedule {
 
     /// The watches that are looked after, as they come and go.
     #[must_use]
-    pub fn watches(&self) -> watch::Receiver<Option<Arc<HashMap<WatchName, Arc<Trigger>>>>> {
+    pub fn watches(&self) -> watch::Receiver<Option<Arc<ByWatch>>> {
         self.open.0.subscribe()
     }
 

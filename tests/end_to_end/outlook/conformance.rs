@@ -7,7 +7,7 @@ use http::Method;
 use postern_proto::connector::v1::CheckConnectionRequest;
 use postern_proto::mail::v1::{Attachment, Email, Importance};
 use postern_proto::outlook::v1::{GetEmailsRequest, NewEmailTrigger, SendEmailRequest};
-use postern_sandbox::graph::Fault;
+use postern_sandbox::graph::{Fault, GraphServer};
 
 use super::stage::{ANN, BO, Stage};
 use crate::outside;
@@ -19,16 +19,20 @@ async fn traffic_keeps_to_the_official_description_in_both_directions() {
     sending(&stage).await;
     watching(&stage).await;
     refused(&stage).await;
-    let exchanges = stage.graph.recorder().exchanges();
-    assert!(exchanges.len() > 40, "{} exchanges are too few to be judged by", exchanges.len());
+    assert!(stage.graph.recorder().exchanges().len() > 40, "too few exchanges to be judged by");
+    judge(&stage.graph);
+}
 
+/// Has what was said with a small Graph judged, where there is a judge.
+pub(super) fn judge(graph: &GraphServer) {
+    let exchanges = graph.recorder().exchanges();
     let Some(judge) = outside::judge() else {
         println!("NOT JUDGED: {} exchanges with the small Graph", exchanges.len());
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let traffic = folder.path().join("traffic.jsonl");
-    stage.graph.recorder().write_to(&traffic).unwrap();
+    graph.recorder().write_to(&traffic).unwrap();
     let arguments = [&judge.script, &judge.description, &traffic];
     let judged = Command::new(&judge.python).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&judged.stdout);

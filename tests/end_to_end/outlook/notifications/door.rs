@@ -1,7 +1,10 @@
 //! Where providers push to: who is answered, and how.
 
+use postern_chassis::serve::ServeSettings;
+use postern_gateway::http;
 use postern_proto::event::v1::PauseTriggerRequest;
 use reqwest::{Client, StatusCode};
+use tokio_util::sync::CancellationToken;
 
 use super::{HOUR, asked, make, name, settled};
 use crate::world::{World, until};
@@ -86,4 +89,35 @@ async fn who_says_nothing_or_too_much_at_the_door_is_not_waited_for() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_speaks_tls_where_the_gateway_does_and_ends_what_is_in_flight_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    std::fs::write(&chain, signed.cert.pem()).unwrap();
+    std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+    let settings =
+        ServeSettings { tls_cert_file: Some(chain.clone()), tls_key_file: Some(key), ..Default::default() };
+    let tls = http::tls(&settings).unwrap();
+    assert!(tls.is_some() && http::tls(&ServeSettings::default()).unwrap().is_none());
+    let swapped = ServeSettings { tls_key_file: Some(chain), ..settings };
+    assert!(http::tls(&swapped).is_err_and(|error| error.to_string().contains("--tls-key-file")));
+
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stop = CancellationToken::new();
+    let router = axum::Router::new().fallback(|| async { "hello" });
+    let serving =
+        tokio::spawn(http::serve(listener, tls, router, stop.clone(), std::time::Duration::from_secs(5)));
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let trusted = reqwest::Certificate::from_pem(signed.cert.pem().as_bytes()).unwrap();
+    let client = Client::builder().no_proxy().tls_certs_only([trusted]).build().unwrap();
+    let answer = client.get(format!("https://127.0.0.1:{port}/")).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "hello");
+    assert!(client.get(format!("http://127.0.0.1:{port}/")).send().await.is_err());
+    stop.cancel();
+    serving.await.unwrap();
+    assert!(client.get(format!("https://127.0.0.1:{port}/")).send().await.is_err());
 }

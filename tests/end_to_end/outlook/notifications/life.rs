@@ -7,6 +7,7 @@ use postern_proto::connection::v1::DeleteConnectionRequest;
 use postern_proto::event::v1::{DeleteTriggerRequest, PauseTriggerRequest, ResumeTriggerRequest};
 use postern_sandbox::graph::Fault;
 
+use super::super::conformance::judge;
 use super::{HOUR, asked, make, name, pushing, settled, told};
 use crate::world::{OUTLOOK, World, events, mail, send, subject, subscribe, until};
 
@@ -74,6 +75,7 @@ async fn what_the_provider_wants_is_done() {
     comes_to("it is made again", &world, "POST", 2).await;
     subscriptions(&world, 1).await;
     told(&world, &mut stream, "pushed again").await;
+    judge(&world.place.graph);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,6 +127,7 @@ async fn one_whose_answer_was_lost_is_found_and_made_again() {
     assert_eq!(asked(&world, "DELETE").len(), 1);
     let mut stream = subscribe(&world.channel, None).await;
     told(&world, &mut stream, "pushed").await;
+    judge(&world.place.graph);
 }
 
 #[tokio::test(flavor = "multi_thread")]
