@@ -283,8 +283,8 @@ impl Clock {
             return;
         }
         let of = |(name, watch): (&WatchName, &Watch)| {
-            let first = watch.members.values().min_by(|a, b| a.trigger.name.cmp(&b.trigger.name))?;
-            Some((name.clone(), first.trigger.clone()))
+            // Any will do: what they watch is the same.
+            Some((name.clone(), watch.members.values().next()?.trigger.clone()))
         };
         self.open.0.send_replace(Some(Arc::new(self.watches.iter().filter_map(of).collect())));
     }
