@@ -4,6 +4,7 @@
 mod cache;
 mod call;
 mod change;
+mod ending;
 mod event;
 mod grant;
 mod opened;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use postern_chassis::fault::{Fault, REFRESH_METADATA};
 use postern_proto::connection::v1::connection_service_server::ConnectionServiceServer;
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
+use secrecy::zeroize::Zeroizing;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
@@ -136,6 +138,24 @@ impl Connections {
         if self.room.doubts.allow(opened) {
             self.room.renew_ahead(opened);
         }
+    }
+
+    /// Seals a secret that belongs to a place in the store.
+    ///
+    /// # Errors
+    /// The key ring cannot be used.
+    pub(crate) fn seal(&self, place: &str, secret: &[u8]) -> Result<bytes::Bytes, Error> {
+        let sealed = self.room.keys.seal(place, secret);
+        sealed.map(Into::into).map_err(|error| {
+            let message = format!("a secret cannot be sealed: {error}");
+            Fault::new(Code::Internal, "SECRET_UNSEALABLE", message).into()
+        })
+    }
+
+    /// Opens a secret that was sealed for a place. `None`: its key is gone, or it was changed.
+    pub(crate) fn unseal(&self, place: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let opened = self.room.keys.open(place, sealed);
+        opened.inspect_err(|error| tracing::error!(place, %error, "a secret cannot be opened")).ok()
     }
 
     /// Calls a method of `ConnectorService` through a connection, in `timeout` in all. Where the access token was

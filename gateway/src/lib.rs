@@ -10,9 +10,11 @@ pub mod contract;
 pub mod error;
 pub mod events;
 pub mod forward;
+pub mod http;
 pub mod ledger;
 pub mod mask;
 pub mod names;
+pub mod notifications;
 pub mod page;
 pub mod seal;
 pub mod serve;
@@ -42,8 +44,12 @@ pub async fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
             settings.check()?;
             telemetry::start(&settings.log);
             let stop = shutdown::on_signal()?;
-            let listener = chassis::bind(settings.listen).await?;
-            serve::serve(listener, settings, stop).await
+            let grpc = chassis::bind(settings.listen).await?;
+            let http = match settings.http_address() {
+                Some(address) => Some(http::bind(address).await?),
+                None => None,
+            };
+            serve::serve(serve::Listeners { grpc, http }, settings, stop).await
         }
     }
 }

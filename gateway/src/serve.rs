@@ -1,4 +1,4 @@
-//! The gateway assembled: storage, connectors, connections, triggers, events and the listener, started in that order and
+//! The gateway assembled: storage, connectors, connections, triggers, events and the listeners, started in that order and
 //! stopped in the other.
 
 use std::convert::Infallible;
@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use futures_util::future::OptionFuture;
 use http::{Request, Response};
 use postern_chassis::serve::{self as chassis, BoxError};
 use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
@@ -24,6 +26,7 @@ use crate::connectors::Connectors;
 use crate::events::EventServer;
 use crate::forward::Forwarder;
 use crate::ledger::{Ledger, Once};
+use crate::notifications::Notifications;
 use crate::seal::KeyRing;
 use crate::settings::Settings;
 use crate::store::sqlite::Sqlite;
@@ -35,18 +38,33 @@ const KEYS: &str = "keys";
 /// How long a start waits for its connectors to say what they are. Later ones are taken when they come.
 const CONNECTORS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves on a listener until `stop` is cancelled.
+/// Where a gateway listens.
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For HTTP. Absent: nowhere.
+    pub http: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(grpc: TcpListener) -> Self {
+        Self { grpc, http: None }
+    }
+}
+
+/// Serves on its listeners until `stop` is cancelled.
 ///
 /// # Errors
 /// The store, the keys or the tokens cannot be used, or the listener failed.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     settings: Settings,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
+    let listeners = listeners.into();
     let folder = settings.data_dir.clone();
     let engine = tokio::task::spawn_blocking(move || Sqlite::open(&folder)).await??;
-    let served = serve_on(engine.clone(), engine.clone(), listener, &settings, stop).await;
+    let served = serve_on(engine.clone(), engine.clone(), listeners, &settings, stop).await;
     let closed = engine.close().await;
     served?;
     Ok(closed?)
@@ -56,7 +74,7 @@ pub async fn serve(
 async fn serve_on(
     store: Arc<dyn Store>,
     log: Arc<dyn EventLog>,
-    listener: TcpListener,
+    Listeners { grpc: listener, http }: Listeners,
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
@@ -81,6 +99,23 @@ async fn serve_on(
 
     let ledger = Ledger::new(store.clone(), digests);
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
+
+    let notifications = settings
+        .public_url
+        .clone()
+        .map(|url| Notifications::new(connections.clone(), store.clone(), schedule.clone(), url));
+    let mut router = Router::new();
+    if let Some(notifications) = &notifications {
+        router = router.merge(notifications.router());
+    }
+    let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
+    // Before anything is asked of providers: they call back at once.
+    let (tls, grace) = (crate::http::tls(&settings.serve)?, settings.serve.stop_grace);
+    let hearing = tokio::spawn(OptionFuture::from(
+        http.map(|http| crate::http::serve(http, tls, router, stop.clone(), grace)),
+    ));
+    let renewing =
+        tokio::spawn(OptionFuture::from(notifications.map(|notifications| notifications.run(stop.clone()))));
 
     let triggers = Triggers::new(connections.clone(), store, log.clone(), schedule);
     let connection_service = connections.service();
@@ -110,7 +145,8 @@ async fn serve_on(
     let address = listener.local_addr()?;
     tracing::info!(%address, all_in_one = settings.all_in_one(), "the gateway is ready");
     if let Some(path) = &settings.ready_file {
-        chassis::write_ready(path, &format!("{{\"address\":\"{address}\"}}\n"))?;
+        let http = http_address.map(|http| format!(",\"http\":\"{http}\"")).unwrap_or_default();
+        chassis::write_ready(path, &format!("{{\"address\":\"{address}\"{http}}}\n"))?;
     }
     let doors = Guarded::new(doors, callers);
     let served = chassis::serve(listener, &settings.serve, doors, stop.clone()).await;
@@ -122,7 +158,7 @@ async fn serve_on(
             "changes were still being made at the end of the grace period: their outcome is not known"
         );
     }
-    let _ = tokio::join!(scheduling, trimming, sweeping);
+    let _ = tokio::join!(scheduling, trimming, sweeping, hearing, renewing);
     if let Some(within) = within {
         within.stop().await;
     }

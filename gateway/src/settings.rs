@@ -12,8 +12,13 @@ use tonic::transport::{Certificate, ClientTlsConfig};
 
 use crate::auth::{self, Callers};
 use crate::connectors::ConnectorAddress;
+use crate::http;
+use crate::notifications::PublicUrl;
 use crate::seal::KeyRing;
 use crate::store::Retention;
+
+/// Where HTTP is listened for unless told otherwise: a proxy on the same machine is what providers then reach.
+const HTTP_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7028);
 
 /// Keeps connections, forwards actions to connectors, watches triggers and streams their events.
 ///
@@ -32,6 +37,16 @@ pub struct Settings {
     /// Where to listen. Without --tokens-file and --tls-client-ca-file this must be a loopback address
     #[arg(long, env = "POSTERN_LISTEN", default_value = "127.0.0.1:7025", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+
+    /// The URL under which providers reach this gateway from outside, such as https://postern.example.org: they then push
+    /// what happens to {URL}/notifications/…, and triggers are looked after at once. Absent: they are polled alone
+    #[arg(long, env = "POSTERN_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+
+    /// Where to listen for HTTP, such as what providers push; with TLS where the gRPC listener has it. Absent:
+    /// 127.0.0.1:7028 with --public-url, else nowhere
+    #[arg(long, env = "POSTERN_HTTP_LISTEN", value_name = "ADDRESS")]
+    pub http_listen: Option<SocketAddr>,
 
     /// Addresses of connectors, http://HOST:PORT or https://HOST:PORT, separated by commas. Absent: the connectors run
     /// in this process (all-in-one)
@@ -100,6 +115,12 @@ impl Settings {
         Retention { age: self.retention_age, bytes: self.retention_bytes }
     }
 
+    /// Where to listen for HTTP. `None`: nowhere.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_listen.or_else(|| self.public_url.as_ref().map(|_| HTTP_LISTEN))
+    }
+
     /// Whether the connectors run in this process.
     #[must_use]
     pub fn all_in_one(&self) -> bool {
@@ -135,6 +156,7 @@ impl Settings {
             return Err(SettingsError::value("--retention-age", "expected 1m or longer"));
         }
         self.serve.server()?;
+        http::tls(&self.serve)?;
         Ok(())
     }
 }

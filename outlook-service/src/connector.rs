@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::error::Error;
 use crate::mail::Mail;
 use crate::outlook::{Call, Outlook, answer};
-use crate::{identity, poll};
+use crate::{identity, notifications, poll};
 
 /// The action service, by full name.
 pub(crate) const MAIL_SERVICE: &str = MailServiceServer::<Mail>::NAME;
@@ -105,22 +105,24 @@ impl ConnectorService for Connector {
 
     async fn renew_notification(
         &self,
-        _: Request<RenewNotificationRequest>,
+        request: Request<RenewNotificationRequest>,
     ) -> Result<Response<RenewNotificationResponse>, Status> {
-        Err(Status::unimplemented("change notifications are not served yet"))
+        let call = self.outlook.call(request.metadata())?;
+        answer("RenewNotification", notifications::renew(&self.outlook, &call, request.get_ref()).await)
     }
 
     async fn end_notification(
         &self,
-        _: Request<EndNotificationRequest>,
+        request: Request<EndNotificationRequest>,
     ) -> Result<Response<EndNotificationResponse>, Status> {
-        Err(Status::unimplemented("change notifications are not served yet"))
+        let call = self.outlook.call(request.metadata())?;
+        answer("EndNotification", notifications::end(&self.outlook, &call, request.get_ref()).await)
     }
 
     async fn read_notification(
         &self,
-        _: Request<ReadNotificationRequest>,
+        request: Request<ReadNotificationRequest>,
     ) -> Result<Response<ReadNotificationResponse>, Status> {
-        Err(Status::unimplemented("change notifications are not served yet"))
+        Ok(Response::new(notifications::read(request.get_ref())))
     }
 }

@@ -45,6 +45,12 @@ pub(crate) enum Error {
     /// There is no such folder.
     #[error("the folder is not there")]
     NoFolder(Option<Box<Refusal>>),
+    /// Graph pushes nothing of this kind, to this account, or for one application twice.
+    #[error("this is not pushed")]
+    PushUnsupported(Option<Box<Refusal>>),
+    /// Graph did not accept the URL to push to, such as where it could not reach it.
+    #[error("the notification was refused")]
+    UrlRefused(Box<Refusal>),
     /// The mail broke off where Graph may or may not have taken it.
     #[error("whether the mail was sent is not known")]
     OutcomeUnknown {
@@ -109,6 +115,18 @@ impl From<Error> for Fault {
                     Some(refusal) => told(fault, &refusal),
                     None => fault,
                 }
+            }
+            Error::PushUnsupported(refusal) => {
+                let message = "Graph does not push this to this account: it is polled";
+                let fault = Fault::new(Code::FailedPrecondition, "PUSH_UNSUPPORTED", message);
+                match refusal {
+                    Some(refusal) => told(fault, &refusal),
+                    None => fault,
+                }
+            }
+            Error::UrlRefused(refusal) => {
+                let message = "Graph did not accept the URL to push to: it must reach it and be answered";
+                told(Fault::new(Code::FailedPrecondition, "NOTIFICATION_REFUSED", message), &refusal)
             }
             Error::OutcomeUnknown { message_id, failure } => {
                 let message = "the sending broke off: the mail may or may not have been sent";

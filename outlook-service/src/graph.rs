@@ -97,6 +97,15 @@ impl Mailbox {
         url
     }
 
+    /// The URL of something that belongs to no mailbox.
+    pub(crate) fn service(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
     /// A link that Graph gave, to be followed as it is.
     ///
     /// # Errors

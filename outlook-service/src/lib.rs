@@ -9,6 +9,7 @@ mod folders;
 mod graph;
 mod identity;
 mod mail;
+mod notifications;
 mod outlook;
 mod poll;
 mod settings;

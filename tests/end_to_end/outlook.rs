@@ -1,6 +1,7 @@
 //! The Outlook connector over gRPC, against the sandbox's Graph.
 
 mod batch;
+mod burdens;
 mod certificate;
 mod change_email;
 mod conformance;
@@ -13,8 +14,10 @@ mod get_emails;
 mod interrupted;
 mod large_email;
 mod new_email;
+mod notifications;
 mod repeats;
 mod reply;
+
 mod send_email;
 mod sign_in;
 mod stage;

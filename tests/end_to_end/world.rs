@@ -1,10 +1,12 @@
 //! The world of an end-to-end test: the sandbox's servers and a gateway over them, on free ports, gone with the test.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser as _;
+use postern_gateway::serve::Listeners;
 use postern_gateway::settings::Settings as GatewaySettings;
 use postern_proto::connection::v1::connection::{Credentials, Settings};
 use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
@@ -43,8 +45,10 @@ pub(crate) async fn place() -> Place {
 pub(crate) struct World {
     pub(crate) place: Place,
     pub(crate) channel: Channel,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     address: SocketAddr,
+    /// Where providers push to, if anywhere.
+    pub(crate) http: Option<SocketAddr>,
     stop: CancellationToken,
     serving: Option<tokio::task::JoinHandle<()>>,
 }
@@ -52,7 +56,17 @@ pub(crate) struct World {
 impl World {
     /// The sandbox, a gateway, and a connection to each provider.
     pub(crate) async fn connected() -> Self {
-        let world = Self::start().await;
+        Self::start().await.with_connections().await
+    }
+
+    /// The same, with a public URL: what happens is pushed.
+    pub(crate) async fn pushed() -> Self {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_with(Some(free)).await.with_connections().await
+    }
+
+    async fn with_connections(self) -> Self {
+        let world = self;
         create(&world.channel, SMTP, world.place.smtp_connection()).await.unwrap();
         create(&world.channel, OUTLOOK, world.place.outlook_connection()).await.unwrap();
         world
@@ -60,18 +74,22 @@ impl World {
 
     /// The sandbox and a gateway.
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    async fn start_with(http: Option<SocketAddr>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, stop, serving) = serve(folder.path(), free).await;
+        let (address, http, stop, serving) = serve(folder.path(), free, http).await;
         let (place, channel) = (place().await, connect(address).await);
-        Self { place, channel, folder, address, stop, serving: Some(serving) }
+        Self { place, channel, folder, address, http, stop, serving: Some(serving) }
     }
 
     /// Stops the gateway in good order and starts it again on the same folder and port.
     pub(crate) async fn restart(&mut self) {
         self.stop.cancel();
         self.serving.take().unwrap().await.unwrap();
-        let (address, stop, serving) = serve(self.folder.path(), self.address).await;
+        let (address, _, stop, serving) = serve(self.folder.path(), self.address, self.http).await;
         (self.address, self.stop, self.serving) = (address, stop, Some(serving));
         self.channel = connect(address).await;
     }
@@ -99,19 +117,30 @@ impl Drop for World {
 async fn serve(
     folder: &Path,
     listen: SocketAddr,
-) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
-    let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
-    let address = listener.local_addr().unwrap();
+    http: Option<SocketAddr>,
+) -> (SocketAddr, Option<SocketAddr>, CancellationToken, tokio::task::JoinHandle<()>) {
+    let grpc = tokio::net::TcpListener::bind(listen).await.unwrap();
+    let address = grpc.local_addr().unwrap();
     let ready = folder.join("ready.json");
     let _ = std::fs::remove_file(&ready);
-    let arguments =
-        ["gateway".into(), "--data-dir".into(), folder.join("data"), "--ready-file".into(), ready.clone()];
-    let settings = GatewaySettings::parse_from(arguments.map(PathBuf::into_os_string));
+    let mut arguments: Vec<OsString> =
+        ["gateway", "--data-dir", "--ready-file"].into_iter().map(Into::into).collect();
+    arguments.insert(2, folder.join("data").into());
+    arguments.push(ready.clone().into());
+    let http = match http {
+        Some(http) => Some(tokio::net::TcpListener::bind(http).await.unwrap()),
+        None => None,
+    };
+    let http_address = http.as_ref().map(|http| http.local_addr().unwrap());
+    if let Some(http) = http_address {
+        arguments.extend(["--public-url".into(), format!("http://{http}/postern").into()]);
+    }
+    let settings = GatewaySettings::parse_from(arguments);
     let stop = CancellationToken::new();
-    let serving = postern_gateway::serve::serve(listener, settings, stop.clone());
+    let serving = postern_gateway::serve::serve(Listeners { grpc, http }, settings, stop.clone());
     let serving = tokio::spawn(async move { serving.await.unwrap() });
     until("the gateway is ready", || async { ready.exists().then_some(()) }).await;
-    (address, stop, serving)
+    (address, http_address, stop, serving)
 }
 
 pub(crate) async fn connect(address: impl std::fmt::Display) -> Channel {

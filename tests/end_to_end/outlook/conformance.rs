@@ -10,7 +10,7 @@ use postern_proto::outlook::v1::{
     DeleteEmailRequest, GetAttachmentRequest, GetEmailsRequest, MarkAsReadRequest, NewEmailTrigger,
     ReplyToEmailRequest, SendEmailRequest,
 };
-use postern_sandbox::graph::Fault;
+use postern_sandbox::graph::{Fault, GraphServer};
 use postern_sandbox::world::AttachmentKind;
 
 use super::stage::{ANN, BO, Stage};
@@ -24,16 +24,22 @@ async fn traffic_keeps_to_the_official_description_in_both_directions() {
     acting(&stage).await;
     watching(&stage).await;
     refused(&stage).await;
-    let exchanges = stage.graph.recorder().exchanges();
-    assert!(exchanges.len() > 40, "{} exchanges are too few to be judged by", exchanges.len());
+    assert!(stage.graph.recorder().exchanges().len() > 40, "too few exchanges to be judged by");
+    judge(&stage.graph);
+}
 
+/// Has what was said with a small Graph judged, where there is a judge.
+pub(super) fn judge(graph: &GraphServer) {
+    let exchanges = graph.recorder().exchanges();
     let Some(judge) = outside::judge() else {
         println!("NOT JUDGED: {} exchanges with the small Graph", exchanges.len());
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let traffic = folder.path().join("traffic.jsonl");
-    stage.graph.recorder().write_to(&traffic).unwrap();
+    graph.recorder().write_to(&traffic).unwrap();
+    let written = std::fs::read_to_string(&traffic).unwrap();
+    std::fs::write(&traffic, with_tls(&written)).unwrap();
     let arguments = [&judge.script, &judge.description, &traffic];
     let judged = Command::new(&judge.python).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&judged.stdout);
@@ -178,4 +184,17 @@ async fn refused(stage: &Stage) {
     stage.get_emails(GetEmailsRequest { mailbox: "x@x.example".into(), ..any() }).await.unwrap_err();
     stage.graph.tokens().expire_all();
     stage.get_emails(any()).await.unwrap_err();
+}
+
+/// The traffic as it is where changes are pushed over TLS: the one liberty that the small Graph takes, on this machine.
+fn with_tls(traffic: &str) -> String {
+    const PLAIN: &str = "http://127.0.0.1:";
+    let mut parts = traffic.split(PLAIN);
+    let mut written = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_pushed_to = part.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("/postern/");
+        written.push_str(if is_pushed_to { "https://127.0.0.1:" } else { PLAIN });
+        written.push_str(part);
+    }
+    written
 }

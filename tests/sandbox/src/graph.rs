@@ -20,6 +20,7 @@ mod replies;
 mod sending;
 mod shape;
 mod sign_in;
+mod subscriptions;
 mod throttle;
 mod tokens;
 mod uploads;
@@ -45,6 +46,7 @@ pub use limits::Limits;
 pub use recorder::{Exchanged, Recorder};
 pub use refresh_tokens::RefreshTokens;
 pub use sign_in::SignIn;
+pub use subscriptions::Subscriptions;
 pub use throttle::{Allowance, Throttle};
 pub use tokens::AccessTokens;
 pub use uploads::Uploaded;
@@ -62,6 +64,8 @@ pub struct GraphSettings {
     pub client_id: String,
     /// The application's secret.
     pub client_secret: String,
+    /// Whether changes are told to `http://127.0.0.1` too, and not to `https://` alone.
+    pub plain_notifications: bool,
 }
 
 impl Default for GraphSettings {
@@ -72,6 +76,7 @@ impl Default for GraphSettings {
             tenant: "11111111-1111-4111-8111-111111111111".to_owned(),
             client_id: "22222222-2222-4222-8222-222222222222".to_owned(),
             client_secret: "sandbox-secret".to_owned(),
+            plain_notifications: true,
         }
     }
 }
@@ -96,6 +101,7 @@ struct Shared {
     refresh_tokens: RefreshTokens,
     sign_ins: SignIns,
     throttle: Throttle,
+    subscriptions: Subscriptions,
 }
 
 impl GraphServer {
@@ -122,13 +128,16 @@ impl GraphServer {
             refresh_tokens: RefreshTokens::default(),
             sign_ins: SignIns::default(),
             throttle: Throttle::default(),
+            subscriptions: Subscriptions::default(),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let service = router.into_make_service_with_connect_info::<Cut>();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let following = subscriptions::follow(Arc::clone(&shared));
         tokio::spawn(async move {
             tokio::select! {
+                () = following => {}
                 _ = axum::serve(CuttingListener(listener), service) => {}
                 () = stopped.cancelled() => {}
             }
@@ -176,6 +185,12 @@ impl GraphServer {
     #[must_use]
     pub fn uploaded(&self) -> Vec<Uploaded> {
         self.shared.uploads.said()
+    }
+
+    /// Who is told of changes.
+    #[must_use]
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.shared.subscriptions
     }
 
     /// Forgets all delta tokens that were given: their next use is answered with 410.

@@ -83,6 +83,7 @@ impl Place {
             tenant: TENANT.into(),
             client_id: CLIENT_ID.into(),
             client_secret: CLIENT_SECRET.into(),
+            plain_notifications: true,
         };
         let graph = GraphServer::start(graph_settings, world.clone()).await.map_err(|error| {
             format!("--listen-graph: cannot listen on {}: {error}", settings.listen_graph)

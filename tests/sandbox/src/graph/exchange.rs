@@ -12,7 +12,7 @@ use super::listener::Cut;
 use super::recorder::Exchanged;
 use super::refusal::{Answered, Refusal};
 use super::tokens::Token;
-use super::{Shared, batch, refusal, sign_in, uploads};
+use super::{Shared, batch, refusal, sign_in, subscriptions, uploads};
 
 /// The largest request body taken; Graph's own bound is about 4 MB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -117,6 +117,7 @@ async fn graph(shared: &Shared, asked: &Exchange) -> Answered {
     };
     match asked.segments.first().map(String::as_str) {
         Some("$batch") => batch::run(shared, asked, &token).await.unwrap_or_else(Into::into),
+        Some("subscriptions") => subscriptions::route(shared, asked).await.unwrap_or_else(Into::into),
         _ => of_mailbox(shared, asked, &token).await,
     }
 }

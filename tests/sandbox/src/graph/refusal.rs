@@ -143,6 +143,22 @@ pub(super) fn no_item() -> Refusal {
     refuse(StatusCode::NOT_FOUND, "ErrorItemNotFound", "The specified object was not found in the store.")
 }
 
+pub(super) fn no_subscription() -> Refusal {
+    refuse(StatusCode::NOT_FOUND, "ResourceNotFound", "The object was not found.")
+}
+
+pub(super) fn subscription_exists() -> Refusal {
+    refuse(StatusCode::CONFLICT, "Conflict", "A subscription for this resource exists already.")
+}
+
+pub(super) fn too_many_subscriptions() -> Refusal {
+    refuse(StatusCode::FORBIDDEN, "ExtensionError", "The limit of subscriptions for this mailbox is reached.")
+}
+
+pub(super) fn not_validated() -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, "ValidationError", "Subscription validation request failed.")
+}
+
 pub(super) fn unauthorized(code: &'static str, message: &str) -> Refusal {
     let mut refusal = refuse(StatusCode::UNAUTHORIZED, code, message);
     refusal.header = Some(("www-authenticate", "Bearer realm=\"\", error=\"invalid_token\"".to_owned()));
