@@ -132,10 +132,8 @@ pub(super) async fn update(
         };
         let there = shown(there, &asked.table);
         // Without a key of the caller's a change that broke off is made again: it comes to the same.
-        if let Some(failure) = doubt.take()
-            && !item.change_key.is_empty()
-            && there.change_key != item.change_key
-        {
+        let is_other = !item.change_key.is_empty() && there.change_key != item.change_key;
+        if is_other && let Some(failure) = doubt {
             // The change that broke off may have been made, or somebody else's.
             return if agrees(&there, item, &fields) {
                 Ok(UpdateEventResponse { event: Some(there) })
@@ -143,7 +141,7 @@ pub(super) async fn update(
                 Err(Error::ChangeUnknown { failure })
             };
         }
-        if !item.change_key.is_empty() && item.change_key != there.change_key {
+        if is_other {
             return Err(Error::ItemChanged(None));
         }
         let mut change = plain.clone();
@@ -155,7 +153,7 @@ pub(super) async fn update(
         match changed {
             Ok(changed) => return Ok(UpdateEventResponse { event: Some(shown(changed, &asked.table)) }),
             Err(failure) if is_conflict(&failure) => {
-                if !item.change_key.is_empty() {
+                if !item.change_key.is_empty() && doubt.is_none() {
                     return Err(changed_since(failure));
                 }
             }

@@ -1,19 +1,25 @@
-//! A small Microsoft Graph over the sandbox's [`World`]: sign-in, folders, messages, delta, sending. It says no where
+//! A small Microsoft Graph over the sandbox's [`World`]: sign-in, mail, calendars, contacts, delta. It says no where
 //! Graph says no, fails on demand, and records what was said.
 
+mod calendars;
+mod contacts;
 mod delta;
 mod draft;
+mod events;
 mod exchange;
 mod faults;
 mod folders;
 mod listener;
 mod messages;
+mod odata;
 mod query;
 mod recorder;
+mod recurrence;
 mod refusal;
 mod shape;
 mod sign_in;
 mod tokens;
+mod zones;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +28,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,6 +36,7 @@ use crate::world::World;
 use exchange::Exchange;
 use listener::{Cut, CuttingListener};
 
+pub use events::CalendarDeltas;
 pub use faults::{Fault, Faults};
 pub use recorder::{Exchanged, Recorder};
 pub use tokens::AccessTokens;
@@ -73,6 +81,7 @@ struct Shared {
     settings: GraphSettings,
     world: World,
     faults: Faults,
+    calendar_deltas: CalendarDeltas,
     recorder: Recorder,
     tokens: AccessTokens,
 }
@@ -94,6 +103,7 @@ impl GraphServer {
             settings,
             world,
             faults: Faults::default(),
+            calendar_deltas: CalendarDeltas::default(),
             recorder: Recorder::default(),
             tokens: AccessTokens::default(),
         });
@@ -145,6 +155,21 @@ impl GraphServer {
         self.shared.faults.next_delta_generation();
     }
 
+    /// What it remembers of rounds of changes to calendars.
+    #[must_use]
+    pub fn calendar_deltas(&self) -> &CalendarDeltas {
+        &self.shared.calendar_deltas
+    }
+
+    /// Does what a client of the mailbox's own could have done, such as Outlook on a telephone: nothing of it is recorded,
+    /// and no fault is shown. Gives status and body. `path`: below the mailbox, with options; a body: JSON, or null.
+    #[must_use]
+    pub fn perform(&self, method: http::Method, address: &str, path: &str, body: &Value) -> (u16, Value) {
+        let asked = Exchange::of(method, &format!("/v1.0/users/{address}/{path}"), body);
+        let answered = self.shared.graph(&asked).unwrap_or_else(Into::into);
+        (answered.status.as_u16(), answered.json().cloned().unwrap_or_default())
+    }
+
     /// How many requests at most were in work at once for a mailbox.
     #[must_use]
     pub fn most_at_once(&self) -> usize {
@@ -179,6 +204,10 @@ impl Shared {
             [] => folders::user(self, asked, &address),
             ["mailFolders", rest @ ..] => folders::route(self, asked, &address, rest),
             ["messages", rest @ ..] => messages::route(self, asked, &address, rest),
+            ["calendar" | "calendars" | "calendarView" | "events", ..] => {
+                calendars::route(self, asked, &address, rest)
+            }
+            ["contacts" | "contactFolders", ..] => contacts::route(self, asked, &address, rest),
             ["sendMail"] => messages::send_mail(self, asked, &address),
             [segment, ..] => Err(refusal::unknown_segment(segment)),
         }

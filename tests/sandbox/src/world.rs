@@ -2,6 +2,9 @@
 //! the protocols by which they are reached.
 
 mod account;
+mod agenda;
+mod calendars;
+mod contacts;
 mod mime;
 
 use std::collections::HashMap;
@@ -9,6 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+
+pub use calendars::{Calendar, Calendars, Event, Exception, Moment};
+pub use contacts::{Contact, ContactFolder, Contacts};
 
 pub use account::{Account, Attachment, Body, Change, Folder, Importance, Mailbox, Message, WELL_KNOWN};
 

@@ -1,7 +1,7 @@
 //! What is to go wrong, on demand, and the gate that every mailbox has.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +66,7 @@ pub struct Faults {
     in_work: Arc<Mutex<HashMap<String, usize>>>,
     most_at_once: AtomicUsize,
     delta_generation: AtomicU64,
+    refuses_seen: AtomicBool,
 }
 
 impl Default for Faults {
@@ -78,6 +79,7 @@ impl Default for Faults {
             // A Graph that takes another's place must not take the delta tokens that the other gave for its own: their
             // places would pass over what is new here.
             delta_generation: AtomicU64::new(fastrand::u64(..)),
+            refuses_seen: AtomicBool::new(false),
         }
     }
 }
@@ -91,6 +93,15 @@ impl Faults {
     /// How long each request to Graph is worked on. Absent: no longer than it takes.
     pub fn set_delay(&self, delay: Option<Duration>) {
         *lock(&self.delay) = delay;
+    }
+
+    /// From now on an event whose `transactionId` was seen before is a conflict, rather than the event that has it.
+    pub fn refuse_seen_transactions(&self) {
+        self.refuses_seen.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn refuses_seen_transactions(&self) -> bool {
+        self.refuses_seen.load(Ordering::Relaxed)
     }
 
     /// Whether every planned fault was shown.

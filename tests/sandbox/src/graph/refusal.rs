@@ -26,7 +26,7 @@ pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
-    header: Option<(&'static str, &'static str)>,
+    header: Option<(&'static str, String)>,
 }
 
 impl Answered {
@@ -98,7 +98,9 @@ impl From<Refusal> for Answered {
         let body = json!({"error": {"code": refusal.code, "message": refusal.message}});
         let mut answered = Self::json_of(refusal.status, body);
         if let Some((name, value)) = refusal.header {
-            answered.headers.insert(name, HeaderValue::from_static(value));
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                answered.headers.insert(name, value);
+            }
         }
         answered
     }
@@ -142,14 +144,14 @@ pub(super) fn no_item() -> Refusal {
 
 pub(super) fn unauthorized(code: &'static str, message: &str) -> Refusal {
     let mut refusal = refuse(StatusCode::UNAUTHORIZED, code, message);
-    refusal.header = Some(("www-authenticate", "Bearer realm=\"\", error=\"invalid_token\""));
+    refusal.header = Some(("www-authenticate", "Bearer realm=\"\", error=\"invalid_token\"".to_owned()));
     refusal
 }
 
 pub(super) fn too_many_at_once() -> Refusal {
     let message = "Application is over its MailboxConcurrency limit.";
     let mut refusal = refuse(StatusCode::TOO_MANY_REQUESTS, "ApplicationThrottled", message);
-    refusal.header = Some(("retry-after", "0.128"));
+    refusal.header = Some(("retry-after", "0.128".to_owned()));
     refusal
 }
 
@@ -199,4 +201,76 @@ pub(super) fn send_as() -> Refusal {
 
 pub(super) fn too_large() -> Refusal {
     refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "The request is too large.")
+}
+
+pub(super) fn resync(location: String) -> Refusal {
+    let mut refusal = refuse(StatusCode::GONE, "resyncRequired", "Resynchronization is required.");
+    refusal.header = Some(("location", location));
+    refusal
+}
+
+pub(super) fn time_zone(name: &str) -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "TimeZoneNotSupportedException",
+        format!(
+            "A valid TimeZone value must be specified. The following TimeZone value is not supported: '{name}'."
+        ),
+    )
+}
+
+pub(super) fn property(message: &str) -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, "ErrorPropertyValidationFailure", message)
+}
+
+pub(super) fn recurrence(message: &str) -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, "ErrorCalendarInvalidRecurrence", message)
+}
+
+pub(super) fn crossing() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorOccurrenceCrossingBoundary",
+        "Modified occurrence is crossing or overlapping adjacent occurrence.",
+    )
+}
+
+pub(super) fn changed() -> Refusal {
+    refuse(
+        StatusCode::PRECONDITION_FAILED,
+        "ErrorIrresolvableConflict",
+        "The send or update operation could not be performed because the change key passed in the request does not match the current change key for the item.",
+    )
+}
+
+pub(super) fn not_organizer() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorAccessDenied",
+        "Your request can't be completed. You need to be an organizer to cancel a meeting.",
+    )
+}
+
+pub(super) fn is_organizer() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorInvalidRequest",
+        "Your request can't be completed. You can't respond to this meeting because you're the meeting organizer.",
+    )
+}
+
+pub(super) fn transaction_seen() -> Refusal {
+    refuse(
+        StatusCode::CONFLICT,
+        "ErrorDuplicateTransactionId",
+        "Your request can't be completed. An event with this transaction id exists already.",
+    )
+}
+
+pub(super) fn default_calendar() -> Refusal {
+    refuse(
+        StatusCode::FORBIDDEN,
+        "ErrorDeleteDistinguishedFolder",
+        "Distinguished folders cannot be deleted.",
+    )
 }
