@@ -1,6 +1,10 @@
 //! The Outlook connector over gRPC, against the sandbox's Graph.
 
+mod agenda;
+mod calendar;
 mod conformance;
+mod contacts;
+mod events;
 mod faults;
 mod get_emails;
 mod interrupted;
@@ -10,3 +14,4 @@ mod sign_in;
 mod stage;
 mod strictness;
 mod tls;
+mod zones;
