@@ -2,6 +2,8 @@
 
 mod agenda;
 mod calendar;
+mod calendar_conformance;
+mod calendar_rounds;
 mod conformance;
 mod contacts;
 mod events;

@@ -121,7 +121,7 @@ async fn folders_are_listed_from_the_default_one_down_to_those_within() {
     assert!(surnames(&stage, any()).await.is_empty());
     // A Graph that does not take the default folder's name: a contact in it tells its id.
     let unknown = Fault::refuse(400, "ErrorInvalidIdMalformed", None);
-    stage.graph.faults().plan(Some(Method::GET), "/contactFolders/contacts", 2, unknown);
+    stage.graph.faults().plan(Some(Method::GET), "/contactFolders/contacts?", 2, unknown);
     let told =
         inner(stage.contacts().get_contact_folders(stage.with_connection(asked.clone())).await).folders;
     assert_eq!((told[0].is_default, told[0].id.as_str()), (true, "contacts"));

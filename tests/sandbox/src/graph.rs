@@ -163,7 +163,6 @@ impl GraphServer {
 
     /// Does what a client of the mailbox's own could have done, such as Outlook on a telephone: nothing of it is recorded,
     /// and no fault is shown. Gives status and body. `path`: below the mailbox, with options; a body: JSON, or null.
-    #[must_use]
     pub fn perform(&self, method: http::Method, address: &str, path: &str, body: &Value) -> (u16, Value) {
         let asked = Exchange::of(method, &format!("/v1.0/users/{address}/{path}"), body);
         let answered = self.shared.graph(&asked).unwrap_or_else(Into::into);

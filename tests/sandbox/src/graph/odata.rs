@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-/// Reads the options; `taken` are the other ones that may be there.
+/// Reads the options; `taken` are the other ones that may be there, and are read elsewhere.
 pub(super) fn read(asked: &Exchange, kind: &Kind, taken: &[&str]) -> Result<Asked, Refusal> {
     let own = ["$filter", "$orderby"];
     let mut filter = None;
@@ -65,10 +65,9 @@ pub(super) fn read(asked: &Exchange, kind: &Kind, taken: &[&str]) -> Result<Aske
             _ => {}
         }
     }
-    let rest: Vec<_> =
-        asked.options.iter().filter(|(name, _)| !own.contains(&name.as_str())).cloned().collect();
-    let all: Vec<&str> = taken.iter().copied().chain(["$select", "$top", "$skip"]).collect();
-    let query = query::read(&asked.with_options(rest), &all)?;
+    let read = |name: &str| own.contains(&name) || taken.contains(&name);
+    let rest: Vec<_> = asked.options.iter().filter(|(name, _)| !read(name)).cloned().collect();
+    let query = query::read(&asked.with_options(rest), &["$select", "$top", "$skip"])?;
     if let Some(field) = query.select.iter().flatten().find(|field| *field != "id") {
         kind.check(field)?;
     }

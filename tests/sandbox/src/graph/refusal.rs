@@ -97,10 +97,10 @@ impl From<Refusal> for Answered {
     fn from(refusal: Refusal) -> Self {
         let body = json!({"error": {"code": refusal.code, "message": refusal.message}});
         let mut answered = Self::json_of(refusal.status, body);
-        if let Some((name, value)) = refusal.header {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                answered.headers.insert(name, value);
-            }
+        if let Some((name, value)) = refusal.header
+            && let Ok(value) = HeaderValue::from_str(&value)
+        {
+            answered.headers.insert(name, value);
         }
         answered
     }
