@@ -52,6 +52,10 @@ pub(super) async fn create(
             let found = made_before(&mailbox, url, &new, &transaction_id).await;
             found.ok_or(Error::ChangeUnknown { failure })?
         }
+        // With a request id it is no matter whether it was made: the same wish again makes no second entry.
+        Err(failure) if failure.is_doubtful() && asked.request_id.is_empty() => {
+            return Err(Error::ChangeUnknown { failure });
+        }
         Err(failure) if failure.is_gone() || super::is_malformed(&failure) => {
             return Err(super::no_calendar(failure));
         }

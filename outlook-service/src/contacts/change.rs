@@ -66,18 +66,13 @@ pub(super) async fn create(
         match find(&mailbox, url.clone(), &wish).await {
             Ok(Some(made)) => return Ok(contact(made)),
             Ok(None) => {}
-            Err(failure) => {
-                return Err(match doubt {
-                    Some(failure) => Error::ChangeUnknown { failure },
-                    None => refused(failure),
-                });
-            }
+            Err(failure) => return Err(refused(failure)),
         }
         match mailbox.make(url.clone(), &new, None, Again::Doubtful).await {
             Ok(made) => return Ok(contact(made)),
             Err(failure) if failure.is_doubtful() => {
                 if !mailbox.pause_before_repeat(failure.retry_after()).await {
-                    return Err(Error::ChangeUnknown { failure });
+                    return Err(failure.into());
                 }
                 doubt = Some(failure);
             }
@@ -86,7 +81,8 @@ pub(super) async fn create(
     }
     match (find(&mailbox, url, &wish).await, doubt) {
         (Ok(Some(made)), _) => Ok(contact(made)),
-        (_, Some(failure)) => Err(Error::ChangeUnknown { failure }),
+        // It is no matter whether it was made: the same wish again finds it, or makes it.
+        (_, Some(failure)) => Err(failure.into()),
         (Err(failure), None) => Err(refused(failure)),
         (Ok(None), None) => Err(Error::ItemChanged(None)),
     }

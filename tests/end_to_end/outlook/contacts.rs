@@ -178,6 +178,12 @@ async fn a_contact_is_made_once_however_often_it_is_asked_for() {
     let expected = (Code::Unknown, "OUTCOME_UNKNOWN".to_owned());
     assert_eq!(refusal(stage.create_contact("", full())).await, expected);
     assert_eq!(stage.world.contacts(ANN).len(), 3);
+    // With one it may be asked for again, though nothing came of it for long.
+    stage.graph.faults().plan(Some(Method::POST), "/contacts", 3, Fault::Cut);
+    let expected = (Code::Unavailable, "PROVIDER_UNAVAILABLE".to_owned());
+    assert_eq!(refusal(stage.create_contact("r3", full())).await, expected);
+    stage.create_contact("r3", full()).await.unwrap();
+    assert_eq!(stage.world.contacts(ANN).len(), 4);
 }
 
 #[tokio::test]

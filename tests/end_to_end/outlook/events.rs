@@ -150,6 +150,28 @@ async fn an_entry_is_made_once_however_often_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn an_entry_whose_making_breaks_off_for_good_is_told_as_doubtful_or_as_safe_to_ask_for_again() {
+    let stage = Stage::set().await;
+    for (request_id, code, reason) in
+        [("", Code::Unknown, "OUTCOME_UNKNOWN"), ("r1", Code::Unavailable, "PROVIDER_UNAVAILABLE")]
+    {
+        let asked = CreateEventRequest {
+            request_id: request_id.into(),
+            item: Some(entry("x", "2026-05-01T10:00:00Z")),
+            ..CreateEventRequest::default()
+        };
+        stage.graph.faults().plan(Some(Method::POST), "/events", 4, Fault::CutAfter);
+        assert_eq!(refusal(stage.create_event_as(asked.clone())).await, (code, reason.to_owned()));
+        assert!(stage.graph.faults().all_shown());
+        let before = stage.world.calendar_events(ANN).len();
+        stage.create_event_as(asked).await.unwrap();
+        let after = stage.world.calendar_events(ANN).len();
+        assert_eq!(after - before, usize::from(request_id.is_empty()));
+        assert_eq!(before, 1 + 2 * usize::from(!request_id.is_empty()));
+    }
+}
+
+#[tokio::test]
 async fn a_new_entry_that_cannot_be_is_refused_by_the_fields_names() {
     let stage = Stage::set().await;
     let crowd = vec![guest(BO, AttendeeType::Required); 501];
