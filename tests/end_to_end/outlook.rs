@@ -7,6 +7,7 @@ mod calendar_rounds;
 mod conformance;
 mod contacts;
 mod events;
+mod events_deleted;
 mod faults;
 mod get_emails;
 mod interrupted;

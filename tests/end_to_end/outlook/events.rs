@@ -1,11 +1,11 @@
-//! Making, changing and deleting entries: once, only what is named, and with the provider's refusals told apart.
+//! Making and changing entries: once, only what is named, and with the provider's refusals told apart.
 
 use http::Method;
 use postern_proto::mail::v1::{Importance, Mailbox};
 use postern_proto::outlook::v1::{
-    Attendee, AttendeeType, CalendarEvent, CreateEventRequest, DayOfWeek, DeleteEventRequest, Location,
-    PhysicalAddress, Recurrence, RecurrencePattern, RecurrencePatternType, RecurrenceRange,
-    RecurrenceRangeType, ResponseType, Sensitivity, ShowAs,
+    Attendee, AttendeeType, CalendarEvent, CreateEventRequest, DayOfWeek, Location, PhysicalAddress,
+    Recurrence, RecurrencePattern, RecurrencePatternType, RecurrenceRange, RecurrenceRangeType, ResponseType,
+    Sensitivity, ShowAs,
 };
 use postern_sandbox::graph::Fault;
 use serde_json::json;
@@ -19,7 +19,8 @@ fn guest(address: &str, kind: AttendeeType) -> Attendee {
     Attendee { mailbox, r#type: kind.into(), status: None }
 }
 
-fn full() -> CalendarEvent {
+/// An entry with all that a caller may set, save a recurrence. Bo is invited.
+pub(super) fn full() -> CalendarEvent {
     CalendarEvent {
         start_time_zone: "Europe/Berlin".into(),
         end_time_zone: "America/New_York".into(),
@@ -340,46 +341,6 @@ async fn a_series_recurs_as_asked_and_one_time_of_it_changes_alone() {
     let wrong = CalendarEvent { recurrence: daily(0), ..Default::default() };
     let fields = wrong_fields(stage.update_event(&made.id, wrong, &[])).await;
     assert_eq!(fields, ["item.recurrence.range.number_of_occurrences"]);
-}
-
-async fn delete(stage: &Stage, asked: DeleteEventRequest) -> Result<(), tonic::Status> {
-    stage.calendars().delete_event(stage.with_connection(asked)).await.map(drop)
-}
-
-#[tokio::test]
-async fn a_deletion_is_done_once_though_its_answer_is_lost() {
-    let stage = Stage::set().await;
-    let made = stage.create_event(full()).await.unwrap();
-    let asked = DeleteEventRequest { id: made.id.clone(), ..DeleteEventRequest::default() };
-    stage.graph.faults().plan(Some(Method::DELETE), "/events/", 1, Fault::CutAfter);
-    delete(&stage, asked.clone()).await.unwrap();
-    assert!(stage.world.calendar_events(ANN).is_empty());
-    assert!(stage.world.calendar_events(BO)[0].is_cancelled, "Bo keeps it as cancelled");
-    let expected = (Code::NotFound, "ITEM_NOT_FOUND".to_owned());
-    assert_eq!(refusal(delete(&stage, asked.clone())).await, expected);
-    stage.graph.faults().plan(Some(Method::DELETE), "/events/", 9, Fault::Cut);
-    assert_eq!(refusal(delete(&stage, asked)).await.1, "PROVIDER_UNAVAILABLE");
-}
-
-#[tokio::test]
-async fn a_meeting_is_cancelled_with_a_word_to_those_invited() {
-    let stage = Stage::set().await;
-    let made = stage.create_event(full()).await.unwrap();
-    let with_word = |id: &str, mailbox: &str| DeleteEventRequest {
-        id: id.into(),
-        mailbox: mailbox.into(),
-        comment: "ill".into(),
-        ..DeleteEventRequest::default()
-    };
-    let theirs = stage.world.calendar_events(BO).remove(0).id;
-    assert_eq!(wrong_fields(delete(&stage, with_word(&theirs, BO))).await, ["comment"]);
-    let alone = stage.create_event(entry("alone", "2026-05-01T10:00:00Z")).await.unwrap();
-    assert_eq!(wrong_fields(delete(&stage, with_word(&alone.id, ""))).await, ["comment"]);
-    stage.graph.faults().plan(Some(Method::POST), "/cancel", 1, Fault::CutAfter);
-    delete(&stage, with_word(&made.id, "")).await.unwrap();
-    assert_eq!(stage.bodies("POST").pop().unwrap(), json!({"comment": "ill"}));
-    assert_eq!(stage.world.calendar_events(ANN).len(), 1);
-    assert!(stage.world.calendar_events(BO)[0].is_cancelled);
 }
 
 #[tokio::test]
