@@ -72,7 +72,7 @@ pub(crate) async fn renew(
     if let Some(agreed) = agreed(&asked.notification)? {
         // A longer life is leave given anew too: Graph wants one of the two, not both.
         let renewed = Renewed { expiration_date_time: expiry() };
-        match mailbox.patch::<Subscription>(mailbox.service(&["subscriptions", &agreed.id]), &renewed).await {
+        match mailbox.set::<Subscription>(mailbox.service(&["subscriptions", &agreed.id]), &renewed).await {
             Ok(subscription) => return told(&subscription, false),
             Err(failure) if failure.status() == Some(404) => {}
             Err(failure) => return Err(failure.into()),

@@ -1,11 +1,18 @@
 //! The Outlook connector over gRPC, against the sandbox's Graph.
 
+mod agenda;
 mod batch;
 mod burdens;
+mod calendar;
+mod calendar_conformance;
+mod calendar_rounds;
 mod certificate;
 mod change_email;
 mod conformance;
+mod contacts;
 mod delegated;
+mod events;
+mod events_deleted;
 mod fault_table;
 mod faults;
 mod folder_paths;
@@ -17,7 +24,6 @@ mod new_email;
 mod notifications;
 mod repeats;
 mod reply;
-
 mod send_email;
 mod sign_in;
 mod stage;
@@ -25,3 +31,4 @@ mod strictness;
 mod throttling;
 mod through_gateway;
 mod tls;
+mod zones;

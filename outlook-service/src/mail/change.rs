@@ -56,7 +56,7 @@ pub(super) async fn mark_as_read(
     check_ids(&[("message_id", &asked.message_id)])?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let url = mailbox.url(&["messages", &asked.message_id]);
-    let marked = mailbox.patch::<Value>(url, &json!({"isRead": !asked.unread})).await;
+    let marked = mailbox.set::<Value>(url, &json!({"isRead": !asked.unread})).await;
     marked.map_err(|failure| of_item(failure, Error::from))?;
     Ok(MarkAsReadResponse {})
 }

@@ -64,7 +64,7 @@ async fn draft(sending: &Sending<'_>, asked: &ReplyToEmailRequest) -> Result<Mad
         return Ok(made);
     }
     let url = mailbox.url(&["messages", &made.id]);
-    if let Err(failure) = mailbox.patch::<serde_json::Value>(url, &marking(&sending.mark)).await {
+    if let Err(failure) = mailbox.set::<serde_json::Value>(url, &marking(&sending.mark)).await {
         sending.discard(&made.id).await;
         return Err(failure.into());
     }

@@ -24,13 +24,13 @@ async fn traffic_keeps_to_the_official_description_in_both_directions() {
     acting(&stage).await;
     watching(&stage).await;
     refused(&stage).await;
-    assert!(stage.graph.recorder().exchanges().len() > 40, "too few exchanges to be judged by");
-    judge(&stage.graph);
+    judge(&stage.graph, 40);
 }
 
-/// Has what was said with a small Graph judged, where there is a judge.
-pub(super) fn judge(graph: &GraphServer) {
+/// Judges what a small Graph was asked and answered, which is to be more than so many exchanges.
+pub(super) fn judge(graph: &GraphServer, least: usize) {
     let exchanges = graph.recorder().exchanges();
+    assert!(exchanges.len() > least, "{} exchanges are too few to be judged by", exchanges.len());
     let Some(judge) = outside::judge() else {
         println!("NOT JUDGED: {} exchanges with the small Graph", exchanges.len());
         return;

@@ -36,7 +36,10 @@ async fn the_connector_says_what_it_is() {
     let stage = Stage::set_signed_out().await;
     let said = stage.connector.clone().describe(DescribeRequest {}).await.unwrap().into_inner();
     assert_eq!(said.kind, "outlook");
-    assert_eq!(said.services, ["postern.outlook.v1.MailService"]);
+    assert_eq!(
+        said.services,
+        ["MailService", "CalendarService", "ContactService"].map(|name| format!("postern.outlook.v1.{name}"))
+    );
     assert_eq!(said.trigger_kinds, ["new_email"]);
     assert!(!said.version.is_empty());
 }

@@ -38,6 +38,8 @@ pub(super) struct Stage {
     pub(super) connection: OpenConnection,
     pub(super) mail: MailServiceClient<Channel>,
     pub(super) connector: ConnectorServiceClient<Channel>,
+    /// To the connector.
+    pub(super) channel: Channel,
     _stop: DropGuard,
 }
 
@@ -98,7 +100,8 @@ impl Stage {
             graph,
             connection,
             mail: MailServiceClient::new(channel.clone()).max_decoding_message_size(4 * 1024 * 1024),
-            connector: ConnectorServiceClient::new(channel),
+            connector: ConnectorServiceClient::new(channel.clone()),
+            channel,
             _stop: stop.drop_guard(),
         }
     }

@@ -2,6 +2,9 @@
 //! the protocols by which they are reached.
 
 mod account;
+mod agenda;
+mod calendars;
+mod contacts;
 mod mime;
 
 use std::collections::HashMap;
@@ -13,6 +16,8 @@ use tokio::sync::watch;
 pub use account::{
     Account, Attachment, AttachmentKind, Body, Change, Folder, Importance, Mailbox, Message, WELL_KNOWN,
 };
+pub use calendars::{Calendar, Calendars, Event, Exception, Moment};
+pub use contacts::{Contact, ContactFolder, Contacts};
 
 /// Accounts, shared by all who hold a clone.
 #[derive(Clone)]

@@ -75,7 +75,7 @@ async fn what_the_provider_wants_is_done() {
     comes_to("it is made again", &world, "POST", 2).await;
     subscriptions(&world, 1).await;
     told(&world, &mut stream, "pushed again").await;
-    judge(&world.place.graph);
+    judge(&world.place.graph, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +127,7 @@ async fn one_whose_answer_was_lost_is_found_and_made_again() {
     assert_eq!(asked(&world, "DELETE").len(), 1);
     let mut stream = subscribe(&world.channel, None).await;
     told(&world, &mut stream, "pushed").await;
-    judge(&world.place.graph);
+    judge(&world.place.graph, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,42 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    /// A request made without a network. `body`: JSON, or null for none.
+    pub(super) fn of(method: Method, target: &str, body: &Value) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        headers.insert("prefer", HeaderValue::from_static("IdType=\"ImmutableId\""));
+        Self {
+            method,
+            target: target.to_owned(),
+            segments: segments(path).1,
+            options: options(query),
+            headers,
+            body: if body.is_null() { Bytes::new() } else { body.to_string().into() },
+        }
+    }
+
+    /// The same request with other options.
+    pub(super) fn with_options(&self, options: Vec<(String, String)>) -> Self {
+        Self {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            segments: self.segments.clone(),
+            options,
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+        }
+    }
+
+    /// The time zone that times are preferred in.
+    pub(super) fn preferred_zone(&self) -> Option<String> {
+        self.preferences().find_map(|stated| {
+            let zone = stated.strip_prefix("outlook.timezone=")?;
+            Some(zone.trim_matches('"').to_owned())
+        })
+    }
+
     /// Whether a preference was stated.
     pub(super) fn prefers(&self, preference: &str) -> bool {
         self.preferences().any(|stated| stated.eq_ignore_ascii_case(preference))
@@ -167,6 +203,33 @@ pub(super) fn finish(shared: &Shared, asked: &Exchange, answered: &mut Answered)
     }
 }
 
+/// Names in paths, whose case Graph does not heed.
+const SEGMENTS: [&str; 23] = [
+    "users",
+    "me",
+    "mailFolders",
+    "childFolders",
+    "messages",
+    "attachments",
+    "sendMail",
+    "calendar",
+    "calendars",
+    "calendarView",
+    "events",
+    "instances",
+    "delta",
+    "accept",
+    "tentativelyAccept",
+    "decline",
+    "cancel",
+    "dismissReminder",
+    "snoozeReminder",
+    "contactFolders",
+    "contacts",
+    "forward",
+    "singleValueExtendedProperties",
+];
+
 /// The decoded segments of a path, and whether it is one of the identity platform's. `messages('id')` is taken as
 /// `messages/id`.
 pub(super) fn segments(path: &str) -> (bool, Vec<String>) {
@@ -181,7 +244,7 @@ pub(super) fn segments(path: &str) -> (bool, Vec<String>) {
     let signs_in = segments.get(1).is_some_and(|segment| segment == "oauth2");
     if segments.first().is_some_and(|segment| segment == "v1.0") {
         segments.remove(0);
-        for name in ["users", "me", "mailFolders", "childFolders", "messages", "attachments", "sendMail"] {
+        for name in SEGMENTS {
             for segment in segments.iter_mut().filter(|segment| segment.eq_ignore_ascii_case(name)) {
                 name.clone_into(segment);
             }

@@ -1,6 +1,6 @@
 //! What is to go wrong, on demand, and how long things take.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +76,7 @@ pub struct Faults {
     planned: Mutex<Vec<Planned>>,
     delay: Mutex<Option<Delay>>,
     delta_generation: AtomicU64,
+    refuses_seen: AtomicBool,
 }
 
 impl Default for Faults {
@@ -86,6 +87,7 @@ impl Default for Faults {
             // A Graph that takes another's place must not take the delta tokens that the other gave for its own: their
             // places would pass over what is new here.
             delta_generation: AtomicU64::new(fastrand::u64(..)),
+            refuses_seen: AtomicBool::new(false),
         }
     }
 }
@@ -105,6 +107,15 @@ impl Faults {
     /// logarithm.
     pub fn set_spread_delay(&self, median: Duration, spread: f64) {
         *lock(&self.delay) = Some(Delay::Spread(median, spread));
+    }
+
+    /// From now on an event whose `transactionId` was seen before is a conflict, rather than the event that has it.
+    pub fn refuse_seen_transactions(&self) {
+        self.refuses_seen.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn refuses_seen_transactions(&self) -> bool {
+        self.refuses_seen.load(Ordering::Relaxed)
     }
 
     /// Whether every planned fault was shown.

@@ -75,6 +75,16 @@ pub(super) fn with_account(
     answer(account)
 }
 
+/// What is read of an account's calendars.
+pub(super) fn with_round<T>(
+    shared: &Shared,
+    address: &str,
+    read: impl FnOnce(&crate::world::Calendars) -> T,
+) -> Result<T, Refusal> {
+    let mut state = shared.world.lock();
+    Ok(read(&state.account(address).ok_or_else(|| refusal::no_mailbox(address))?.calendars))
+}
+
 fn list(shared: &Shared, asked: &Exchange, account: &Account, parent: &str) -> Answer {
     let taken = ["$select", "$top", "$skip", "$filter", "includeHiddenFolders"];
     let query = query::read(asked, &taken)?;

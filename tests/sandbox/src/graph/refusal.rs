@@ -289,3 +289,75 @@ pub(super) fn headers() -> Refusal {
         "Maximum number of headers in one message should be less than or equal to 5.",
     )
 }
+
+pub(super) fn resync(location: String) -> Refusal {
+    let mut refusal = refuse(StatusCode::GONE, "resyncRequired", "Resynchronization is required.");
+    refusal.header = Some(("location", location));
+    refusal
+}
+
+pub(super) fn time_zone(name: &str) -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "TimeZoneNotSupportedException",
+        format!(
+            "A valid TimeZone value must be specified. The following TimeZone value is not supported: '{name}'."
+        ),
+    )
+}
+
+pub(super) fn property(message: &str) -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, "ErrorPropertyValidationFailure", message)
+}
+
+pub(super) fn recurrence(message: &str) -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, "ErrorCalendarInvalidRecurrence", message)
+}
+
+pub(super) fn crossing() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorOccurrenceCrossingBoundary",
+        "Modified occurrence is crossing or overlapping adjacent occurrence.",
+    )
+}
+
+pub(super) fn changed() -> Refusal {
+    refuse(
+        StatusCode::PRECONDITION_FAILED,
+        "ErrorIrresolvableConflict",
+        "The send or update operation could not be performed because the change key passed in the request does not match the current change key for the item.",
+    )
+}
+
+pub(super) fn not_organizer() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorAccessDenied",
+        "Your request can't be completed. You need to be an organizer to cancel a meeting.",
+    )
+}
+
+pub(super) fn is_organizer() -> Refusal {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "ErrorInvalidRequest",
+        "Your request can't be completed. You can't respond to this meeting because you're the meeting organizer.",
+    )
+}
+
+pub(super) fn transaction_seen() -> Refusal {
+    refuse(
+        StatusCode::CONFLICT,
+        "ErrorDuplicateTransactionId",
+        "Your request can't be completed. An event with this transaction id exists already.",
+    )
+}
+
+pub(super) fn default_calendar() -> Refusal {
+    refuse(
+        StatusCode::FORBIDDEN,
+        "ErrorDeleteDistinguishedFolder",
+        "Distinguished folders cannot be deleted.",
+    )
+}

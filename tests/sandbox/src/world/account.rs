@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
+use super::{Calendars, Contacts};
+
 /// The folders that every mailbox has: well-known name and display name.
 pub const WELL_KNOWN: [(&str, &str); 7] = [
     ("inbox", "Inbox"),
@@ -28,6 +30,10 @@ pub struct Account {
     pub root: String,
     /// Its folders, in the order in which they were made.
     pub folders: Vec<Folder>,
+    /// Its calendars.
+    pub calendars: Calendars,
+    /// Its contacts.
+    pub contacts: Contacts,
     messages: HashMap<String, Message>,
     changes: Vec<Change>,
     next_change: u64,
@@ -198,6 +204,8 @@ impl Account {
             display_name: display_name.to_owned(),
             id: format!("00000000-0000-4000-8000-{number:012x}"),
             folders: known.collect(),
+            calendars: Calendars::new(number),
+            contacts: Contacts::new(&root, number),
             root,
             messages: HashMap::new(),
             changes: Vec::new(),
