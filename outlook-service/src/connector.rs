@@ -10,17 +10,25 @@ use postern_proto::connector::v1::{
     RefreshCredentialsResponse, RenewNotificationRequest, RenewNotificationResponse,
     ValidateConnectionRequest, ValidateConnectionResponse,
 };
+use postern_proto::outlook::v1::calendar_service_server::CalendarServiceServer;
+use postern_proto::outlook::v1::contact_service_server::ContactServiceServer;
 use postern_proto::outlook::v1::mail_service_server::MailServiceServer;
 use tonic::server::NamedService as _;
 use tonic::{Request, Response, Status};
 
+use crate::calendar::Calendars;
+use crate::contacts::Contacts;
 use crate::error::Error;
 use crate::mail::Mail;
 use crate::outlook::{Call, Outlook, answer};
 use crate::{identity, poll};
 
-/// The action service, by full name.
-pub(crate) const MAIL_SERVICE: &str = MailServiceServer::<Mail>::NAME;
+/// The action services, by full name.
+pub(crate) const SERVICES: [&str; 3] = [
+    MailServiceServer::<Mail>::NAME,
+    CalendarServiceServer::<Calendars>::NAME,
+    ContactServiceServer::<Contacts>::NAME,
+];
 
 /// The connector as its gateway sees it.
 pub(crate) struct Connector {
@@ -58,7 +66,7 @@ impl ConnectorService for Connector {
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
         Ok(Response::new(DescribeResponse {
             kind: "outlook".to_owned(),
-            services: vec![MAIL_SERVICE.to_owned()],
+            services: SERVICES.map(str::to_owned).to_vec(),
             trigger_kinds: vec!["new_email".to_owned()],
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))

@@ -48,6 +48,18 @@ pub(crate) enum Error {
     /// There is no such folder.
     #[error("the folder is not there")]
     NoFolder(Option<Box<Refusal>>),
+    /// There is no such calendar.
+    #[error("the calendar is not there")]
+    NoCalendar(Box<Refusal>),
+    /// The item is not what the caller took it for.
+    #[error("the item has changed since")]
+    ItemChanged(Option<Box<Refusal>>),
+    /// A change broke off where Graph may or may not have made it.
+    #[error("whether the change was made is not known")]
+    ChangeUnknown {
+        /// What broke off.
+        failure: Failure,
+    },
     /// The mail broke off where Graph may or may not have taken it.
     #[error("whether the mail was sent is not known")]
     OutcomeUnknown {
@@ -101,17 +113,26 @@ impl From<Error> for Fault {
                     None => fault,
                 }
             }
+            Error::NoCalendar(refusal) => {
+                told(Fault::new(Code::NotFound, "CALENDAR_NOT_FOUND", "the calendar is not there"), &refusal)
+            }
+            Error::ItemChanged(refusal) => {
+                let message = "the item has changed since: expected the change_key that it has now";
+                let fault = Fault::new(Code::Aborted, "ITEM_CHANGED", message);
+                match refusal {
+                    Some(refusal) => told(fault, &refusal),
+                    None => fault,
+                }
+            }
+            Error::ChangeUnknown { failure } => {
+                let message = "the change broke off: it may or may not have been made";
+                broken_off(Fault::new(Code::Unknown, "OUTCOME_UNKNOWN", message), &failure)
+            }
             Error::OutcomeUnknown { message_id, failure } => {
                 let message = "the sending broke off: the mail may or may not have been sent";
                 let fault =
                     Fault::new(Code::Unknown, "OUTCOME_UNKNOWN", message).with("message_id", message_id);
-                match &failure {
-                    Failure::Refused(refusal) => told(fault, refusal),
-                    Failure::Broken { client_request_id } => {
-                        fault.with("graph.client_request_id", client_request_id)
-                    }
-                    _ => fault,
-                }
+                broken_off(fault, &failure)
             }
             Error::Graph(failure) => by_failure(&failure),
         }
@@ -180,6 +201,15 @@ fn by_refusal(refusal: &Refusal) -> Fault {
         }
         403 => Fault::new(Code::FailedPrecondition, "PROVIDER_REFUSED", "the account may not do this"),
         _ => Fault::new(Code::FailedPrecondition, "PROVIDER_REFUSED", "Graph refused the request"),
+    }
+}
+
+/// The fault with what identifies the request that broke off.
+fn broken_off(fault: Fault, failure: &Failure) -> Fault {
+    match failure {
+        Failure::Refused(refusal) => told(fault, refusal),
+        Failure::Broken { client_request_id } => fault.with("graph.client_request_id", client_request_id),
+        _ => fault,
     }
 }
 

@@ -4,6 +4,7 @@
 mod clients;
 mod failure;
 mod gates;
+mod items;
 pub(crate) mod model;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::times;
 pub(crate) use clients::Clients;
 pub(crate) use failure::{Failure, Refusal, is_untrusted};
 pub(crate) use gates::{Gate, Gates};
+pub(crate) use items::Again;
 
 /// How often a request is made at most.
 const MAX_TRIES: u32 = 4;
@@ -60,6 +62,8 @@ struct Ask<'a> {
     url: Url,
     /// A preference beside the one for immutable ids.
     prefer: Option<String>,
+    /// The version that an item must still have.
+    if_match: Option<String>,
     body: Option<&'a [u8]>,
     /// Whether it may be made twice without harm.
     safe: bool,
@@ -107,13 +111,15 @@ impl Mailbox {
         page: Option<usize>,
     ) -> Result<Read<T>, Failure> {
         let prefer = page.map(|size| format!("odata.maxpagesize={size}"));
-        let reply = self.run(Ask { method: Method::GET, url, prefer, body: None, safe: true }).await?;
+        let reply = self
+            .run(Ask { method: Method::GET, url, prefer, if_match: None, body: None, safe: true })
+            .await?;
         Ok(Read { value: reply.json()?, date: reply.date })
     }
 
     /// Reads bytes.
     pub(crate) async fn bytes(&self, url: Url) -> Result<Vec<u8>, Failure> {
-        let ask = Ask { method: Method::GET, url, prefer: None, body: None, safe: true };
+        let ask = Ask { method: Method::GET, url, prefer: None, if_match: None, body: None, safe: true };
         Ok(self.run(ask).await?.body)
     }
 
@@ -124,18 +130,23 @@ impl Mailbox {
         body: &impl Serialize,
     ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|_| Failure::unreadable(0))?;
-        let ask = Ask { method: Method::POST, url, prefer: None, body: Some(&body), safe: false };
+        let ask =
+            Ask { method: Method::POST, url, prefer: None, if_match: None, body: Some(&body), safe: false };
         self.run(ask).await?.json()
     }
 
     /// Has something done that answers nothing. Repeated only where it is certain that nothing was done.
     pub(crate) async fn act(&self, url: Url) -> Result<(), Failure> {
-        self.run(Ask { method: Method::POST, url, prefer: None, body: None, safe: false }).await.map(drop)
+        self.run(Ask { method: Method::POST, url, prefer: None, if_match: None, body: None, safe: false })
+            .await
+            .map(drop)
     }
 
     /// Deletes something.
     pub(crate) async fn delete(&self, url: Url) -> Result<(), Failure> {
-        self.run(Ask { method: Method::DELETE, url, prefer: None, body: None, safe: true }).await.map(drop)
+        self.run(Ask { method: Method::DELETE, url, prefer: None, if_match: None, body: None, safe: true })
+            .await
+            .map(drop)
     }
 
     /// Makes a request until it succeeds, fails for good, or time or tries run out.
@@ -227,7 +238,9 @@ impl Mailbox {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        for (name, value) in [("prefer", prefer.as_str()), ("client-request-id", client_request_id)] {
+        let given = [("prefer", Some(prefer.as_str())), ("client-request-id", Some(client_request_id))];
+        let given = given.into_iter().chain([("if-match", ask.if_match.as_deref())]);
+        for (name, value) in given.filter_map(|(name, value)| Some((name, value?))) {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
             }

@@ -1,18 +1,25 @@
-//! The Office 365 Outlook connector: mail over Microsoft Graph, as `postern.outlook.v1` and
+//! The Office 365 Outlook connector: mail, calendars and contacts over Microsoft Graph, as `postern.outlook.v1` and
 //! `postern.connector.v1` have it. It keeps nothing that matters: all it needs comes with each call.
 
 mod account;
 mod addresses;
+mod calendar;
 mod connector;
+mod contacts;
 mod error;
 mod folders;
 mod graph;
 mod identity;
+mod listing;
 mod mail;
+mod masks;
+mod once;
 mod outlook;
+mod places;
 mod poll;
 mod settings;
 mod times;
+mod zones;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -20,6 +27,8 @@ use std::sync::Arc;
 use postern_chassis::serve::BoxError;
 use postern_chassis::{healthcheck, serve, settings as reading, shutdown, telemetry};
 use postern_proto::connector::v1::connector_service_server::ConnectorServiceServer;
+use postern_proto::outlook::v1::calendar_service_server::CalendarServiceServer;
+use postern_proto::outlook::v1::contact_service_server::ContactServiceServer;
 use postern_proto::outlook::v1::mail_service_server::MailServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -61,11 +70,16 @@ pub async fn serve(
     let outlook = Arc::new(outlook::Outlook::default());
     let mail = MailServiceServer::new(mail::Mail::new(Arc::clone(&outlook)))
         .max_decoding_message_size(serve::MAX_MESSAGE_BYTES);
+    let calendars = CalendarServiceServer::new(calendar::Calendars::new(Arc::clone(&outlook)))
+        .max_decoding_message_size(serve::MAX_MESSAGE_BYTES);
+    let contacts = ContactServiceServer::new(contacts::Contacts::new(Arc::clone(&outlook)))
+        .max_decoding_message_size(serve::MAX_MESSAGE_BYTES);
     let connector = ConnectorServiceServer::new(connector::Connector::new(outlook))
         .max_decoding_message_size(serve::MAX_MESSAGE_BYTES);
-    let names = [connector::MAIL_SERVICE, ConnectorServiceServer::<connector::Connector>::NAME];
+    let mut names = connector::SERVICES.to_vec();
+    names.push(ConnectorServiceServer::<connector::Connector>::NAME);
     let (routes, _reporter) = serve::edges(&names).await?;
-    let routes = routes.add_service(mail).add_service(connector);
+    let routes = routes.add_service(mail).add_service(calendars).add_service(contacts).add_service(connector);
     tracing::info!(listen = %listener.local_addr()?, "outlook-service serves");
     serve::serve(listener, &settings.serve, routes, stop).await
 }

@@ -1,0 +1,284 @@
+//! CreateEvent, UpdateEvent and DeleteEvent: what changes is changed once, and nothing else is.
+
+use postern_proto::outlook::v1::{
+    CalendarEvent, CreateEventRequest, CreateEventResponse, DeleteEventRequest, DeleteEventResponse,
+    UpdateEventRequest, UpdateEventResponse,
+};
+use serde_json::{Value, json};
+
+use super::read::{self, Entry};
+use super::{Named, when, write};
+use crate::error::Error;
+use crate::graph::model::Page;
+use crate::graph::{Again, Failure, Mailbox, with_options};
+use crate::once;
+use crate::outlook::{Call, Outlook};
+use crate::zones::PREFER_UTC;
+
+/// How often a change is tried while others change the same entry.
+const MAX_TRIES: usize = 4;
+/// The longest text that a cancellation says.
+const MAX_COMMENT: usize = 32 * 1024;
+/// What Graph calls a `transactionId` that it has seen before, where it does not give the entry again.
+const SEEN: [&str; 2] = ["ErrorDuplicateTransactionId", "DuplicateTransactionId"];
+
+/// Makes an entry.
+pub(super) async fn create(
+    outlook: &Outlook,
+    call: &Call,
+    asked: &CreateEventRequest,
+) -> Result<CreateEventResponse, Error> {
+    let mut problems = Vec::new();
+    once::check(&asked.request_id, &mut problems);
+    if let Some(problem) = super::wrong_id(&asked.table) {
+        problems.push(("table".to_owned(), problem));
+    }
+    let transaction_id = once::guid(&asked.request_id, asked);
+    let Some(item) = &asked.item else { return Err(Error::field("item", "is needed")) };
+    let new = write::new(item, &transaction_id, &mut problems);
+    if !problems.is_empty() {
+        return Err(Error::Fields(problems));
+    }
+    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
+    let url = match asked.table.as_str() {
+        "" => mailbox.url(&["calendar", "events"]),
+        table => mailbox.url(&["calendars", table, "events"]),
+    };
+    // Graph knows the id: asked again it makes no second entry.
+    let made = mailbox.make(url.clone(), &new, Some(PREFER_UTC), Again::Harmless).await;
+    let made: Entry = match made {
+        Ok(made) => made,
+        Err(failure) if failure.status() == Some(409) || is_seen(&failure) => {
+            let found = made_before(&mailbox, url, &new, &transaction_id).await;
+            found.ok_or(Error::ChangeUnknown { failure })?
+        }
+        Err(failure) if failure.is_gone() || super::is_malformed(&failure) => {
+            return Err(super::no_calendar(failure));
+        }
+        Err(failure) => return Err(refused(failure)),
+    };
+    Ok(CreateEventResponse { event: Some(shown(made, &asked.table)) })
+}
+
+fn is_seen(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(refusal) if refusal.has_code(&SEEN))
+}
+
+/// The entry that an earlier try made: it starts when this one does, and has its id.
+async fn made_before(mailbox: &Mailbox, url: reqwest::Url, new: &Value, id: &str) -> Option<Entry> {
+    let start =
+        crate::zones::instant(new["start"]["dateTime"].as_str()?, new["start"]["timeZone"].as_str()?)?;
+    let times = when::utc(start);
+    let filter = format!("start/dateTime eq '{}'", times["dateTime"].as_str()?);
+    let url = with_options(url, &[("$filter", &filter), ("$top", "100")]);
+    let found: Page<Entry> = mailbox.read(url, Some(PREFER_UTC)).await.ok()?;
+    found.value.into_iter().find(|entry| entry.transaction_id.as_deref() == Some(id))
+}
+
+fn shown(entry: Entry, table: &str) -> CalendarEvent {
+    let mut event = read::entry(entry, table);
+    let excess = prost::Message::encoded_len(&event).saturating_sub(crate::listing::MAX_ANSWER);
+    read::cut(&mut event, excess);
+    event
+}
+
+/// What Graph refuses of an entry.
+fn refused(failure: Failure) -> Error {
+    match &failure {
+        Failure::Refused(refusal) if refusal.has_code(&["ErrorInvalidRecipients"]) => {
+            Error::field("item.attendees", "Graph refused an address")
+        }
+        Failure::Refused(refusal) if refusal.has_code(&["ErrorOccurrenceCrossingBoundary"]) => {
+            Error::field("item.start", "expected a time between the occurrences before and after")
+        }
+        _ => failure.into(),
+    }
+}
+
+/// Changes an entry.
+pub(super) async fn update(
+    outlook: &Outlook,
+    call: &Call,
+    asked: &UpdateEventRequest,
+) -> Result<UpdateEventResponse, Error> {
+    let mut problems = Vec::new();
+    once::check(&asked.request_id, &mut problems);
+    Named::check(&asked.table, &asked.id, &mut problems);
+    let empty = CalendarEvent::default();
+    let item = asked.item.as_ref().unwrap_or(&empty);
+    let fields =
+        write::FIELDS.named(asked.update_mask.as_ref(), |name| write::is_set(item, name), &mut problems);
+    let plain = write::plain(item, &fields, &mut problems);
+    if !problems.is_empty() {
+        return Err(Error::Fields(problems));
+    }
+    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
+    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let moves = fields.iter().any(|field| when::FIELDS.contains(field) || *field == "recurrence");
+    if !moves && item.change_key.is_empty() {
+        let changed = mailbox.patch(named.url(), &plain, Some(PREFER_UTC), None).await;
+        return match changed {
+            Ok(changed) => Ok(UpdateEventResponse { event: Some(shown(changed, &asked.table)) }),
+            Err(failure) => Err(refused_named(&named, failure).await),
+        };
+    }
+    // When it takes place is one thing to Graph, and several fields here: those not named stay as they are, which needs
+    // the entry as it is, and that it is still so when the change comes.
+    let mut doubt = None;
+    for _ in 0..MAX_TRIES {
+        let there: Entry = match mailbox.read(named.url(), Some(PREFER_UTC)).await {
+            Ok(there) => there,
+            Err(failure) => return Err(refused_named(&named, failure).await),
+        };
+        let there = shown(there, &asked.table);
+        // Without a key of the caller's a change that broke off is made again: it comes to the same.
+        if let Some(failure) = doubt.take()
+            && !item.change_key.is_empty()
+            && there.change_key != item.change_key
+        {
+            // The change that broke off may have been made, or somebody else's.
+            return if agrees(&there, item, &fields) {
+                Ok(UpdateEventResponse { event: Some(there) })
+            } else {
+                Err(Error::ChangeUnknown { failure })
+            };
+        }
+        if !item.change_key.is_empty() && item.change_key != there.change_key {
+            return Err(Error::ItemChanged(None));
+        }
+        let mut change = plain.clone();
+        if moves {
+            add_times(item, &there, &fields, &mut change)?;
+        }
+        let key = Some(there.change_key.as_str()).filter(|key| !key.is_empty());
+        let changed = mailbox.patch(named.url(), &change, Some(PREFER_UTC), key).await;
+        match changed {
+            Ok(changed) => return Ok(UpdateEventResponse { event: Some(shown(changed, &asked.table)) }),
+            Err(failure) if is_conflict(&failure) => {
+                if !item.change_key.is_empty() {
+                    return Err(changed_since(failure));
+                }
+            }
+            Err(failure) if failure.is_doubtful() => {
+                if !mailbox.pause_before_repeat(failure.retry_after()).await {
+                    return Err(Error::ChangeUnknown { failure });
+                }
+                doubt = Some(failure);
+            }
+            Err(failure) => return Err(refused_named(&named, failure).await),
+        }
+    }
+    Err(Error::ItemChanged(None))
+}
+
+/// Adds when the entry is to take place, and how it recurs.
+fn add_times(
+    item: &CalendarEvent,
+    there: &CalendarEvent,
+    fields: &[&str],
+    change: &mut serde_json::Map<String, Value>,
+) -> Result<(), Error> {
+    let mut problems = Vec::new();
+    let merged = when::merged(there, item, fields);
+    let recurs = if fields.contains(&"recurrence") { &item.recurrence } else { &there.recurrence };
+    let when = when::read(&merged, "item", recurs.is_some(), &mut problems);
+    write::put_series(item, fields, when.as_ref(), change, &mut problems);
+    if !problems.is_empty() {
+        return Err(Error::Fields(problems));
+    }
+    if let Some(when) = when
+        && fields.iter().any(|field| when::FIELDS.contains(field))
+    {
+        write::put_when(when, change);
+    }
+    Ok(())
+}
+
+/// Whether an entry shows what a change of these fields asked for.
+fn agrees(there: &CalendarEvent, item: &CalendarEvent, fields: &[&str]) -> bool {
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    let plain = write::plain(there, fields, &mut one) == write::plain(item, fields, &mut other);
+    let recurs = !fields.contains(&"recurrence") || there.recurrence == item.recurrence;
+    let mut when = |fields: &[&str]| {
+        let when =
+            when::read(&when::merged(there, item, fields), "item", there.recurrence.is_some(), &mut one)?;
+        Some((when.is_all_day, when.start, when.end))
+    };
+    plain && recurs && when(fields) == when(&[])
+}
+
+/// Whether a change was refused because the item is no longer what it was.
+pub(crate) fn is_conflict(failure: &Failure) -> bool {
+    matches!(failure.status(), Some(409 | 412))
+}
+
+/// The error of a change that came too late.
+pub(crate) fn changed_since(failure: Failure) -> Error {
+    match failure {
+        Failure::Refused(refusal) => Error::ItemChanged(Some(refusal)),
+        _ => Error::ItemChanged(None),
+    }
+}
+
+async fn refused_named(named: &Named<'_>, failure: Failure) -> Error {
+    if failure.is_gone() || super::is_malformed(&failure) {
+        return named.refused(failure).await;
+    }
+    refused(failure)
+}
+
+/// Deletes an entry.
+pub(super) async fn delete(
+    outlook: &Outlook,
+    call: &Call,
+    asked: &DeleteEventRequest,
+) -> Result<DeleteEventResponse, Error> {
+    let mut problems = Vec::new();
+    once::check(&asked.request_id, &mut problems);
+    Named::check(&asked.table, &asked.id, &mut problems);
+    if asked.comment.len() > MAX_COMMENT {
+        problems.push(("comment".to_owned(), format!("expected at most {MAX_COMMENT} bytes")));
+    }
+    if !problems.is_empty() {
+        return Err(Error::Fields(problems));
+    }
+    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
+    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    if !asked.comment.is_empty() {
+        return cancel(&named, &asked.comment).await;
+    }
+    match mailbox.remove(named.url()).await {
+        Ok(()) => Ok(DeleteEventResponse {}),
+        Err(failure) => Err(named.refused(failure).await),
+    }
+}
+
+/// Cancels a meeting with a word to those invited, which takes it out of the calendar as well.
+async fn cancel(named: &Named<'_>, comment: &str) -> Result<DeleteEventResponse, Error> {
+    let mut doubtful = false;
+    for left in (0..MAX_TRIES).rev() {
+        let there: Entry = match named.mailbox.read(named.url(), Some(PREFER_UTC)).await {
+            Ok(there) => there,
+            Err(failure) if doubtful && failure.is_gone() => return Ok(DeleteEventResponse {}),
+            Err(failure) => return Err(named.refused(failure).await),
+        };
+        let there = read::entry(there, "");
+        if !there.is_organizer || there.attendees.is_empty() {
+            let problem = "is given for a meeting that the account organizes only: expected nothing";
+            return Err(Error::field("comment", problem));
+        }
+        let url = named.mailbox.url(&["events", named.id, "cancel"]);
+        match named.mailbox.act_with(url, &json!({"comment": comment})).await {
+            Ok(()) => return Ok(DeleteEventResponse {}),
+            Err(failure) if failure.is_doubtful() && left > 0 => {
+                doubtful = true;
+                if !named.mailbox.pause_before_repeat(failure.retry_after()).await {
+                    return Err(Error::ChangeUnknown { failure });
+                }
+            }
+            Err(failure) if failure.is_doubtful() => return Err(Error::ChangeUnknown { failure }),
+            Err(failure) => return Err(named.refused(failure).await),
+        }
+    }
+    Err(Error::ItemChanged(None))
+}

@@ -1,0 +1,74 @@
+//! What makes the making of an item safe to repeat: an id that is always the same for the same wish.
+
+use prost::Message;
+use ring::digest::{Context, SHA256};
+
+/// The longest request id.
+const MAX_REQUEST_ID: usize = 128;
+
+/// What is wrong with a request id.
+pub(crate) fn check(id: &str, problems: &mut Vec<(String, String)>) {
+    if id.len() > MAX_REQUEST_ID || !id.chars().all(|c| c.is_ascii_graphic()) {
+        let problem = format!("expected at most {MAX_REQUEST_ID} visible ASCII characters");
+        problems.push(("request_id".to_owned(), problem));
+    }
+}
+
+/// The id of a wish: a GUID of the request id and all else that is asked, so that two callers who chose the same request
+/// id for different things do not get each other's. A random one without a request id.
+pub(crate) fn guid(request_id: &str, request: &impl Message) -> String {
+    let mut bytes = [0; 16];
+    if request_id.is_empty() {
+        fastrand::fill(&mut bytes);
+    } else {
+        let mut digest = Context::new(&SHA256);
+        for part in [request_id.as_bytes(), &request.encode_to_vec()] {
+            digest.update(&(part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        for (byte, made) in bytes.iter_mut().zip(digest.finish().as_ref()) {
+            *byte = *made;
+        }
+    }
+    let mut text = String::new();
+    for (index, byte) in bytes.into_iter().enumerate() {
+        // Version 8, made as one likes, and the variant (RFC 9562, section 5.8).
+        let byte = match index {
+            6 => byte & 0x0f | 0x80,
+            8 => byte & 0x3f | 0x80,
+            _ => byte,
+        };
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_proto::outlook::v1::CreateContactRequest;
+
+    #[test]
+    fn the_same_wish_has_the_same_id_and_no_other_has_it() {
+        let wish = |connection: &str, table: &str| CreateContactRequest {
+            connection: connection.into(),
+            table: table.into(),
+            ..CreateContactRequest::default()
+        };
+        let id = guid("1", &wish("connections/a", "x"));
+        assert_eq!((id.len(), &id[14..15]), (36, "8"));
+        assert_eq!(id, guid("1", &wish("connections/a", "x")));
+        for other in [
+            guid("1", &wish("connections/b", "x")),
+            guid("2", &wish("connections/a", "x")),
+            guid("1", &wish("connections/a", "y")),
+            guid("", &wish("connections/a", "x")),
+        ] {
+            assert_ne!(id, other);
+        }
+        assert_ne!(guid("", &wish("", "")), guid("", &wish("", "")));
+    }
+}
