@@ -15,12 +15,16 @@ use crate::graph::model::{Message, Page};
 use crate::graph::{Mailbox, with_options};
 use crate::outlook::{Call, Outlook};
 use crate::times;
-use conditions::Conditions;
+use conditions::{Conditions, Traits};
 use cursor::Watch;
-use occurrence::{Listener, Told, gap};
+use occurrence::{Told, gap};
 
 /// How many mails a look takes at most: as many as fit an answer, each at its largest.
 const MAX_PAGE: usize = 50;
+/// How many events a look may come to before it takes fewer mails: one mail can be for each of very many triggers.
+const MAX_EVENTS: usize = 10_000;
+/// After so many failed looks a mail that cannot be read is told of by what is known of it.
+const PATIENT_LOOKS: i32 = 5;
 /// How many mails a page of a listing holds. Nearly all are older than the trigger: little is told of many.
 const LISTING_PAGE: usize = 200;
 /// How many pages a look passes through as long as there is nothing to tell.
@@ -62,10 +66,10 @@ pub(crate) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) ->
     let first = sought.first().ok_or_else(|| Error::field("triggers", "expected at least one"))?;
     let mailbox = outlook.mailbox(call, "new_email.mailbox", &first.conditions.mailbox)?;
     let watch = cursor::read(&asked.cursor)?;
-    let look =
-        Look { outlook, call, mailbox: &mailbox, sought: &sought, size: page_size(asked, sought.len())? };
+    let look = Look { outlook, call, mailbox: &mailbox, sought: &sought, size: page_size(asked, &sought)? };
     let (told, next, more) = look.run(watch, &asked.cursor).await?;
-    let occurrences = occurrence::write(&mailbox, told).await?;
+    let last_try = asked.failed_looks >= PATIENT_LOOKS;
+    let occurrences = occurrence::write(&mailbox, told, last_try).await?;
     Ok(PollResponse { occurrences, next_cursor: cursor::write(&next)?, more, retry_after: None })
 }
 
@@ -94,14 +98,17 @@ fn ahead(date: Timestamp, ours: Timestamp) -> SignedDuration {
     date.duration_since(ours)
 }
 
-/// How many mails a page may hold, each being told to each trigger at worst.
-fn page_size(asked: &PollRequest, triggers: usize) -> Result<usize, Error> {
+/// How many mails a page may hold: one is two occurrences where some are told of it with its attachments and some
+/// without.
+fn page_size(asked: &PollRequest, sought: &[Sought<'_>]) -> Result<usize, Error> {
     let most = match usize::try_from(asked.max_occurrences) {
         Ok(0) => MAX_PAGE,
         Ok(most) => most.min(MAX_PAGE),
         Err(_) => return Err(Error::field("max_occurrences", "expected 0 or more")),
     };
-    Ok((most / triggers.max(1)).max(1))
+    let with_files = sought.iter().filter(|sought| sought.conditions.include_attachments).count();
+    let kinds = if with_files == 0 || with_files == sought.len() { 1 } else { 2 };
+    Ok((most / kinds).max(1))
 }
 
 /// One look.
@@ -154,11 +161,20 @@ impl Look<'_> {
         };
         if watch.is_listing() && self.size < LISTING_PAGE {
             let (told, next, more) = self.read(watch, url.clone(), LISTING_PAGE).await?;
-            if told.iter().map(Told::count).sum::<usize>() <= self.size {
+            if told.len() <= self.size && events(&told) <= MAX_EVENTS {
                 return Ok((told, next, more));
             }
         }
-        self.read(watch, url, self.size).await
+        let mut size = self.size;
+        loop {
+            let (told, next, more) = self.read(watch, url.clone(), size).await?;
+            let events = events(&told);
+            if events <= MAX_EVENTS || size == 1 {
+                return Ok((told, next, more));
+            }
+            // As many as fit, were all told of to as many as these.
+            size = (told.len() * MAX_EVENTS / events).clamp(1, size - 1);
+        }
     }
 
     async fn read(&self, watch: &Watch, url: reqwest::Url, size: usize) -> Result<Outcome, Error> {
@@ -167,20 +183,23 @@ impl Look<'_> {
         let (page, now) = (read.value, read.date.unwrap_or(ours));
         let ahead = ahead(now, ours);
         let mut told = Vec::new();
-        for message in page.value.iter().filter(|message| message.removed.is_none() && !message.id.is_empty())
-        {
+        for message in page.value {
+            if message.removed.is_some() || message.id.is_empty() {
+                continue;
+            }
             let received = message.received_date_time.as_deref().and_then(times::from_graph);
-            let hears = |sought: &&Sought<'_>| {
+            let traits = Traits::of(&message);
+            let (mut plain, mut with_files) = (Vec::new(), Vec::new());
+            for sought in self.sought {
                 let since = sought.since.checked_add(ahead).unwrap_or(sought.since);
-                watch.tells(received, since) && sought.conditions.hold_for(message)
-            };
-            let listener = |sought: &Sought<'_>| Listener {
-                trigger: sought.name.to_owned(),
-                with_files: sought.conditions.include_attachments,
-            };
-            let listeners: Vec<_> = self.sought.iter().filter(hears).map(listener).collect();
-            if !listeners.is_empty() {
-                told.push(Told::Email { id: message.id.clone(), received, listeners });
+                if watch.tells(received, since) && sought.conditions.hold_for(&traits) {
+                    let told =
+                        if sought.conditions.include_attachments { &mut with_files } else { &mut plain };
+                    told.push(sought.name.to_owned());
+                }
+            }
+            if !plain.is_empty() || !with_files.is_empty() {
+                told.push(Told::Email { known: Box::new(message), received, plain, with_files });
             }
         }
         match (page.next, page.delta) {
@@ -221,9 +240,15 @@ impl Look<'_> {
             return (Vec::new(), watch.anew(), false);
         };
         let from = Timestamp::from_second(*told_until).unwrap_or_default();
-        let told = self.sought.iter().map(|sought| gap(sought.name, cursor, from)).collect();
+        let triggers = self.sought.iter().map(|sought| sought.name.to_owned()).collect();
+        let told = vec![gap(triggers, cursor, from)];
         (told, Watch::Listing { link: None, since: Some(told_until - MARGIN_SECONDS), began: None }, true)
     }
+}
+
+/// How many events it comes to.
+fn events(told: &[Told]) -> usize {
+    told.iter().map(Told::count).sum()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Triggers: what TriggerService promises, and when triggers are looked after.
 
+mod shared;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;

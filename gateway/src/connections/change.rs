@@ -147,7 +147,8 @@ impl Room {
     pub(super) async fn delete(&self, request: DeleteConnectionRequest) -> Result<(), Error> {
         let name = request.name;
         names::connection("name", &name)?;
-        let (triggers, polls) = (format!("triggers/{}/", id_of(&name)), format!("polls/{}/", id_of(&name)));
+        let below = |kind: &str| format!("{kind}/{}/", id_of(&name));
+        let triggers = below("triggers");
         for _ in 0..TRIES {
             let stored = self.stored(&name).await?;
             check_etag(&request.etag, &stored)?;
@@ -158,7 +159,9 @@ impl Room {
             }
             // The connection goes last: if this breaks off, it can be repeated.
             self.delete_all(&triggers).await?;
-            self.delete_all(&polls).await?;
+            for kind in ["places", "polls"] {
+                self.delete_all(&below(kind)).await?;
+            }
             let write = Write { key: name.clone(), value: None, expect: Expect::Revision(stored.revision) };
             let deleted = self.store.write(write).await;
             self.cache.forget(&name);
@@ -166,6 +169,7 @@ impl Room {
                 Ok(_) => {
                     // A trigger that was made in between goes with it.
                     self.delete_all(&triggers).await?;
+                    self.delete_all(&below("places")).await?;
                     let key = format!("{GRANTS}{}", id_of(&name));
                     self.store.write(Write { key, value: None, expect: Expect::Any }).await?;
                     return Ok(());

@@ -1,24 +1,36 @@
-//! One look after a trigger: asks its connector what happened since the place it is at, and stores what happened
+//! One look of a watch: asks its connector what happened since the place the watch is at, and stores what happened
 //! together with the next place. It decides nothing about when.
+//!
+//! Triggers that are alone at another place are looked after by themselves until they have caught up; then they go with
+//! their watch. Looks of a watch follow one another: two at once would undo each other (`StoreError::Conflict`).
 
+mod groups;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use postern_proto::connector::v1::{Occurrence, PollRequest, PollResponse, WatchedTrigger};
 use postern_proto::event::v1::Trigger;
 use prost::Message as _;
 
-use super::stored::{self, StoredPlace};
+use super::stored::{self, At, Place, Reached};
+use super::watch::WatchName;
 use crate::connections::Connections;
 use crate::error::Error;
 use crate::events::new_event;
-use crate::store::{EventLog, NewEvent, Store, Write};
+use crate::store::{EventLog, NewEvent, Store, StoreError, Write};
+use groups::{Groups, Member};
 
 /// How long a look may take, waiting for a throttling provider included.
 const POLL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many occurrences a look gives at most: what one transaction stores and one answer holds.
 const MAX_OCCURRENCES: i32 = 50;
+/// How many places are read from the store at once.
+const READS_AT_ONCE: usize = 16;
 
 /// What a look needs.
 pub(super) struct Poller {
@@ -27,93 +39,221 @@ pub(super) struct Poller {
     pub(super) log: Arc<dyn EventLog>,
 }
 
+/// A trigger that is to be looked after, and whether it may be alone, as far as is known.
+pub(super) type Sought = (Arc<Trigger>, bool);
+
 /// How a look went.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Looked {
-    /// Whether anything was told.
-    pub(super) told: bool,
+    /// The names of the triggers that told of something.
+    pub(super) told: Vec<String>,
     /// Whether there is more to be had at once.
     pub(super) more: bool,
     /// How long the provider asks to be left alone.
     pub(super) retry_after: Option<Duration>,
+    /// The triggers that were to catch up and could not, and why.
+    pub(super) behind: Option<(Vec<String>, Error)>,
 }
 
 impl Poller {
-    /// Looks once, and stores what it saw. Nothing is stored where the trigger was looked after, changed or deleted by
-    /// somebody else meanwhile (`StoreError::Conflict`).
-    pub(super) async fn look(&self, trigger: &Trigger) -> Result<Looked, Error> {
-        let at = stored::read_place(self.store.as_ref(), trigger).await?;
-        let response = self.ask(trigger, stored::since(trigger), at.place.cursor.clone()).await?;
-        let events = self.events(trigger, &response.occurrences);
-        let told = !events.is_empty();
-        let retry_after = response.retry_after.and_then(|d| d.try_into().ok());
-        // A look from the same place sees the same: to follow it at once would be to ask without end.
-        let more = response.more && response.next_cursor != at.place.cursor;
-        if response.more && !more {
-            tracing::error!(
-                trigger.name,
-                "the connector says that there is more, and gives no place to go on"
-            );
+    /// Looks once for all who go with the watch, and once for some who have to catch up. `failed`: how many looks in a
+    /// row have failed.
+    pub(super) async fn look(
+        &self,
+        watch: &WatchName,
+        sought: &[Sought],
+        failed: u32,
+    ) -> Result<Looked, Error> {
+        let reached = stored::read_reached(self.store.as_ref(), watch).await?;
+        let members = self.members(sought).await?;
+        let groups = Groups::divide(members, reached.value.cursor.clone());
+        let mut looked = self.together(watch, reached, &groups, failed).await?;
+        let Some((cursor, behind)) = groups.behind.first() else { return Ok(looked) };
+        match self.catch_up(watch, cursor, behind, failed).await {
+            Ok((mut caught_up, done)) => {
+                looked.told.append(&mut caught_up.told);
+                looked.more |= !done || groups.behind.len() > 1;
+                looked.retry_after = looked.retry_after.max(caught_up.retry_after);
+            }
+            Err(error @ Error::Store(_)) => return Err(error),
+            Err(error) => {
+                let names = behind.iter().map(|member| member.trigger.name.clone()).collect();
+                looked.behind = Some((names, error));
+            }
         }
-        if let Some(write) = moved_on(trigger, at, response.next_cursor, told) {
-            self.log.append(events, vec![write]).await?;
+        Ok(looked)
+    }
+
+    /// The triggers with the places of those that may be alone.
+    async fn members(&self, sought: &[Sought]) -> Result<Vec<Member>, StoreError> {
+        let read = |(trigger, alone): Sought| async move {
+            let place = match alone {
+                true => Some(stored::read_place(self.store.as_ref(), &trigger.name).await?),
+                false => None,
+            };
+            Ok(Member { trigger, place })
+        };
+        stream::iter(sought.iter().cloned().map(read)).buffered(READS_AT_ONCE).try_collect().await
+    }
+
+    /// The look of those who go with the watch.
+    async fn together(
+        &self,
+        watch: &WatchName,
+        reached: At<Reached>,
+        groups: &Groups,
+        failed: u32,
+    ) -> Result<Looked, Error> {
+        let from = &groups.cursor;
+        let response = self.ask(watch, &groups.together, from.clone(), failed).await?;
+        let (events, told) = self.events(&groups.together, &response.occurrences);
+        let mut looked = outcome(watch, &response, from);
+        let mut writes = self.places(&groups.together, &told, |_| None).await?;
+        looked.told = told.into_iter().collect();
+        // So that a quiet watch costs no disk where its provider gives the same place again.
+        if !writes.is_empty() || reached.revision == 0 || reached.value.cursor != response.next_cursor {
+            let now = Some(SystemTime::now().into());
+            let next = Reached { cursor: response.next_cursor, last_poll_time: now };
+            writes.push(reached.replaced(stored::reached_key(watch), &next));
+            self.log.append(events, writes).await?;
         }
-        Ok(Looked { told, more, retry_after })
+        Ok(looked)
+    }
+
+    /// A look of triggers that are alone at the same place. Gives whether they have caught up: they then go with the
+    /// watch, whose place is older than this look, so that none misses anything.
+    async fn catch_up(
+        &self,
+        watch: &WatchName,
+        from: &Bytes,
+        behind: &[Member],
+        failed: u32,
+    ) -> Result<(Looked, bool), Error> {
+        let reached = stored::read_reached(self.store.as_ref(), watch).await?;
+        let key = stored::reached_key(watch);
+        if reached.revision == 0 {
+            return Err(StoreError::Conflict { key }.into());
+        }
+        let response = self.ask(watch, behind, from.clone(), failed).await?;
+        let (events, told) = self.events(behind, &response.occurrences);
+        let mut looked = outcome(watch, &response, from);
+        let next = response.next_cursor;
+        let mut writes = self.places(behind, &told, |_| looked.more.then(|| next.clone())).await?;
+        // Written as it is: whoever has moved it on meanwhile has not asked for these.
+        writes.push(reached.replaced(key, &reached.value));
+        self.log.append(events, writes).await?;
+        looked.told = told.into_iter().collect();
+        let done = !looked.more;
+        Ok((looked, done))
+    }
+
+    /// The writes of the places of those who told of something or were alone. Afterwards they are alone where `alone`
+    /// says.
+    async fn places(
+        &self,
+        members: &[Member],
+        told: &HashSet<String>,
+        alone: impl Fn(&Member) -> Option<Bytes>,
+    ) -> Result<Vec<Write>, StoreError> {
+        let now = Some(SystemTime::now().into());
+        let mut writes = Vec::new();
+        for member in members {
+            let (name, tells) = (&member.trigger.name, told.contains(&member.trigger.name));
+            let place = match &member.place {
+                Some(place) => place.clone(),
+                None if tells => stored::read_place(self.store.as_ref(), name).await?,
+                None => continue,
+            };
+            let key = stored::place_key(name);
+            // It was paused or changed during the look: what was asked for it holds no longer.
+            if member.place.is_none() && place.value.alone.is_some() {
+                return Err(StoreError::Conflict { key });
+            }
+            if !tells && place.value.alone.is_none() {
+                continue;
+            }
+            let last_event_time = if tells { now } else { place.value.last_event_time };
+            writes.push(place.replaced(key, &Place { alone: alone(member), last_event_time }));
+        }
+        Ok(writes)
+    }
+
+    async fn ask(
+        &self,
+        watch: &WatchName,
+        members: &[Member],
+        cursor: Bytes,
+        failed: u32,
+    ) -> Result<PollResponse, Error> {
+        let triggers =
+            members.iter().map(|member| watched(&member.trigger, stored::since(&member.trigger))).collect();
+        self.poll(&watch.connection(), triggers, cursor, failed).await
     }
 
     /// What one look would tell, and where it ends. Stores nothing.
-    pub(super) async fn ask(
+    pub(super) async fn poll(
         &self,
-        trigger: &Trigger,
-        since: Option<prost_types::Timestamp>,
-        cursor: bytes::Bytes,
+        connection: &str,
+        triggers: Vec<WatchedTrigger>,
+        cursor: Bytes,
+        failed: u32,
     ) -> Result<PollResponse, Error> {
-        let connection = crate::names::trigger("name", &trigger.name)?;
-        let request = PollRequest {
-            triggers: vec![WatchedTrigger { trigger: Some(trigger.clone()), since }],
-            cursor,
-            max_occurrences: MAX_OCCURRENCES,
-        };
+        let failed_looks = i32::try_from(failed).unwrap_or(i32::MAX);
+        let request = PollRequest { triggers, cursor, max_occurrences: MAX_OCCURRENCES, failed_looks };
         let call =
             |mut connector: ConnectorServiceClient<_>, request| async move { connector.poll(request).await };
         self.connections.call(connection, POLL_TIMEOUT, request, call).await
     }
 
-    /// The events of a look. What a connector tells of another trigger is left out, and logged: it is its fault.
-    pub(super) fn events(&self, trigger: &Trigger, occurrences: &[Occurrence]) -> Vec<NewEvent> {
-        let (own, foreign): (Vec<_>, Vec<_>) =
-            occurrences.iter().partition(|occurrence| occurrence.trigger == trigger.name);
-        if !foreign.is_empty() {
-            tracing::error!(
-                trigger.name,
-                count = foreign.len(),
-                "the connector told of a trigger not asked for"
-            );
+    /// The events of a look, and who tells them. What a connector tells of another trigger is left out, and logged: it
+    /// is its fault.
+    fn events(&self, members: &[Member], occurrences: &[Occurrence]) -> (Vec<NewEvent>, HashSet<String>) {
+        let asked: HashMap<&str, &Trigger> =
+            members.iter().map(|member| (member.trigger.name.as_str(), member.trigger.as_ref())).collect();
+        let (mut events, mut told, mut foreign) = (Vec::new(), HashSet::new(), 0);
+        for occurrence in occurrences {
+            for name in &occurrence.triggers {
+                match asked.get(name.as_str()) {
+                    Some(_) => {
+                        events.push(event(name, occurrence));
+                        told.insert(name.clone());
+                    }
+                    None => foreign += 1,
+                }
+            }
         }
-        let event = |occurrence: &Occurrence| {
-            new_event(
-                &trigger.name,
-                &occurrence.r#type,
-                Some(&trigger.name),
-                &occurrence.key,
-                occurrence.time,
-                occurrence.data.clone(),
-            )
-        };
-        own.into_iter().map(event).collect()
+        if foreign > 0 {
+            tracing::error!(count = foreign, "the connector told of triggers that were not asked for");
+        }
+        (events, told)
     }
 }
 
-/// The write of the next place; `None` where nothing was told and the place is the same, so that a quiet trigger costs
-/// no disk.
-fn moved_on(trigger: &Trigger, at: StoredPlace, cursor: bytes::Bytes, told: bool) -> Option<Write> {
-    if !told && at.revision != 0 && at.place.cursor == cursor {
-        return None;
+/// The event of an occurrence, for one trigger.
+pub(super) fn event(trigger: &str, occurrence: &Occurrence) -> NewEvent {
+    let Occurrence { r#type, key, time, data, .. } = occurrence;
+    new_event(trigger, r#type, Some(trigger), key, *time, data.clone())
+}
+
+/// A trigger as a connector is asked for it.
+pub(super) fn watched(trigger: &Trigger, since: Option<prost_types::Timestamp>) -> WatchedTrigger {
+    let asked = Trigger { name: trigger.name.clone(), kind: trigger.kind.clone(), ..Trigger::default() };
+    WatchedTrigger { trigger: Some(asked), since }
+}
+
+/// How many bytes a trigger takes in what a connector is asked, at most.
+pub(super) fn asked_bytes(trigger: &Trigger) -> usize {
+    /// The field's own tag and length.
+    const AROUND: usize = 8;
+    watched(trigger, stored::since(trigger)).encoded_len() + AROUND
+}
+
+fn outcome(watch: &WatchName, response: &PollResponse, from: &Bytes) -> Looked {
+    // A look from the same place sees the same: to follow it at once would be to ask without end.
+    let more = response.more && response.next_cursor != *from;
+    if response.more && !more {
+        tracing::error!(watch.name = %watch, "the connector says that there is more, and gives no place to go on");
     }
-    let now = Some(std::time::SystemTime::now().into());
-    let expect = at.expect();
-    let last_event_time = if told { now } else { at.place.last_event_time };
-    let place = stored::Place { cursor, last_poll_time: now, last_event_time, ..at.place };
-    let value = Some(place.encode_to_vec().into());
-    Some(Write { key: stored::place_key(&trigger.name), value, expect })
+    let retry_after = response.retry_after.and_then(|d| d.try_into().ok());
+    Looked { more, retry_after, ..Looked::default() }
 }

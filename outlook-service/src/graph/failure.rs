@@ -134,6 +134,18 @@ impl Failure {
             && !self.lost_place()
     }
 
+    /// Whether it can be the fault of the one item that was asked for, rather than of the mailbox, the way there or too
+    /// many requests.
+    pub(crate) fn is_of_item(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => {
+                !matches!(refusal.status, 401 | 408 | 429 | 503 | 509) && !refusal.is_of_mailbox()
+            }
+            Self::Unreadable { .. } => true,
+            _ => false,
+        }
+    }
+
     /// How long Graph asks to be left alone.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

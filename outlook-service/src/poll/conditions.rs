@@ -1,5 +1,7 @@
 //! What a trigger for new mail asks for, read and checked, and whether a mail meets it.
 
+use std::collections::HashSet;
+
 use postern_proto::event::v1::{Trigger, trigger::Kind};
 use postern_proto::mail::v1::Importance;
 
@@ -67,20 +69,37 @@ impl Conditions {
     }
 
     /// Whether a mail meets them.
-    pub(super) fn hold_for(&self, message: &Message) -> bool {
-        let is_one_of = |recipient: &Recipient, wanted: &[String]| {
-            let address = recipient.email_address.as_ref().and_then(|one| one.address.as_ref());
-            address.is_some_and(|address| wanted.contains(&address.to_lowercase()))
+    pub(super) fn hold_for(&self, traits: &Traits) -> bool {
+        (self.to.is_empty() || self.to.iter().any(|wanted| traits.to.contains(wanted)))
+            && (self.from.is_empty() || traits.from.as_ref().is_some_and(|from| self.from.contains(from)))
+            && self.importance.is_none_or(|wanted| wanted == traits.importance)
+            && (!self.only_with_attachment || traits.has_attachments)
+            && (self.subject.is_empty() || traits.subject.contains(&self.subject))
+    }
+}
+
+/// What conditions look at in a mail: made once, however many triggers there are.
+pub(super) struct Traits {
+    to: HashSet<String>,
+    from: Option<String>,
+    importance: Importance,
+    has_attachments: bool,
+    subject: String,
+}
+
+impl Traits {
+    /// The traits of a mail.
+    pub(super) fn of(message: &Message) -> Self {
+        let address = |recipient: &Recipient| {
+            recipient.email_address.as_ref().and_then(|one| Some(one.address.as_ref()?.to_lowercase()))
         };
-        let to = || message.to_recipients.iter().flatten().any(|to| is_one_of(to, &self.to));
-        let from = || message.from.as_ref().is_some_and(|from| is_one_of(from, &self.from));
-        let importance = shape::importance(message.importance.as_deref());
-        let subject = message.subject.as_deref().unwrap_or_default();
-        (self.to.is_empty() || to())
-            && (self.from.is_empty() || from())
-            && self.importance.is_none_or(|wanted| wanted == importance)
-            && (!self.only_with_attachment || message.has_attachments == Some(true))
-            && (self.subject.is_empty() || subject.to_lowercase().contains(&self.subject))
+        Self {
+            to: message.to_recipients.iter().flatten().filter_map(address).collect(),
+            from: message.from.as_ref().and_then(address),
+            importance: shape::importance(message.importance.as_deref()),
+            has_attachments: message.has_attachments == Some(true),
+            subject: message.subject.as_deref().unwrap_or_default().to_lowercase(),
+        }
     }
 }
 
@@ -106,7 +125,7 @@ mod tests {
     }
 
     fn holds(asked: NewEmailTrigger) -> bool {
-        read(asked).is_ok_and(|conditions| conditions.hold_for(&message()))
+        read(asked).is_ok_and(|conditions| conditions.hold_for(&Traits::of(&message())))
     }
 
     #[test]

@@ -18,8 +18,13 @@ use crate::times;
 
 /// The most that an occurrence's data may take.
 const MAX_DATA: usize = 60 * 1024;
-/// The most that all occurrences of an answer take: a gRPC message is bounded by 4 MiB.
+/// The most that the data of all occurrences of an answer take: a gRPC message is bounded by 4 MiB, the names of those
+/// who are told besides.
 const MAX_ALL: usize = 3_000_000;
+/// The most that all events of an answer take, once each trigger has its own copy.
+const MAX_EVENTS: usize = 64 * 1024 * 1024;
+/// However many are told, a mail keeps so much.
+const MIN_DATA: usize = 4 * 1024;
 /// What the fields around the data take at most: tags, lengths, names, keys.
 const AROUND: usize = 64;
 /// How many mails are fetched at once. The mailbox's gate has the last word.
@@ -31,17 +36,19 @@ const MAX_ATTACHMENTS: usize = 50;
 pub(super) enum Told {
     /// A mail that came.
     Email {
-        /// Its immutable id.
-        id: String,
+        /// What the round of changes says of it, with its immutable id.
+        known: Box<Message>,
         /// When it was received.
         received: Option<Timestamp>,
-        /// Whom it is told to.
-        listeners: Vec<Listener>,
+        /// Whom it is told to without its attachments.
+        plain: Vec<String>,
+        /// Whom it is told to with its attachments.
+        with_files: Vec<String>,
     },
     /// Something may have been missed.
     Gap {
-        /// The trigger's name.
-        trigger: String,
+        /// The triggers' names.
+        triggers: Vec<String>,
         /// What tells this gap from others.
         key: String,
         /// Since when.
@@ -49,49 +56,67 @@ pub(super) enum Told {
     },
 }
 
-/// A trigger that is told of a mail.
-pub(super) struct Listener {
-    /// Its name.
-    pub(super) trigger: String,
-    /// Whether it wants the attachments.
-    pub(super) with_files: bool,
-}
-
 impl Told {
-    /// How many occurrences it comes to.
+    /// How many events it comes to.
     pub(super) fn count(&self) -> usize {
         match self {
-            Self::Email { listeners, .. } => listeners.len(),
+            Self::Email { plain, with_files, .. } => plain.len() + with_files.len(),
+            Self::Gap { triggers, .. } => triggers.len(),
+        }
+    }
+
+    /// How many occurrences it comes to.
+    pub(super) fn occurrences(&self) -> usize {
+        match self {
+            Self::Email { plain, with_files, .. } => {
+                usize::from(!plain.is_empty()) + usize::from(!with_files.is_empty())
+            }
             Self::Gap { .. } => 1,
         }
     }
 }
 
 /// A gap since a time, whose key comes from the cursor that was lost.
-pub(super) fn gap(trigger: &str, cursor: &[u8], from: Timestamp) -> Told {
+pub(super) fn gap(triggers: Vec<String>, cursor: &[u8], from: Timestamp) -> Told {
     let digest = ring::digest::digest(&ring::digest::SHA256, cursor);
     let mut key = "gap:".to_owned();
     for byte in digest.as_ref().iter().take(16) {
         let _ = write!(key, "{byte:02x}");
     }
-    Told::Gap { trigger: trigger.to_owned(), key, from }
+    Told::Gap { triggers, key, from }
 }
 
-/// Writes what is told, in order. A mail that is gone meanwhile is left out.
+/// What writing needs to know.
+#[derive(Clone, Copy)]
+struct Writing<'a> {
+    mailbox: &'a Mailbox,
+    /// The most that the data of an occurrence may take.
+    bound: usize,
+    /// Whether a mail that cannot be read is told of by what is known of it.
+    last_try: bool,
+}
+
+/// Writes what is told, in order. A mail that is gone meanwhile is left out; one that cannot be read is, at the last
+/// try, told of by what the round of changes said.
 ///
 /// # Errors
 /// What Graph answered.
-pub(super) async fn write(mailbox: &Mailbox, told: Vec<Told>) -> Result<Vec<Occurrence>, Error> {
+pub(super) async fn write(
+    mailbox: &Mailbox,
+    told: Vec<Told>,
+    last_try: bool,
+) -> Result<Vec<Occurrence>, Error> {
     let count: usize = told.iter().map(Told::count).sum();
-    let bound = (MAX_ALL / count.max(1)).min(MAX_DATA);
-    let one = |told| one(mailbox, told, bound);
-    let written = stream::iter(told.into_iter().map(one)).buffered(AT_ONCE);
+    let occurrences: usize = told.iter().map(Told::occurrences).sum();
+    let bound = (MAX_EVENTS / count.max(1)).max(MIN_DATA).min(MAX_ALL / occurrences.max(1)).min(MAX_DATA);
+    let writing = Writing { mailbox, bound, last_try };
+    let written = stream::iter(told.into_iter().map(|told| one(writing, told))).buffered(AT_ONCE);
     Ok(written.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }
 
-async fn one(mailbox: &Mailbox, told: Told, bound: usize) -> Result<Vec<Occurrence>, Error> {
+async fn one(writing: Writing<'_>, told: Told) -> Result<Vec<Occurrence>, Error> {
     match told {
-        Told::Gap { trigger, key, from } => {
+        Told::Gap { triggers, key, from } => {
             let gap = TriggerGap {
                 from: Some(times::to_proto(from)),
                 to: Some(times::to_proto(Timestamp::now())),
@@ -99,51 +124,66 @@ async fn one(mailbox: &Mailbox, told: Told, bound: usize) -> Result<Vec<Occurren
             };
             let data = EventData { kind: Some(Kind::TriggerGap(gap)) };
             let time = Some(times::to_proto(from));
-            Ok(vec![Occurrence { trigger, key, r#type: "trigger.gap".to_owned(), time, data: Some(data) }])
+            Ok(vec![Occurrence { triggers, key, r#type: "trigger.gap".to_owned(), time, data: Some(data) }])
         }
-        Told::Email { id, received, listeners } => {
-            let Some(plain) = fetch(mailbox, &id, bound).await? else { return Ok(Vec::new()) };
-            let with_files = match listeners.iter().any(|listener| listener.with_files) {
-                true => add_files(mailbox, plain.clone(), bound).await?,
-                false => ReceivedEmail::default(),
-            };
-            let occurrence = |listener: Listener| Occurrence {
-                trigger: listener.trigger,
+        Told::Email { known, received, plain, with_files } => {
+            let id = known.id.clone();
+            let Some(email) = fetch(writing, *known).await? else { return Ok(Vec::new()) };
+            let occurrence = |triggers: Vec<String>, email: ReceivedEmail| Occurrence {
+                triggers,
                 key: format!("email:{id}"),
                 r#type: "email.received".to_owned(),
                 time: received.map(times::to_proto),
-                data: Some(EventData {
-                    kind: Some(Kind::NewEmail(if listener.with_files {
-                        with_files.clone()
-                    } else {
-                        plain.clone()
-                    })),
-                }),
+                data: Some(EventData { kind: Some(Kind::NewEmail(email)) }),
             };
-            Ok(listeners.into_iter().map(occurrence).collect())
+            let mut written = Vec::with_capacity(2);
+            if !with_files.is_empty() {
+                let full = add_files(writing, email.clone()).await;
+                let full = or_known(writing, full, || email.clone())?;
+                written.push(occurrence(with_files, full));
+            }
+            if !plain.is_empty() {
+                written.push(occurrence(plain, email));
+            }
+            Ok(written)
         }
     }
 }
 
+/// What was read; at the last try what is known, where the failure is of this one item: the page that named it was read
+/// a moment ago.
+fn or_known<T>(writing: Writing<'_>, read: Result<T, Error>, known: impl FnOnce() -> T) -> Result<T, Error> {
+    match read {
+        Err(Error::Graph(failure)) if writing.last_try && failure.is_of_item() => {
+            tracing::warn!(
+                status = failure.status(),
+                "a mail cannot be read: told of by what is known of it"
+            );
+            Ok(known())
+        }
+        read => read,
+    }
+}
+
 /// A mail without its attachments. None: it is gone.
-async fn fetch(mailbox: &Mailbox, id: &str, bound: usize) -> Result<Option<ReceivedEmail>, Error> {
-    let url = with_options(mailbox.url(&["messages", id]), &[("$select", shape::SELECT)]);
-    let message: Message = match mailbox.get(url, None).await {
-        Ok(read) => read.value,
+async fn fetch(writing: Writing<'_>, known: Message) -> Result<Option<ReceivedEmail>, Error> {
+    let mailbox = writing.mailbox;
+    let url = with_options(mailbox.url(&["messages", &known.id]), &[("$select", shape::SELECT)]);
+    let mut email = match mailbox.get::<Message>(url, None).await {
+        Ok(read) => shape::received(read.value),
         Err(failure) if failure.is_gone() => return Ok(None),
-        Err(failure) => return Err(failure.into()),
+        Err(failure) => or_known(writing, Err(failure.into()), || ReceivedEmail {
+            body_truncated: true,
+            ..shape::received(known)
+        })?,
     };
-    let mut email = shape::received(message);
-    fit(&mut email, bound);
+    fit(&mut email, writing.bound);
     Ok(Some(email))
 }
 
 /// The mail with its attachments, and the content of those that fit.
-async fn add_files(
-    mailbox: &Mailbox,
-    mut email: ReceivedEmail,
-    bound: usize,
-) -> Result<ReceivedEmail, Error> {
+async fn add_files(writing: Writing<'_>, mut email: ReceivedEmail) -> Result<ReceivedEmail, Error> {
+    let Writing { mailbox, bound, .. } = writing;
     if !email.has_attachment {
         return Ok(email);
     }
@@ -196,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_same_lost_cursor_gives_the_same_key() {
-        let key = |cursor: &[u8]| match gap("t", cursor, Timestamp::UNIX_EPOCH) {
+        let key = |cursor: &[u8]| match gap(vec!["t".into()], cursor, Timestamp::UNIX_EPOCH) {
             Told::Gap { key, .. } => key,
             Told::Email { .. } => String::new(),
         };

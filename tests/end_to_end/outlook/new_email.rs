@@ -30,7 +30,7 @@ async fn a_first_round_tells_nothing_old_and_a_new_mail_is_told_once() {
     let mut told = watch.look_all().await.unwrap();
     assert_eq!(told.len(), 1);
     let told = told.remove(0);
-    assert_eq!(told.trigger, "connections/ann/triggers/mail");
+    assert_eq!(told.triggers, ["connections/ann/triggers/mail"]);
     assert_eq!(told.time, email(told.clone()).date_time_received);
     assert_eq!((email(told.clone()).id, email(told.clone()).body.trim()), (id, "about new"));
     assert!(watch.look_all().await.unwrap().is_empty());
@@ -173,7 +173,7 @@ async fn triggers_that_share_a_watch_are_each_told_what_they_ask_for() {
     stage.deliver_files("inline", &[("a.png", Some("a"), b"a")]);
     let told = watch.look_all().await.unwrap();
     let of = |name: &str| -> Vec<String> {
-        let of = told.iter().filter(|occurrence| occurrence.trigger == name);
+        let of = told.iter().filter(|occurrence| occurrence.triggers.iter().any(|told| told == name));
         of.map(|occurrence| email(occurrence.clone()).subject).collect()
     };
     assert_eq!(of("to"), ["plain", "your invoice", "files", "inline"]);

@@ -203,6 +203,7 @@ impl Stage {
             }],
             cursor: prost::bytes::Bytes::new(),
             max_occurrences: 0,
+            failed_looks: 0,
         }
     }
 }
@@ -213,6 +214,7 @@ pub(super) struct Watch<'a> {
     pub(super) triggers: Vec<WatchedTrigger>,
     pub(super) cursor: prost::bytes::Bytes,
     pub(super) max_occurrences: i32,
+    pub(super) failed_looks: i32,
 }
 
 impl Watch<'_> {
@@ -222,6 +224,7 @@ impl Watch<'_> {
             triggers: self.triggers.clone(),
             cursor: self.cursor.clone(),
             max_occurrences: self.max_occurrences,
+            failed_looks: self.failed_looks,
         };
         let request = self.stage.with_connection(asked);
         Ok(self.stage.connector.clone().poll(request).await?.into_inner())

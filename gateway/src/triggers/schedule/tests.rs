@@ -1,13 +1,28 @@
 //! What the clock decides, step by step: nobody runs it here.
 
+use std::sync::Arc;
+
+use postern_proto::event::v1::{Trigger, TriggerState};
+use tokio::task::Id;
+use tokio::time::Instant;
+
+use super::clock::{Clock, Ended, MAX_QUIET, Turn, back_off};
 use super::*;
 use crate::connectors::Connectors;
+use crate::error::Error;
 use crate::seal::KeyRing;
-use crate::store::Entry;
 use crate::store::sqlite::Sqlite;
+use crate::store::{Entry, Expect};
+use crate::triggers::poll::Looked;
+use crate::triggers::stored;
 
 const NAME: &str = "connections/office/triggers/new-mail";
+const OTHER: &str = "connections/office/triggers/other";
 const HOUR: Duration = Duration::from_secs(3_600);
+
+fn watch() -> WatchName {
+    WatchName::new(NAME, "inbox")
+}
 
 /// A clock that nobody runs, over a store without connections: each look fails.
 fn clock() -> (Clock, tempfile::TempDir) {
@@ -16,37 +31,31 @@ fn clock() -> (Clock, tempfile::TempDir) {
     let connectors = Arc::new(Connectors::new(Vec::new(), None).unwrap());
     let keys = KeyRing::read_or_make(&folder.path().join("keys")).unwrap();
     let connections = Arc::new(Connections::new(store.clone(), store.clone(), connectors, keys));
-    let clock = Clock {
-        poller: Arc::new(Poller { connections, store: store.clone(), log: store }),
-        fares: Arc::default(),
-        due: DelayQueue::new(),
-        watched: HashMap::new(),
-        looks: JoinSet::new(),
-        all: Arc::new(Semaphore::new(MAX_LOOKS)),
-        by_connection: HashMap::new(),
-    };
-    (clock, folder)
+    let poller = Arc::new(Poller { connections, store: store.clone(), log: store });
+    let open = OpenWatches(Arc::new(tokio::sync::watch::Sender::new(None)));
+    (Clock::new(poller, Fares::default(), open), folder)
 }
 
-/// The record of a trigger that is looked after each hour.
-fn record(revision: u64, state: TriggerState) -> Entry {
-    let interval = Some(HOUR.try_into().unwrap());
-    let trigger = Trigger { name: NAME.into(), state: state.into(), interval, ..Default::default() };
-    Entry { key: stored::trigger_key(NAME), value: stored::encode(&trigger), revision }
+/// The record of a trigger.
+fn record(name: &str, interval: Duration, revision: u64, state: TriggerState) -> Entry {
+    let interval = Some(interval.try_into().unwrap());
+    let trigger = Trigger { name: name.into(), state: state.into(), interval, ..Default::default() };
+    let write = stored::write(&trigger, "inbox", Expect::Any);
+    Entry { key: write.key, value: write.value.unwrap(), revision }
 }
 
-/// A clock whose one trigger is being looked after.
+/// A clock whose one watch, each hour, is being looked after.
 fn looking() -> (Clock, tempfile::TempDir) {
     let (mut clock, folder) = clock();
-    clock.take(&record(1, TriggerState::Active), Duration::ZERO);
+    clock.take(&record(NAME, HOUR, 1, TriggerState::Active), Duration::ZERO);
     look(&mut clock);
     (clock, folder)
 }
 
 fn look(clock: &mut Clock) {
-    let Turn::Waiting(key) = &clock.watched[NAME].turn else { panic!("it is being looked after") };
+    let Turn::Waiting(key) = &clock.watches[&watch()].turn else { panic!("it is being looked after") };
     clock.due.remove(key);
-    clock.look(NAME);
+    clock.look(&watch());
 }
 
 /// How the next look that ends went.
@@ -54,14 +63,14 @@ async fn ended(clock: &mut Clock) -> (Id, Ended) {
     clock.looks.join_next_with_id().await.unwrap().unwrap()
 }
 
-/// How long until the trigger is due.
+/// How long until the watch is due.
 fn wait(clock: &Clock) -> Duration {
-    let Turn::Waiting(key) = &clock.watched[NAME].turn else { panic!("it is being looked after") };
+    let Turn::Waiting(key) = &clock.watches[&watch()].turn else { panic!("it is being looked after") };
     clock.due.deadline(key).saturating_duration_since(Instant::now())
 }
 
 fn looked(more: bool, retry_after: Option<Duration>) -> Result<Looked, Error> {
-    Ok(Looked { told: false, more, retry_after })
+    Ok(Looked { more, retry_after, ..Looked::default() })
 }
 
 #[test]
@@ -78,43 +87,78 @@ fn waits_after_failures_double_up_to_a_bound() {
 #[tokio::test]
 async fn a_nudge_during_a_look_that_fails_is_not_lost() {
     let (mut clock, _folder) = looking();
-    clock.hasten(NAME);
-    let (look, (trigger, failed)) = ended(&mut clock).await;
+    clock.hasten(&watch(), Duration::ZERO);
+    let (look, (watch, failed)) = ended(&mut clock).await;
     assert!(failed.is_err());
-    clock.looked(look, &trigger, failed);
+    clock.looked(look, &watch, failed);
     assert!(wait(&clock) < Duration::from_secs(1), "{:?}", wait(&clock));
 }
 
 #[tokio::test]
-async fn a_change_ends_the_look_in_flight_and_is_looked_after_at_once() {
+async fn triggers_that_watch_the_same_share_a_watch_at_the_shortest_of_their_intervals() {
     let (mut clock, _folder) = looking();
-    clock.take(&record(2, TriggerState::Active), Duration::ZERO);
-    assert!(clock.looks.join_next().await.unwrap().unwrap_err().is_cancelled());
+    let (look, (name, _)) = ended(&mut clock).await;
+    clock.looked(look, &name, looked(false, None));
+    assert!(wait(&clock) > HOUR.mul_f64(0.9), "{:?}", wait(&clock));
+    clock.take(&record(OTHER, HOUR / 60, 2, TriggerState::Active), Duration::ZERO);
+    assert_eq!((clock.watches.len(), clock.watches[&watch()].members.len()), (1, 2));
+    // It that has come is looked after soon, and many that come together at once.
     assert!(wait(&clock) < Duration::from_secs(1), "{:?}", wait(&clock));
+    self::look(&mut clock);
+    let (look, (name, _)) = ended(&mut clock).await;
+    clock.looked(look, &name, looked(false, None));
+    assert!(wait(&clock) <= HOUR / 60 && wait(&clock) > HOUR / 70, "{:?}", wait(&clock));
+    let bytes = clock.fares.watch(&watch()).bytes;
+    clock.leave(OTHER);
+    assert!(bytes > clock.fares.watch(&watch()).bytes && clock.fares.watch(&watch()).bytes > 0);
 }
 
 #[tokio::test]
-async fn a_pause_and_a_deletion_end_the_look_in_flight() {
-    let (mut clock, _folder) = looking();
-    clock.take(&record(2, TriggerState::Paused), Duration::ZERO);
+async fn a_trigger_that_leaves_ends_no_look_of_the_others_and_the_last_one_does() {
+    let (mut clock, _folder) = clock();
+    for (name, revision) in [(NAME, 1), (OTHER, 2)] {
+        clock.take(&record(name, HOUR, revision, TriggerState::Active), Duration::ZERO);
+    }
+    look(&mut clock);
+    clock.take(&record(NAME, HOUR, 3, TriggerState::Paused), Duration::ZERO);
+    assert!(matches!(clock.watches[&watch()].turn, Turn::Looking { .. }));
+    clock.leave(OTHER);
     assert!(clock.looks.join_next().await.unwrap().unwrap_err().is_cancelled());
-    let (mut clock, _folder) = looking();
-    clock.drop_key(&stored::trigger_key(NAME));
-    assert!(clock.looks.join_next().await.unwrap().unwrap_err().is_cancelled());
-    assert!(clock.watched.is_empty() && clock.due.is_empty());
+    assert!(clock.watches.is_empty() && clock.due.is_empty());
+    assert_eq!(clock.fares.watch_of(NAME), None);
 }
 
 #[tokio::test]
 async fn the_end_of_a_look_does_not_count_for_the_one_after_it() {
     let (mut clock, _folder) = looking();
-    let (first, (trigger, failed)) = ended(&mut clock).await;
+    let (first, (name, failed)) = ended(&mut clock).await;
     // Made anew between the end of the look and the clock's hearing of it.
-    clock.drop_key(&stored::trigger_key(NAME));
-    clock.take(&record(2, TriggerState::Active), Duration::ZERO);
+    clock.leave(NAME);
+    clock.take(&record(NAME, HOUR, 2, TriggerState::Active), Duration::ZERO);
     look(&mut clock);
-    clock.looked(first, &trigger, failed);
-    assert!(matches!(&clock.watched[NAME].turn, Turn::Looking { look, .. } if look.id() != first));
-    assert!(clock.fares.lock().unwrap()[NAME].last_failure.is_none());
+    clock.looked(first, &name, failed);
+    let turn = &clock.watches[&watch()].turn;
+    assert!(matches!(turn, Turn::Looking { look, .. } if look.id() != first));
+    assert!(clock.fares.status(NAME).last_failure.is_none());
+}
+
+#[tokio::test]
+async fn who_cannot_catch_up_says_so_and_the_others_are_well() {
+    let (mut clock, _folder) = looking();
+    clock.take(&record(OTHER, HOUR, 2, TriggerState::Active), Duration::ZERO);
+    let (look, (name, _)) = ended(&mut clock).await;
+    let error = Error::field("cursor", "expected another");
+    let behind = Some((vec![OTHER.to_owned()], error));
+    clock.looked(look, &name, Ok(Looked { behind, told: vec![NAME.to_owned()], ..Looked::default() }));
+    let (well, behind) = (clock.fares.status(NAME), clock.fares.status(OTHER));
+    assert!(well.last_failure.is_none() && well.last_event_time.is_some() && well.last_poll_time.is_some());
+    assert_eq!(
+        (behind.consecutive_failures, behind.last_failure.unwrap().reason.as_str()),
+        (1, "FIELD_INVALID")
+    );
+    assert_eq!(clock.fares.failures(&watch()), 1);
+    clock.fares.succeeded(&watch(), &[], &[]);
+    assert_eq!(clock.fares.status(OTHER).consecutive_failures, 0);
 }
 
 #[tokio::test]
@@ -126,8 +170,8 @@ async fn a_provider_that_asks_for_quiet_gets_it_within_reason() {
         (None, false, HOUR.mul_f64(0.95), HOUR),
     ] {
         let (mut clock, _folder) = looking();
-        let (look, (trigger, _)) = ended(&mut clock).await;
-        clock.looked(look, &trigger, looked(more, retry_after));
+        let (look, (name, _)) = ended(&mut clock).await;
+        clock.looked(look, &name, looked(more, retry_after));
         let (wait, slack) = (wait(&clock), Duration::from_secs(5));
         assert!(wait + slack >= least && wait <= most + slack, "{wait:?} for {retry_after:?}");
     }
