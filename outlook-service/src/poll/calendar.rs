@@ -19,12 +19,13 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::ahead;
+use crate::calendar::no_calendar;
 use crate::calendar::read::{self, Entry};
 use crate::error::Error;
 use crate::graph::{self, Failure, Mailbox, with_options};
 use changes::{Change, Sorted};
-use place::{Place, Stage};
 pub(super) use known::key;
+use place::{Place, Stage};
 pub(super) use wants::Wants;
 pub(super) use written::{fit, name};
 
@@ -229,11 +230,6 @@ impl Watched<'_> {
             }
         }
     }
-}
-
-/// A calendar that is not there.
-fn no_calendar(failure: Failure) -> Error {
-    failure.into()
 }
 
 /// A page that cannot be read.

@@ -41,8 +41,6 @@ pub(super) struct Ahead {
     seconds: i64,
     /// When the trigger was made, by the gateway's clock.
     since: i64,
-    pub(super) table: String,
-    pub(super) mailbox: String,
 }
 
 /// What was told.
@@ -84,13 +82,7 @@ impl Ahead {
                 return Err(Error::field("event_starting_soon.look_ahead_time_in_minutes", problem));
             }
         };
-        Ok(Self {
-            name: trigger.name.clone(),
-            seconds: minutes * 60,
-            since: since.as_second(),
-            table: asked.table.clone(),
-            mailbox: asked.mailbox.clone(),
-        })
+        Ok(Self { name: trigger.name.clone(), seconds: minutes * 60, since: since.as_second() })
     }
 }
 
@@ -110,7 +102,7 @@ pub(super) async fn look(watched: &Watched<'_>, wants: &[Ahead], cursor: &[u8]) 
         state.until = before.until;
     }
     let bound = (MAX_ALL / due.len().max(1)).min(MAX_DATA);
-    let occurrences = due.into_iter().map(|(want, entry)| occurrence(want, entry, bound)).collect();
+    let occurrences = due.into_iter().map(|due| occurrence(due, bound)).collect();
     Ok(Looked { occurrences, cursor: write(&state)?, more: false })
 }
 
@@ -142,31 +134,38 @@ async fn entries(
     Ok(entries.into_iter().map(|shown| shown.entry).collect())
 }
 
+/// An entry that is due, for triggers that look equally far ahead.
+struct Due<'a> {
+    entry: &'a CalendarEvent,
+    seconds: i64,
+    triggers: Vec<String>,
+}
+
 /// Who is told of what, and notes it. What began before `state.until` is of the past.
-fn due<'a>(
-    state: &mut State,
-    wants: &'a [Ahead],
-    entries: &'a [CalendarEvent],
-    now: i64,
-) -> Vec<(&'a Ahead, &'a CalendarEvent)> {
-    let mut due = Vec::new();
+fn due<'a>(state: &mut State, wants: &[Ahead], entries: &'a [CalendarEvent], now: i64) -> Vec<Due<'a>> {
+    let mut due: Vec<Due<'a>> = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.is_cancelled) {
         let Some(start) = entry.start.map(|start| start.seconds).filter(|start| *start >= state.until) else {
             continue;
         };
-        let (key, left) = (key(entry), start - now);
+        let (key, left, first) = (key(entry), start - now, due.len());
         let known = state.told.iter_mut().find(|told| told.key == key && told.start == start);
         let told = known.as_deref().copied();
-        let is_due = |want: &&Ahead| {
+        for want in wants {
             let was_told = told.is_some_and(|told| told.ahead <= want.seconds && want.since <= told.at);
             // What started before the trigger was made was never soon to it.
-            left <= want.seconds && start >= want.since && !was_told
-        };
-        let listeners: Vec<_> = wants.iter().filter(is_due).collect();
-        if listeners.is_empty() {
+            if left > want.seconds || start < want.since || was_told {
+                continue;
+            }
+            let seconds = want.seconds;
+            match due.iter_mut().skip(first).find(|due| due.seconds == seconds) {
+                Some(due) => due.triggers.push(want.name.clone()),
+                None => due.push(Due { entry, seconds, triggers: vec![want.name.clone()] }),
+            }
+        }
+        if due.len() == first {
             continue;
         }
-        due.extend(listeners.into_iter().map(|want| (want, entry)));
         match known {
             Some(known) => (known.ahead, known.at) = (left, now),
             None => state.told.push(Told { key, start, ahead: left, at: now }),
@@ -179,15 +178,15 @@ fn due<'a>(
     due
 }
 
-fn occurrence(want: &Ahead, entry: &CalendarEvent, bound: usize) -> Occurrence {
-    let start = entry.start.unwrap_or_default();
-    let entry = fit(entry.clone(), bound);
+fn occurrence(due: Due<'_>, bound: usize) -> Occurrence {
+    let start = due.entry.start.unwrap_or_default();
+    let entry = fit(due.entry.clone(), bound);
     Occurrence {
-        trigger: want.name.clone(),
+        triggers: due.triggers,
         key: format!("soon:{}:{}", name(&entry), start.seconds),
         r#type: "calendar_event.starting_soon".to_owned(),
         // It happens when it becomes soon: so long before its start.
-        time: Some(prost_types::Timestamp { seconds: start.seconds - want.seconds, nanos: 0 }),
+        time: Some(prost_types::Timestamp { seconds: start.seconds - due.seconds, nanos: 0 }),
         data: Some(EventData { kind: Some(Kind::EventStartingSoon(entry)) }),
     }
 }
@@ -214,8 +213,7 @@ mod tests {
     use super::*;
 
     fn want(name: &str, minutes: i64, since: i64) -> Ahead {
-        let (table, mailbox) = (String::new(), String::new());
-        Ahead { name: name.into(), seconds: minutes * 60, since, table, mailbox }
+        Ahead { name: name.into(), seconds: minutes * 60, since }
     }
 
     fn entry(uid: &str, start: i64) -> CalendarEvent {
@@ -226,7 +224,8 @@ mod tests {
     /// Who is told of what at a time.
     fn told(state: &mut State, wants: &[Ahead], entries: &[CalendarEvent], now: i64) -> Vec<String> {
         let due = due(state, wants, entries, now);
-        due.iter().map(|(want, entry)| format!("{} {}", want.name, entry.ical_uid)).collect()
+        let line = |due: &Due<'_>| format!("{} {}", due.triggers.join("+"), due.entry.ical_uid);
+        due.iter().map(line).collect()
     }
 
     #[test]
@@ -279,7 +278,10 @@ mod tests {
         assert_eq!(read(&write(&state).unwrap(), now).unwrap(), state);
         assert_eq!(read(b"", now).unwrap(), State::default());
         assert!(read(b"\x01{}", now).is_err());
-        let full = State { until: i64::MAX, told: vec![Told { key: u64::MAX, start: i64::MIN, ahead: -9_999, at: i64::MIN }; MAX_TOLD] };
+        let full = State {
+            until: i64::MAX,
+            told: vec![Told { key: u64::MAX, start: i64::MIN, ahead: -9_999, at: i64::MIN }; MAX_TOLD],
+        };
         assert!(write(&full).unwrap().len() <= 512 * 1024);
     }
 }

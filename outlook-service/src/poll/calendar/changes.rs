@@ -88,9 +88,9 @@ impl Change {
         (!self.listeners.is_empty()).then_some(self)
     }
 
-    /// How many occurrences it comes to.
+    /// How many occurrences it comes to, where all are told alike.
     pub(super) fn count(&self) -> usize {
-        self.listeners.len() * self.occurrences.len().max(1)
+        self.occurrences.len().max(1)
     }
 
     /// What it is to a trigger that began at `since`: to one that is younger than what was told last only what happened

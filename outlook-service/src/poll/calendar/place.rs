@@ -170,7 +170,8 @@ mod tests {
         place.horizon = Some(9);
         let bytes = write(&place).unwrap();
         assert_eq!(read(&bytes).unwrap(), place);
-        for wrong in [&bytes[..4], &bytes[1..], &bytes[..bytes.len() - 1], b"\x01{}", b"\x03\xff\xff\xff\xff"] {
+        for wrong in [&bytes[..4], &bytes[1..], &bytes[..bytes.len() - 1], b"\x01{}", b"\x03\xff\xff\xff\xff"]
+        {
             assert!(read(wrong).is_err());
         }
     }

@@ -54,7 +54,9 @@ impl Watched<'_> {
                 Some(before) if before.whole == look.whole => continue,
                 Some(before) => look.changed_since(&before),
                 // It was an exception before it was first looked at.
-                None if told_until.is_some_and(|until| modified < (until - MARGIN_SECONDS) * 1_000) => continue,
+                None if told_until.is_some_and(|until| modified < (until - MARGIN_SECONDS) * 1_000) => {
+                    continue;
+                }
                 None => look.changed_since(&Look::of(&as_the_series_has_it(&series.entry, &shown.entry))),
             };
             changes.push(Change::new(shown, What::Changed(fields)));
@@ -78,7 +80,9 @@ impl Watched<'_> {
     ) -> Result<(), Error> {
         let entry = &change.shown.entry;
         let wanted = change.listeners.iter().filter_map(|(listener, _)| wants.get(*listener));
-        if entry.r#type() != CalendarEventType::SeriesMaster || !wanted.into_iter().any(|want| want.every_occurrence) {
+        if entry.r#type() != CalendarEventType::SeriesMaster
+            || !wanted.into_iter().any(|want| want.every_occurrence)
+        {
             return Ok(());
         }
         let until = now.checked_add(HORIZON).unwrap_or(now);
@@ -134,10 +138,19 @@ impl Watched<'_> {
     }
 
     /// What takes place within a window.
-    async fn between(&self, url: reqwest::Url, from: Timestamp, until: Timestamp) -> Result<Vec<Shown>, Error> {
+    async fn between(
+        &self,
+        url: reqwest::Url,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<Shown>, Error> {
         let (from, until, top) = (from.to_string(), until.to_string(), PAGE.to_string());
-        let options =
-            [("startDateTime", from.as_str()), ("endDateTime", until.as_str()), ("$select", SELECT), ("$top", &top)];
+        let options = [
+            ("startDateTime", from.as_str()),
+            ("endDateTime", until.as_str()),
+            ("$select", SELECT),
+            ("$top", &top),
+        ];
         let mut url = with_options(url, &options);
         let mut found = Vec::new();
         for _ in 0..MAX_PAGES {

@@ -31,8 +31,6 @@ pub(in crate::poll) struct Wants {
     pub(super) every_occurrence: bool,
     /// What happened before this is not told, by the gateway's clock.
     pub(super) since: Timestamp,
-    pub(in crate::poll) table: String,
-    pub(in crate::poll) mailbox: String,
     filter: Option<Filter>,
 }
 
@@ -91,8 +89,6 @@ impl Wants {
             top,
             every_occurrence: asked.every_occurrence,
             since,
-            table: asked.table,
-            mailbox: asked.mailbox,
             filter,
         })
     }

@@ -9,10 +9,11 @@ use postern_proto::outlook::v1::CalendarEvent;
 use prost::Message as _;
 use ring::digest::{SHA256, digest};
 
+use super::Shown;
 use super::changes::{Change, What};
 use super::wants::Wants;
-use super::Shown;
 use crate::calendar::read::cut;
+use crate::poll::odata::Order;
 
 /// The most that an occurrence's data may take.
 const MAX_DATA: usize = 60 * 1024;
@@ -23,39 +24,72 @@ const AROUND: usize = 512;
 /// How many attendees an event names where all would pass its bound.
 const FEW_ATTENDEES: usize = 10;
 
-/// One occurrence to be: a change, and the event that it is told with.
+/// One occurrence to be.
 struct Line<'a> {
     change: &'a Change,
     what: &'a What,
     shown: &'a Shown,
+    triggers: Vec<String>,
 }
 
-/// Writes what each trigger is told.
+/// Those triggers that are told alike: in the same order, and nobody passes over any.
+struct Group<'a> {
+    order: &'a Order,
+    wants: Vec<usize>,
+}
+
+/// Writes what is told: what is told to several triggers travels once.
 pub(super) fn write(wants: &[Wants], changes: &[Change]) -> Vec<Occurrence> {
-    let told: Vec<_> = wants.iter().enumerate().map(|(index, want)| lines(index, want, changes)).collect();
-    let count: usize = told.iter().map(Vec::len).sum();
-    let bound = (MAX_ALL / count.max(1)).min(MAX_DATA);
-    let written = wants.iter().zip(&told);
-    written.flat_map(|(want, lines)| lines.iter().map(move |line| occurrence(want, line, bound))).collect()
+    let lines: Vec<_> = groups(wants).iter().flat_map(|group| lines(group, wants, changes)).collect();
+    let bound = (MAX_ALL / lines.len().max(1)).min(MAX_DATA);
+    lines.into_iter().map(|line| occurrence(line, bound)).collect()
 }
 
-fn lines<'a>(index: usize, want: &Wants, changes: &'a [Change]) -> Vec<Line<'a>> {
-    let mut lines = Vec::new();
-    for change in changes {
-        let Some((_, what)) = change.listeners.iter().find(|(listener, _)| *listener == index) else {
-            continue;
+fn groups(wants: &[Wants]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for (index, want) in wants.iter().enumerate() {
+        let alike = |group: &&mut Group<'_>| {
+            let skips = |index: &usize| wants.get(*index).is_some_and(|want| want.skip > 0);
+            *group.order == want.order && want.skip == 0 && !group.wants.first().is_some_and(skips)
         };
-        let one_by_one = want.every_occurrence && !change.occurrences.is_empty();
-        let shown = if one_by_one { change.occurrences.as_slice() } else { std::slice::from_ref(&change.shown) };
-        let met = shown.iter().filter(|shown| want.meets(&shown.raw));
-        lines.extend(met.map(|shown| Line { change, what, shown }));
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.wants.push(index),
+            None => groups.push(Group { order: &want.order, wants: vec![index] }),
+        }
     }
-    lines.sort_by(|one, other| want.order.compare(&one.shown.raw, &other.shown.raw));
-    lines.drain(..want.skip.min(lines.len()));
+    groups
+}
+
+fn lines<'a>(group: &Group<'_>, wants: &[Wants], changes: &'a [Change]) -> Vec<Line<'a>> {
+    let mut lines: Vec<Line<'a>> = Vec::new();
+    for change in changes {
+        let alone = std::slice::from_ref(&change.shown);
+        for (shown, one_by_one) in [(alone, false), (change.occurrences.as_slice(), true)] {
+            for shown in shown {
+                let first = lines.len();
+                for (index, what) in change.listeners.iter().filter(|(index, _)| group.wants.contains(index))
+                {
+                    let Some(want) = wants.get(*index) else { continue };
+                    let spread = want.every_occurrence && !change.occurrences.is_empty();
+                    if spread != one_by_one || !want.meets(&shown.raw) {
+                        continue;
+                    }
+                    match lines.iter_mut().skip(first).find(|line| line.what == what) {
+                        Some(line) => line.triggers.push(want.name.clone()),
+                        None => lines.push(Line { change, what, shown, triggers: vec![want.name.clone()] }),
+                    }
+                }
+            }
+        }
+    }
+    lines.sort_by(|one, other| group.order.compare(&one.shown.raw, &other.shown.raw));
+    let skip =
+        group.wants.first().and_then(|index| wants.get(*index)).map(|want| want.skip).unwrap_or_default();
+    lines.drain(..skip.min(lines.len()));
     lines
 }
 
-fn occurrence(want: &Wants, line: &Line<'_>, bound: usize) -> Occurrence {
+fn occurrence(line: Line<'_>, bound: usize) -> Occurrence {
     let entry = fit(line.shown.entry.clone(), bound);
     let name = name(&entry);
     let (key, r#type, time, kind) = match line.what {
@@ -73,13 +107,8 @@ fn occurrence(want: &Wants, line: &Line<'_>, bound: usize) -> Occurrence {
             (key, "calendar_event.modified", time, Kind::EventModified(modified))
         }
     };
-    Occurrence {
-        trigger: want.name.clone(),
-        key,
-        r#type: r#type.to_owned(),
-        time,
-        data: Some(EventData { kind: Some(kind) }),
-    }
+    let data = Some(EventData { kind: Some(kind) });
+    Occurrence { triggers: line.triggers, key, r#type: r#type.to_owned(), time, data }
 }
 
 /// What tells an entry from all others, accepted or not.

@@ -368,7 +368,8 @@ fn words(text: &str) -> Result<Vec<(usize, Word<'_>)>, String> {
                 continue;
             }
             '\'' => {
-                let (value, taken) = quoted(rest).ok_or_else(|| format!("lacks the quote that ends the text at character {at}"))?;
+                let (value, taken) = quoted(rest)
+                    .ok_or_else(|| format!("lacks the quote that ends the text at character {at}"))?;
                 words.push((at, Word::Text(value)));
                 taken
             }
