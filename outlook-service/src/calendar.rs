@@ -155,7 +155,7 @@ async fn find_calendar(mailbox: &Mailbox, table: &str) -> Result<(), Error> {
 }
 
 /// A 404 where a calendar was asked for speaks of the calendar, unless it speaks of the mailbox.
-fn no_calendar(failure: Failure) -> Error {
+pub(crate) fn no_calendar(failure: Failure) -> Error {
     if !failure.is_gone() && !is_malformed(&failure) {
         return failure.into();
     }

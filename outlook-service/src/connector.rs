@@ -68,7 +68,9 @@ impl ConnectorService for Connector {
         Ok(Response::new(DescribeResponse {
             kind: "outlook".to_owned(),
             services: SERVICES.map(str::to_owned).to_vec(),
-            trigger_kinds: vec!["new_email".to_owned()],
+            trigger_kinds: ["new_email", "event_created", "event_modified", "event_starting_soon"]
+                .map(str::to_owned)
+                .to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))
     }

@@ -90,7 +90,8 @@ impl From<Error> for Fault {
             Error::TriggerKind => Fault::new(
                 Code::InvalidArgument,
                 "TRIGGER_KIND_UNSUPPORTED",
-                "this kind of trigger is not served: expected new_email",
+                "this kind of trigger is not served: expected new_email, event_created, event_modified or \
+                 event_starting_soon",
             ),
             Error::TooLarge(refusal) => {
                 let message = "the account does not take a mail of this size";

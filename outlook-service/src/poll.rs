@@ -1,12 +1,18 @@
 //! Poll and CheckTrigger: what came to be in a folder since a cursor. A pure function of the request and of what Graph
 //! holds; the state between two looks is all in the cursor.
 
+mod calendar;
 mod conditions;
 mod cursor;
+mod entries;
 mod occurrence;
+mod odata;
+mod soon;
 
 use jiff::{SignedDuration, Timestamp};
-use postern_proto::connector::v1::{CheckTriggerRequest, CheckTriggerResponse, PollRequest, PollResponse};
+use postern_proto::connector::v1::{
+    CheckTriggerRequest, CheckTriggerResponse, PollRequest, PollResponse, WatchedTrigger,
+};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -49,6 +55,9 @@ pub(crate) async fn check_trigger(
     call: &Call,
     asked: &CheckTriggerRequest,
 ) -> Result<CheckTriggerResponse, Error> {
+    if let (Some(trigger), Some(kind)) = (&asked.trigger, entries::kind(asked.trigger.as_ref())) {
+        return entries::check(outlook, call, trigger, kind).await;
+    }
     let conditions = Conditions::read(asked.trigger.as_ref())?;
     let mailbox = outlook.mailbox(call, "new_email.mailbox", &conditions.mailbox)?;
     let folders = outlook.folders(call, &mailbox);
@@ -62,6 +71,10 @@ pub(crate) async fn check_trigger(
 
 /// Looks what happened.
 pub(crate) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) -> Result<PollResponse, Error> {
+    let kind = asked.triggers.first().and_then(|watched| entries::kind(watched.trigger.as_ref()));
+    if let Some(kind) = kind {
+        return entries::poll(outlook, call, asked, kind).await;
+    }
     let sought = read(asked)?;
     let first = sought.first().ok_or_else(|| Error::field("triggers", "expected at least one"))?;
     let mailbox = outlook.mailbox(call, "new_email.mailbox", &first.conditions.mailbox)?;
@@ -74,10 +87,6 @@ pub(crate) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) ->
 }
 
 fn read(asked: &PollRequest) -> Result<Vec<Sought<'_>>, Error> {
-    let one = |watched: &'_ postern_proto::connector::v1::WatchedTrigger| {
-        let since = watched.since.as_ref().map_or(Some(Timestamp::UNIX_EPOCH), times::from_proto);
-        since.ok_or_else(|| Error::field("triggers.since", "is not a time"))
-    };
     asked
         .triggers
         .iter()
@@ -86,10 +95,16 @@ fn read(asked: &PollRequest) -> Result<Vec<Sought<'_>>, Error> {
             Ok(Sought {
                 name: trigger.map(|trigger| trigger.name.as_str()).unwrap_or_default(),
                 conditions: Conditions::read(trigger)?,
-                since: one(watched)?,
+                since: since(watched)?,
             })
         })
         .collect()
+}
+
+/// When a trigger was made.
+fn since(watched: &WatchedTrigger) -> Result<Timestamp, Error> {
+    let since = watched.since.as_ref().map_or(Some(Timestamp::UNIX_EPOCH), times::from_proto);
+    since.ok_or_else(|| Error::field("triggers.since", "is not a time"))
 }
 
 /// How far the provider's clock, which tells whole seconds, is ahead of ours, which is taken for the gateway's: the

@@ -1,0 +1,114 @@
+//! What an event on a page is to those who watch its calendar: new, changed, or neither.
+
+use jiff::Timestamp;
+use postern_proto::outlook::v1::CalendarEvent;
+
+use super::fields::Look;
+use super::known::{self, Seen};
+use super::place::{Place, Stage};
+use super::wants::{Tells, Wants};
+use super::{Clock, MARGIN_SECONDS, Shown};
+
+/// Something to tell.
+pub(super) struct Change {
+    pub(super) shown: Shown,
+    pub(super) what: What,
+    /// The occurrences that are told in its stead to those who want them one by one.
+    pub(super) occurrences: Vec<Shown>,
+    /// The triggers that are told, by their places, and as what each is.
+    pub(super) listeners: Vec<(usize, What)>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum What {
+    /// It came to be in the calendar.
+    Made,
+    /// It was changed: in these fields, where that is known.
+    Changed(Vec<&'static str>),
+}
+
+/// What became of an event on a page.
+pub(super) struct Sorted {
+    pub(super) change: Option<Change>,
+    /// Whether it was known, and Exchange says that it was changed since, seen or not.
+    pub(super) touched: bool,
+}
+
+/// Sorts an event in, and remembers how it looks now.
+pub(super) fn sort(place: &mut Place, shown: Shown, now: Timestamp) -> Sorted {
+    let entry = &shown.entry;
+    let key = known::key(entry);
+    let seen = place.known.get(key).copied();
+    let look = Look::of(entry);
+    let modified = millis(entry.date_time_last_modified.as_ref(), now);
+    place.known.put(key, Seen { look, modified, round: place.round });
+    let what = match seen {
+        Some(seen) if seen.look.whole == look.whole => None,
+        Some(seen) => Some(What::Changed(look.changed_since(&seen.look))),
+        None if was_forgotten(place, entry, now) => Some(What::Changed(Vec::new())),
+        None => Some(What::Made),
+    };
+    let touched = seen.is_some_and(|seen| seen.modified != modified);
+    Sorted { change: what.map(|what| Change::new(shown, what)), touched }
+}
+
+/// Whether an entry that is not known was so only for want of room: it was made long before.
+fn was_forgotten(place: &Place, entry: &CalendarEvent, now: Timestamp) -> bool {
+    let Stage::Following { told_until, .. } = &place.stage else { return false };
+    let made = millis(entry.date_time_created.as_ref(), now) / 1_000;
+    place.forgot && made < told_until - MARGIN_SECONDS
+}
+
+/// A time in milliseconds since 1970; now where there is none.
+pub(super) fn millis(time: Option<&prost_types::Timestamp>, now: Timestamp) -> i64 {
+    match time {
+        Some(time) => time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000,
+        None => now.as_millisecond(),
+    }
+}
+
+impl Change {
+    /// A change that nobody is told of yet.
+    pub(super) fn new(shown: Shown, what: What) -> Self {
+        Self { shown, what, occurrences: Vec::new(), listeners: Vec::new() }
+    }
+
+    /// The change with those who are told of it; none where nobody is.
+    pub(super) fn heard(mut self, wants: &[Wants], stage: &Stage, clock: &Clock) -> Option<Self> {
+        for (index, want) in wants.iter().enumerate() {
+            let since = clock.theirs(want.since).as_second();
+            let Some(what) = self.tells(stage, since) else { continue };
+            let kind = if what == What::Made { Tells::Made } else { Tells::Changed };
+            // Occurrences told one by one are held against the condition one by one.
+            if want.tells == kind && (want.every_occurrence || want.meets(&self.shown.raw)) {
+                self.listeners.push((index, what));
+            }
+        }
+        (!self.listeners.is_empty()).then_some(self)
+    }
+
+    /// How many occurrences it comes to, where all are told alike.
+    pub(super) fn count(&self) -> usize {
+        self.occurrences.len().max(1)
+    }
+
+    /// What it is to a trigger that began at `since`: to one that is younger than what was told last only what happened
+    /// since then. In the first listing nothing is known yet, and times alone decide.
+    fn tells(&self, stage: &Stage, since: i64) -> Option<What> {
+        // What is told on time is told whatever its times say: it may have been moved in.
+        if stage.told_until().is_some_and(|until| until >= since) {
+            return Some(self.what.clone());
+        }
+        let after = |time: Option<&prost_types::Timestamp>| time.is_none_or(|time| time.seconds >= since);
+        let entry = &self.shown.entry;
+        let made = after(entry.date_time_created.as_ref());
+        let changed = after(entry.date_time_last_modified.as_ref());
+        match &self.what {
+            What::Made if made => Some(What::Made),
+            What::Made if changed && stage.told_until().is_none() => Some(What::Changed(Vec::new())),
+            What::Changed(fields) if changed => Some(What::Changed(fields.clone())),
+            _ => None,
+        }
+    }
+}

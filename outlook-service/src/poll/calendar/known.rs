@@ -1,0 +1,157 @@
+//! What a watch of a calendar remembers of its entries between two looks: how each looked, in as few bytes as do.
+
+use std::collections::HashMap;
+
+use postern_proto::outlook::v1::CalendarEvent;
+use ring::digest::{SHA256, digest};
+
+use super::fields::{FIELDS, Look, first_eight};
+
+/// How many entries are remembered: a cursor has room for no more. Beyond it the ones that changed longest ago are
+/// forgotten; a change of such a one is told without the names of its fields.
+pub(super) const MAX_KNOWN: usize = 7_500;
+/// How many bytes an entry takes.
+const ENTRY_BYTES: usize = 8 + 8 + 8 + 1 + 2 * FIELDS.len();
+
+/// An entry as it was at the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) look: Look,
+    /// When it was last changed, by the provider's clock, in milliseconds since 1970.
+    pub(super) modified: i64,
+    /// The round of listing in which it was last there.
+    pub(super) round: u8,
+}
+
+/// The entries that are remembered, by what stays the same of each.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Known {
+    entries: HashMap<u64, Seen>,
+}
+
+/// What stays the same of an entry: the id that the meeting has in every calendar, for Exchange makes an entry anew,
+/// with another id and time of making, when it is accepted.
+pub(in crate::poll) fn key(entry: &CalendarEvent) -> u64 {
+    let id = if entry.ical_uid.is_empty() { &entry.id } else { &entry.ical_uid };
+    first_eight(digest(&SHA256, id.as_bytes()).as_ref())
+}
+
+impl Known {
+    /// What is remembered of an entry.
+    pub(super) fn get(&self, key: u64) -> Option<&Seen> {
+        self.entries.get(&key)
+    }
+
+    /// Remembers how an entry looks now.
+    pub(super) fn put(&mut self, key: u64, seen: Seen) {
+        self.entries.insert(key, seen);
+    }
+
+    /// Forgets the entries that a listing did not find. Gives whether there were any.
+    pub(super) fn drop_unseen_in(&mut self, round: u8) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|_, seen| seen.round == round);
+        before != self.entries.len()
+    }
+
+    /// Forgets what passes the bound. Gives whether anything did.
+    pub(super) fn bound(&mut self) -> bool {
+        if self.entries.len() <= MAX_KNOWN {
+            return false;
+        }
+        let mut times: Vec<_> = self.entries.values().map(|seen| seen.modified).collect();
+        let excess = times.len() - MAX_KNOWN;
+        let (_, newest_dropped, _) = times.select_nth_unstable(excess - 1);
+        let newest_dropped = *newest_dropped;
+        let mut left = excess;
+        self.entries.retain(|_, seen| {
+            let drops = left > 0 && seen.modified <= newest_dropped;
+            left -= usize::from(drops);
+            !drops
+        });
+        true
+    }
+
+    /// Appends the bytes of what is remembered, in an order that does not depend on chance.
+    pub(super) fn write(&self, bytes: &mut Vec<u8>) {
+        let mut keys: Vec<_> = self.entries.iter().collect();
+        keys.sort_unstable_by_key(|(key, _)| **key);
+        bytes.reserve(keys.len() * ENTRY_BYTES);
+        for (key, seen) in keys {
+            bytes.extend(key.to_le_bytes());
+            bytes.extend(seen.look.whole.to_le_bytes());
+            bytes.extend(seen.modified.to_le_bytes());
+            bytes.push(seen.round);
+            for short in seen.look.each {
+                bytes.extend(short.to_le_bytes());
+            }
+        }
+    }
+
+    /// Reads what was written. None: it is not that.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let chunks = bytes.chunks_exact(ENTRY_BYTES);
+        if !chunks.remainder().is_empty() || bytes.len() / ENTRY_BYTES > MAX_KNOWN {
+            return None;
+        }
+        let entries = chunks.map(|chunk| {
+            let long = |at: usize| first_eight(chunk.get(at..at + 8).unwrap_or_default());
+            let mut each = [0; FIELDS.len()];
+            for (short, pair) in each.iter_mut().zip(chunk.get(25..).unwrap_or_default().chunks_exact(2)) {
+                *short = u16::from_le_bytes([pair[0], pair[1]]);
+            }
+            let look = Look { whole: long(8), each };
+            let round = chunk.get(24).copied().unwrap_or_default();
+            (long(0), Seen { look, modified: long(16) as i64, round })
+        });
+        Some(Self { entries: entries.collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(modified: i64, round: u8) -> Seen {
+        let look = Look::of(&CalendarEvent { subject: modified.to_string(), ..Default::default() });
+        Seen { look, modified, round }
+    }
+
+    #[test]
+    fn what_is_remembered_is_read_as_it_was_written() {
+        let mut known = Known::default();
+        for number in 0..100 {
+            known.put(u64::MAX / (number + 1), seen(-(number as i64), number as u8));
+        }
+        let mut bytes = Vec::new();
+        known.write(&mut bytes);
+        assert_eq!(bytes.len(), 100 * ENTRY_BYTES);
+        assert_eq!(Known::read(&bytes), Some(known));
+        assert_eq!(Known::read(&bytes[1..]), None);
+        assert_eq!(Known::read(&[]), Some(Known::default()));
+    }
+
+    #[test]
+    fn what_changed_longest_ago_is_forgotten_first_and_the_bound_fits_a_cursor() {
+        let mut known = Known::default();
+        for number in 0..MAX_KNOWN as u64 + 10 {
+            known.put(number, seen((number / 4) as i64, 1));
+        }
+        assert!(known.bound() && !known.bound());
+        assert_eq!(known.entries.len(), MAX_KNOWN);
+        assert!(known.get(0).is_none() && known.get(MAX_KNOWN as u64 + 9).is_some());
+        const { assert!(MAX_KNOWN * ENTRY_BYTES <= 500 * 1024) };
+        known.put(3, seen(1, 2));
+        assert!(known.drop_unseen_in(2));
+        assert_eq!(known.entries.len(), 1);
+    }
+
+    #[test]
+    fn an_entry_that_was_made_anew_by_accepting_it_is_the_same() {
+        let invited = CalendarEvent { id: "1".into(), ical_uid: "u".into(), ..Default::default() };
+        let accepted = CalendarEvent { id: "2".into(), ical_uid: "u".into(), ..Default::default() };
+        assert_eq!(key(&invited), key(&accepted));
+        let alone = CalendarEvent { id: "2".into(), ..Default::default() };
+        assert_ne!(key(&alone), key(&accepted));
+    }
+}
