@@ -257,7 +257,8 @@ impl Triggers {
         let (name, watch) = (&found.trigger.name, found.watch());
         let place = stored::read_place(self.store(), name).await?;
         if place.value.alone.is_some() {
-            return Ok(Vec::new());
+            // Written as it is: a look in flight would else have it go with the watch, which then goes on without it.
+            return Ok(vec![place.replaced(stored::place_key(name), &place.value)]);
         }
         let reached = stored::read_reached(self.store(), &watch).await?;
         let alone = stored::Place { alone: Some(reached.value.cursor.clone()), ..place.value.clone() };

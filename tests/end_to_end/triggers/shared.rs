@@ -1,6 +1,7 @@
 //! Triggers that watch the same share one look: what the provider sees of them, and that none misses anything by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use postern_chassis::fault::reason_of;
@@ -214,4 +215,54 @@ async fn a_trigger_that_is_too_large_and_a_watch_that_is_full_are_refused() {
     assert_eq!(reason, "WATCH_FULL");
     // The look that asks for all of them is made.
     looked_anew(&world, "wide-0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_or_pauses_in_the_midst_of_looks_is_told_of_all_that_follows() {
+    const MAILS: usize = 60;
+    let world = World::connected().await;
+    let mut stream = subscribe(&world.channel, None).await;
+    world.triggers().create_trigger(trigger("first", HOUR, any())).await.unwrap();
+    // How many mails had been handed over for certain, and how many may have been, as time passes.
+    let sent = AtomicUsize::new(0);
+    let sending = async {
+        for number in 0..MAILS {
+            send(&world.channel, "", mail(&format!("{number:03}"))).await.unwrap();
+            sent.store(number + 1, Ordering::SeqCst);
+            nudge(&world, "first").await;
+        }
+    };
+    let coming = async {
+        let mut from = vec![("first".to_owned(), 0)];
+        for number in 0.. {
+            let id = format!("later-{number}");
+            // Those that are handed over until the gateway has heard of the call may come before the trigger.
+            let begun = sent.load(Ordering::SeqCst) + 4;
+            if begun > MAILS - 10 {
+                break;
+            }
+            world.triggers().create_trigger(trigger(&id, HOUR, any())).await.unwrap();
+            from.push((id.clone(), begun));
+            let pause = PauseTriggerRequest { name: name(&id), ..Default::default() };
+            let resume = ResumeTriggerRequest { name: name(&id), ..Default::default() };
+            if number % 2 == 0 {
+                world.triggers().pause_trigger(pause).await.unwrap();
+                world.triggers().resume_trigger(resume).await.unwrap();
+            }
+        }
+        from
+    };
+    let ((), from) = tokio::join!(sending, coming);
+    assert!(from.len() > 3, "{} triggers are too few to meet a look", from.len());
+    let mut missing: BTreeSet<(String, String)> = BTreeSet::new();
+    for (id, begun) in &from {
+        missing.extend((*begun..MAILS).map(|number| (name(id), format!("{number:03}"))));
+    }
+    let mut ids = BTreeSet::new();
+    while !missing.is_empty() {
+        for event in events(&mut stream, 1).await {
+            assert!(ids.insert(event.id.clone()), "told twice: {event:?}");
+            missing.remove(&(event.trigger.clone(), subject(&event)));
+        }
+    }
 }
