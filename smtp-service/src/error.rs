@@ -15,10 +15,8 @@ use crate::stage::Stage;
 const RETRY_UNREACHED: Duration = Duration::from_secs(5);
 /// When to try again after a 4yz reply: greylisting servers want a minute at least.
 const RETRY_REFUSED: Duration = Duration::from_secs(60);
-
 /// When to try again where the connector holds too many bytes: about as long as a large mail takes to be handed over.
 const RETRY_NO_ROOM: Duration = Duration::from_secs(2);
-
 /// The most bytes of recipients' results in an error. Errors travel in trailers, and clients take 16 KiB of these in all
 /// unless told otherwise; base64 makes four bytes of three.
 const MAX_RESULTS_BYTES: usize = 6 * 1024;

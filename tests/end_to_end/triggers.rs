@@ -198,16 +198,17 @@ async fn what_is_wrong_with_a_trigger_is_said() {
         request.trigger.as_mut().unwrap().kind = kind;
         request
     };
+    let condition = EventCreatedTrigger { filter: "subject is new".into(), ..Default::default() };
     let folder = NewEmailTrigger { folder_path: "Inbox/No such folder".into(), ..Default::default() };
     let cases = [
         (each(Duration::from_millis(10)), Code::InvalidArgument, "FIELD_INVALID", "trigger.interval"),
         (each(HOUR * 25), Code::InvalidArgument, "FIELD_INVALID", "trigger.interval"),
         (kind(None), Code::InvalidArgument, "FIELD_INVALID", "trigger.kind"),
         (
-            kind(Some(Kind::EventCreated(EventCreatedTrigger::default()))),
+            kind(Some(Kind::EventCreated(condition))),
             Code::InvalidArgument,
-            "TRIGGER_KIND_UNSUPPORTED",
-            "",
+            "FIELD_INVALID",
+            "trigger.event_created.filter",
         ),
         (kind(Some(Kind::NewEmail(folder))), Code::NotFound, "FOLDER_NOT_FOUND", ""),
         (

@@ -3,6 +3,7 @@
 
 mod parse;
 mod value;
+mod words;
 
 use std::cmp::Ordering;
 

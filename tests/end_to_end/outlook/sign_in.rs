@@ -7,7 +7,9 @@ use postern_proto::connector::v1::{
 };
 use postern_proto::event::v1::{Trigger, trigger};
 use postern_proto::outlook::v1::outlook_credentials::SignIn;
-use postern_proto::outlook::v1::{ClientCertificate, EventCreatedTrigger, GetEmailsRequest, NewEmailTrigger};
+use postern_proto::outlook::v1::{
+    ClientCertificate, EventCreatedTrigger, EventModifiedTrigger, GetEmailsRequest, NewEmailTrigger,
+};
 use postern_sandbox::graph::Fault;
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -40,7 +42,7 @@ async fn the_connector_says_what_it_is() {
         said.services,
         ["MailService", "CalendarService", "ContactService"].map(|name| format!("postern.outlook.v1.{name}"))
     );
-    assert_eq!(said.trigger_kinds, ["new_email"]);
+    assert_eq!(said.trigger_kinds, ["new_email", "event_created", "event_modified", "event_starting_soon"]);
     assert!(!said.version.is_empty());
 }
 
@@ -251,10 +253,9 @@ async fn triggers_on_the_same_folder_have_the_same_watch_key() {
     assert_eq!((gone.code(), reason_of(&gone).as_str()), (Code::NotFound, "FOLDER_NOT_FOUND"));
     assert_eq!(fields(&of("a//b", "").await.unwrap_err()), ["new_email.folder_path"]);
     assert_eq!(fields(&of("", "x").await.unwrap_err()), ["new_email.mailbox"]);
-    let other = Some(trigger::Kind::EventCreated(EventCreatedTrigger::default()));
-    let refused = check_trigger(&stage, other).await.unwrap_err();
-    assert_eq!(
-        (refused.code(), reason_of(&refused).as_str()),
-        (Code::InvalidArgument, "TRIGGER_KIND_UNSUPPORTED")
-    );
+    let made = check_trigger(&stage, Some(trigger::Kind::EventCreated(EventCreatedTrigger::default())));
+    let changed = check_trigger(&stage, Some(trigger::Kind::EventModified(EventModifiedTrigger::default())));
+    let (made, changed) = (made.await.unwrap(), changed.await.unwrap());
+    assert_eq!(made, changed, "new and changed entries of a calendar are found in one look");
+    assert_ne!(made, key);
 }

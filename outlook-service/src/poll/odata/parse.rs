@@ -1,6 +1,7 @@
 //! Reading conditions and orders: by descent, one word ahead, with bounds on length and depth.
 
 use super::value::{Held, time};
+use super::words::{Word, words};
 use super::{Condition, Operand, PROPERTIES, Path, Relation, TextTest};
 
 /// The longest text that is read.
@@ -44,15 +45,6 @@ pub(super) fn order(text: &str) -> Result<Vec<(Path, bool)>, String> {
     }
     reader.end()?;
     Ok(order)
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Word<'a> {
-    Name(&'a str),
-    Text(String),
-    /// A number or a time.
-    Bare(&'a str),
-    Mark(char),
 }
 
 struct Reader<'a> {
@@ -353,61 +345,4 @@ fn text_test(name: &str) -> Option<TextTest> {
         "endswith" => Some(TextTest::EndsWith),
         _ => None,
     }
-}
-
-/// The words of a text, each with its place, counted in characters from 1.
-fn words(text: &str) -> Result<Vec<(usize, Word<'_>)>, String> {
-    let mut words = Vec::new();
-    let mut rest = text;
-    let place = |rest: &str| text[..text.len() - rest.len()].chars().count() + 1;
-    while let Some(first) = rest.chars().next() {
-        let at = place(rest);
-        let taken = match first {
-            _ if first.is_whitespace() => {
-                rest = rest.trim_start();
-                continue;
-            }
-            '\'' => {
-                let (value, taken) = quoted(rest)
-                    .ok_or_else(|| format!("lacks the quote that ends the text at character {at}"))?;
-                words.push((at, Word::Text(value)));
-                taken
-            }
-            '(' | ')' | ',' | '/' | ':' => {
-                words.push((at, Word::Mark(first)));
-                1
-            }
-            _ if first.is_ascii_digit() || first == '-' => {
-                let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | ':' | '.');
-                let end = rest.find(|c| !bare(c)).unwrap_or(rest.len());
-                words.push((at, Word::Bare(&rest[..end])));
-                end
-            }
-            _ if first.is_alphabetic() || matches!(first, '_' | '@') => {
-                let name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '@' | '.');
-                let end = rest.find(|c| !name(c)).unwrap_or(rest.len());
-                words.push((at, Word::Name(&rest[..end])));
-                end
-            }
-            _ => return Err(format!("cannot be read at character {at}")),
-        };
-        rest = &rest[taken..];
-    }
-    Ok(words)
-}
-
-/// A text in quotes, a quote within it written twice; and how many bytes it takes.
-fn quoted(rest: &str) -> Option<(String, usize)> {
-    let mut value = String::new();
-    let mut characters = rest.char_indices().skip(1).peekable();
-    while let Some((index, c)) = characters.next() {
-        if c != '\'' {
-            value.push(c);
-        } else if characters.next_if(|(_, next)| *next == '\'').is_some() {
-            value.push('\'');
-        } else {
-            return Some((value, index + 1));
-        }
-    }
-    None
 }
