@@ -324,5 +324,5 @@ fn say_entry(steps: &mut Steps, event: &Event, made: &CalendarEvent) -> Result<(
     steps.done("its event came back", format!("{} {}", event.r#type, event.id))?;
     let place = entry.location.clone().unwrap_or_default();
     let start = entry.start.unwrap_or_default();
-    steps.detail(&format!("starts      {start} UTC, in {}", place.display_name))
+    steps.detail(&format!("starts      {start} in {}", place.display_name))
 }

@@ -12,7 +12,8 @@ use super::{Authorized, OUTLOOK};
 
 /// Puts a meeting of an hour into the account's calendar, two days from now.
 pub(super) async fn make(channel: Authorized, subject: &str) -> Result<CalendarEvent, BoxError> {
-    let start = SystemTime::now() + Duration::from_hours(48);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs()) + Duration::from_hours(48);
     let item = CalendarEvent {
         subject: subject.to_owned(),
         start: Some(start.into()),
