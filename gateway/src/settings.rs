@@ -38,8 +38,8 @@ pub struct Settings {
     #[arg(long, env = "POSTERN_LISTEN", default_value = "127.0.0.1:7025", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// The URL under which providers reach this gateway from outside, such as https://postern.example.org: they then push
-    /// what happens to {URL}/notifications/…, and triggers are looked after at once. Absent: they are polled alone
+    /// The URL under which providers reach this gateway from outside, such as `https://postern.example.org`: they then
+    /// push what happens to {URL}/notifications/…, and triggers are looked after at once. Absent: they are polled alone
     #[arg(long, env = "POSTERN_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<PublicUrl>,
 

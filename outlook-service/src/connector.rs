@@ -105,7 +105,9 @@ impl ConnectorService for Connector {
         request: Request<CheckTriggerRequest>,
     ) -> Result<Response<CheckTriggerResponse>, Status> {
         let call = self.outlook.call(request.metadata())?;
-        answer("CheckTrigger", poll::check_trigger(&self.outlook, &call, request.get_ref()).await)
+        let checked = poll::check_trigger(&self.outlook, &call, request.get_ref()).await;
+        // Wrong fields are named from the Trigger on; here, as in what the gateway was asked, it is a field itself.
+        answer("CheckTrigger", checked.map_err(|error| error.within("trigger")))
     }
 
     async fn poll(&self, request: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {

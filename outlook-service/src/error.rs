@@ -81,6 +81,17 @@ impl Error {
     pub(crate) fn field(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Fields(vec![(path.into(), problem.into())])
     }
+
+    /// The same, its fields within a field of the request.
+    pub(crate) fn within(self, field: &str) -> Self {
+        match self {
+            Self::Fields(fields) => {
+                let inner = fields.into_iter().map(|(path, problem)| (format!("{field}.{path}"), problem));
+                Self::Fields(inner.collect())
+            }
+            other => other,
+        }
+    }
 }
 
 impl From<Error> for Fault {

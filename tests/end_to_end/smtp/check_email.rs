@@ -150,7 +150,9 @@ async fn fields_of_any_content_come_back_as_they_were_and_break_no_line() {
         assert!(text.is_ascii() && !text.replace("\r\n", "").contains(['\r', '\n']), "seed {seed}");
         assert!(text.split("\r\n").all(|line| line.len() <= 998), "seed {seed}");
         let head = text.split("\r\n\r\n").next().unwrap();
-        assert!(head.lines().all(|line| line.len() <= 160), "seed {seed}: {head}");
+        // A field of one's own folds at blanks alone: a word is as long as it is.
+        let folded = |line: &str| line.split(' ').any(|word| line.len() <= 160.max(word.len() + 78));
+        assert!(head.lines().all(folded), "seed {seed}: {head}");
         let parsed = MessageParser::new().header_text("X-Own").default_header_text().parse(text.as_bytes());
         let text_of = |value: Option<&str>| squeezed(value.unwrap_or_default());
         let parsed = parsed.unwrap();

@@ -1,7 +1,8 @@
-//! The whole loop, step by step, through the public gRPC API alone: connections, a trigger, a subscriber, a mail by
-//! SMTP, its event, a restart, and the subscriber going on from its cursor. Each step is checked; the first that does
-//! not hold ends the tour.
+//! The whole loop, step by step, through the public gRPC API alone: connections, triggers, a subscriber, a mail by SMTP,
+//! its event, a request repeated, a calendar entry, its event, a restart, and the subscriber going on from its cursor.
+//! Each step is checked; the first that does not hold ends the tour.
 
+mod calendar;
 mod mail;
 mod say;
 mod subscriber;
@@ -18,7 +19,8 @@ use postern_proto::event::v1::trigger::Kind;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
 use postern_proto::event::v1::{CreateTriggerRequest, Event, GetTriggerRequest, Trigger};
 use postern_proto::mail::v1::RecipientState;
-use postern_proto::outlook::v1::NewEmailTrigger;
+use postern_proto::outlook::v1::mail_service_client::MailServiceClient;
+use postern_proto::outlook::v1::{CalendarEvent, EventCreatedTrigger, GetEmailsRequest, NewEmailTrigger};
 use postern_proto::smtp::v1::send_email_request::Content;
 use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse};
@@ -36,7 +38,6 @@ use subscriber::Subscriber;
 
 const SMTP: &str = "connections/sandbox-smtp";
 const OUTLOOK: &str = "connections/sandbox-outlook";
-const TRIGGER: &str = "connections/sandbox-outlook/triggers/new-mail";
 /// How long any one step may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -106,8 +107,12 @@ pub async fn run(place: &Place, target: Target) -> Result<Shown, BoxError> {
         let account = connection(channel.clone(), name, settings, credentials).await?;
         steps.done("a connection is made and checked", format!("{name}, account {account}"))?;
     }
-    let watched = trigger(channel.clone()).await?;
+    let mails = NewEmailTrigger { include_attachments: true, ..NewEmailTrigger::default() };
+    let watched = trigger(channel.clone(), "new-mail", Kind::NewEmail(mails)).await?;
     steps.done("a trigger watches the Inbox", watched)?;
+    let entries = EventCreatedTrigger::default();
+    let watched = trigger(channel.clone(), "new-entry", Kind::EventCreated(entries)).await?;
+    steps.done("another watches the calendar", watched)?;
 
     let mut subscriber = Subscriber::open(channel.clone(), None).await?;
     steps.done(
@@ -117,8 +122,15 @@ pub async fn run(place: &Place, target: Target) -> Result<Shown, BoxError> {
 
     let sent = send(channel.clone(), &steps.tag("first")).await?;
     say_sent(&mut steps, &sent)?;
-    let event = subscriber.next_email(&steps.tag("first"), PATIENCE).await?;
+    let event = subscriber.next_of(&steps.tag("first"), PATIENCE).await?;
     say_event(&mut steps, &event)?;
+    let once = repeat(channel.clone(), &steps.tag("first"), &sent).await?;
+    steps.done("asked for again, it was not sent again", once)?;
+
+    let made = calendar::make(channel.clone(), &steps.tag("quarterly")).await?;
+    steps.done("a calendar entry was made", format!("{:?}, in {}", made.subject, made.start_time_zone))?;
+    let entry = subscriber.next_of(&made.subject, PATIENCE).await?;
+    say_entry(&mut steps, &entry, &made)?;
 
     // What comes after this was not seen by the subscriber, whatever becomes of the gateway.
     let cursor = subscriber.leave();
@@ -139,9 +151,9 @@ pub async fn run(place: &Place, target: Target) -> Result<Shown, BoxError> {
     let sent = send(channel.clone(), &steps.tag("second")).await?;
     say_sent(&mut steps, &sent)?;
     let mut subscriber = Subscriber::open(channel, Some(cursor)).await?;
-    let resumed = subscriber.next_email(&steps.tag("second"), PATIENCE).await?;
-    if subscriber.saw(&event.id) {
-        return Err("the first event came again after its cursor".into());
+    let resumed = subscriber.next_of(&steps.tag("second"), PATIENCE).await?;
+    if subscriber.saw(&event.id) || subscriber.saw(&entry.id) {
+        return Err("an event came again after its cursor".into());
     }
     say_event(&mut steps, &resumed)?;
     steps.done(
@@ -215,28 +227,28 @@ async fn connection(
     Ok(checked.into_inner().account)
 }
 
-/// Makes the trigger, unless a tour before did. Gives what it watches, in words.
-async fn trigger(channel: Authorized) -> Result<String, BoxError> {
+/// Makes a trigger, unless a tour before did. Gives what it is, in words.
+async fn trigger(channel: Authorized, id: &str, kind: Kind) -> Result<String, BoxError> {
     let mut client = TriggerServiceClient::new(channel);
-    let kind = NewEmailTrigger { include_attachments: true, ..NewEmailTrigger::default() };
+    let name = format!("{OUTLOOK}/triggers/{id}");
     let interval = Duration::from_secs(1);
     let create = CreateTriggerRequest {
         connection: OUTLOOK.to_owned(),
-        trigger_id: "new-mail".to_owned(),
+        trigger_id: id.to_owned(),
         trigger: Some(Trigger {
             interval: Some(interval.try_into()?),
-            kind: Some(Kind::NewEmail(kind)),
+            kind: Some(kind),
             ..Trigger::default()
         }),
         ..CreateTriggerRequest::default()
     };
     match client.create_trigger(create).await {
         Err(status) if status.code() == Code::AlreadyExists => {
-            client.get_trigger(GetTriggerRequest { name: TRIGGER.to_owned() }).await?;
+            client.get_trigger(GetTriggerRequest { name: name.clone() }).await?;
         }
         created => _ = created?,
     }
-    Ok(format!("{TRIGGER}, looking every {} s", interval.as_secs()))
+    Ok(format!("{name}, looking every {} s", interval.as_secs()))
 }
 
 /// Sends a mail with an HTML body and two attachments to two recipients, one of whom the server refuses.
@@ -257,6 +269,19 @@ async fn send(channel: Authorized, subject: &str) -> Result<SendEmailResponse, B
         return Err(format!("the recipients' results are not as expected: {:?}", sent.recipients).into());
     }
     Ok(sent)
+}
+
+/// Asks for a mail again that was sent: the answer is the first one, and the mail is in the mailbox once.
+async fn repeat(channel: Authorized, subject: &str, first: &SendEmailResponse) -> Result<String, BoxError> {
+    if send(channel.clone(), subject).await? != *first {
+        return Err("the repeated request got another answer".into());
+    }
+    let newest = GetEmailsRequest { connection: OUTLOOK.to_owned(), top: 10, ..GetEmailsRequest::default() };
+    let emails = MailServiceClient::new(channel).get_emails(newest).await?.into_inner().emails;
+    match emails.iter().filter(|email| email.subject == subject).count() {
+        1 => Ok("the same request_id got the same answer".to_owned()),
+        times => Err(format!("the mail is in the mailbox {times} times").into()),
+    }
 }
 
 fn say_sent(steps: &mut Steps, sent: &SendEmailResponse) -> Result<(), BoxError> {
@@ -292,4 +317,12 @@ fn say_event(steps: &mut Steps, event: &Event) -> Result<(), BoxError> {
         ))?;
     }
     steps.detail(&format!("cursor      {}", say::hex(&event.cursor)))
+}
+
+fn say_entry(steps: &mut Steps, event: &Event, made: &CalendarEvent) -> Result<(), BoxError> {
+    let entry = calendar::check(event, made)?;
+    steps.done("its event came back", format!("{} {}", event.r#type, event.id))?;
+    let place = entry.location.clone().unwrap_or_default();
+    let start = entry.start.unwrap_or_default();
+    steps.detail(&format!("starts      {start} in {}", place.display_name))
 }

@@ -14,7 +14,7 @@ use tonic::Streaming;
 
 use super::{Authorized, OUTLOOK};
 
-/// A stream of the Outlook connection's mail events.
+/// A stream of the Outlook connection's events: mails and calendar entries.
 pub(super) struct Subscriber {
     stream: Streaming<SubscribeResponse>,
     cursor: Bytes,
@@ -28,7 +28,7 @@ impl Subscriber {
         let request = SubscribeRequest {
             filter: Some(EventFilter {
                 sources: vec![OUTLOOK.to_owned()],
-                types: vec!["email.received".to_owned()],
+                types: vec!["email.received".to_owned(), "calendar_event".to_owned()],
             }),
             start: after.map(|cursor| StartPosition { position: Some(Position::Cursor(cursor)) }),
             ..SubscribeRequest::default()
@@ -60,22 +60,26 @@ impl Subscriber {
         self.seen.contains(id)
     }
 
-    /// Waits for the event of the mail with this subject.
-    pub(super) async fn next_email(&mut self, subject: &str, patience: Duration) -> Result<Event, BoxError> {
-        tokio::time::timeout(patience, self.find_email(subject))
+    /// Waits for the event of the mail or calendar entry with this subject.
+    pub(super) async fn next_of(&mut self, subject: &str, patience: Duration) -> Result<Event, BoxError> {
+        tokio::time::timeout(patience, self.find(subject))
             .await
-            .map_err(|_| format!("no event of the mail {subject:?} within {} s", patience.as_secs()))?
+            .map_err(|_| format!("no event of {subject:?} within {} s", patience.as_secs()))?
     }
 
-    async fn find_email(&mut self, subject: &str) -> Result<Event, BoxError> {
+    async fn find(&mut self, subject: &str) -> Result<Event, BoxError> {
         loop {
             while let Some(event) = self.ready.pop_front() {
                 self.cursor = event.cursor.clone();
                 if !self.seen.insert(event.id.clone()) {
                     return Err(format!("event {} came twice", event.id).into());
                 }
-                let kind = event.data.as_ref().and_then(|data| data.kind.as_ref());
-                if matches!(kind, Some(Kind::NewEmail(email)) if email.subject == subject) {
+                let found = match event.data.as_ref().and_then(|data| data.kind.as_ref()) {
+                    Some(Kind::NewEmail(email)) => email.subject == subject,
+                    Some(Kind::EventCreated(entry)) => entry.subject == subject,
+                    _ => false,
+                };
+                if found {
                     return Ok(event);
                 }
             }
