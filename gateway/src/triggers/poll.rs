@@ -68,7 +68,10 @@ impl Poller {
         let members = self.members(sought).await?;
         let groups = Groups::divide(members, reached.value.cursor.clone());
         let mut looked = self.together(watch, reached, &groups, failed).await?;
-        let Some((cursor, behind)) = groups.behind.first() else { return Ok(looked) };
+        // Another one after each failure: those who cannot catch up hold up nobody else who has to.
+        let turn =
+            usize::try_from(failed).unwrap_or_default().checked_rem(groups.behind.len()).unwrap_or_default();
+        let Some((cursor, behind)) = groups.behind.get(turn) else { return Ok(looked) };
         match self.catch_up(watch, cursor, behind, failed).await {
             Ok((mut caught_up, done)) => {
                 looked.told.append(&mut caught_up.told);
@@ -84,14 +87,25 @@ impl Poller {
         Ok(looked)
     }
 
-    /// The triggers with the places of those that may be alone.
+    /// The triggers with the places of those that may be alone, which must be as they are sought still: a look may have
+    /// waited for its turn. Whoever has paused, changed or deleted one before its place was read has changed its record,
+    /// which is read after the place; whoever does so later writes the place too, which undoes the look. Else a look could
+    /// have a trigger that was paused meanwhile go with its watch, which goes on without it, or one that was changed
+    /// pass over what it was not asked for yet.
     async fn members(&self, sought: &[Sought]) -> Result<Vec<Member>, StoreError> {
         let read = |(trigger, alone): Sought| async move {
-            let place = match alone {
-                true => Some(stored::read_place(self.store.as_ref(), &trigger.name).await?),
-                false => None,
-            };
-            Ok(Member { trigger, place })
+            if !alone {
+                // Whatever it tells finds its place changed where it has left the watch meanwhile.
+                return Ok(Member { trigger, place: None });
+            }
+            let place = stored::read_place(self.store.as_ref(), &trigger.name).await?;
+            let key = stored::trigger_key(&trigger.name);
+            let now = self.store.get(&key).await?.map(|entry| stored::etag(entry.revision));
+            if now.is_some_and(|etag| etag == trigger.etag) {
+                Ok(Member { trigger, place: Some(place) })
+            } else {
+                Err(StoreError::Conflict { key })
+            }
         };
         stream::iter(sought.iter().cloned().map(read)).buffered(READS_AT_ONCE).try_collect().await
     }
