@@ -18,6 +18,7 @@ const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 
 /// The limits of the connectors, by the flags and variables that they have where they run apart.
 #[derive(Args, Debug, Clone, Default, PartialEq, Eq)]
+#[group(skip)]
 pub struct Limits {
     /// How much mail is held.
     #[command(flatten)]
@@ -78,5 +79,27 @@ impl AllInOne {
             }
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn the_gateway_takes_the_limits_of_connectors_that_run_in_it() {
+        Settings::command().debug_assert();
+        let read =
+            |flags: &[&str]| Settings::try_parse_from(["gateway"].iter().chain(flags)).map(|it| it.limits);
+        assert_eq!(read(&[]).unwrap(), Limits::default());
+        let flags = ["--max-bytes-in-flight", "16777216", "--max-concurrent-requests", "7"];
+        let limits = read(&flags).unwrap();
+        assert_eq!(
+            (limits.smtp.max_bytes_in_flight, limits.outlook.max_concurrent_requests),
+            (16_777_216, 7)
+        );
+        assert!(read(&["--max-bytes-in-flight", "1"]).is_err());
     }
 }

@@ -44,6 +44,7 @@ pub struct Settings {
 
 /// How much the connector holds at once.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
+#[group(skip)]
 pub struct LimitSettings {
     /// How many bytes of mails may be held at once, encoded, over all calls: at least 16777216 (16 MiB). A mail beyond
     /// is refused for now (SENDS_TOO_LARGE); a stream of mails waits
