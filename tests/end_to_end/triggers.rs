@@ -1,5 +1,6 @@
 //! Triggers: what TriggerService promises, and when triggers are looked after.
 
+mod interleaved;
 mod shared;
 
 use std::time::Duration;

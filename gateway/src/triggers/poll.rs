@@ -124,10 +124,14 @@ impl Poller {
         let mut looked = outcome(watch, &response, from);
         let mut writes = self.places(&groups.together, &told, |_| None).await?;
         looked.told = told.into_iter().collect();
+        let (before, midway) = (&reached.value, looked.more);
+        // A nudge that came midway was not answered by what followed, nor is one of a time before this process.
+        looked.more |= before.midway || before.cursor != *from;
         // So that a quiet watch costs no disk where its provider gives the same place again.
-        if !writes.is_empty() || reached.revision == 0 || reached.value.cursor != response.next_cursor {
+        let is_same = before.cursor == response.next_cursor && before.midway == midway;
+        if !writes.is_empty() || reached.revision == 0 || !is_same {
             let now = Some(SystemTime::now().into());
-            let next = Reached { cursor: response.next_cursor, last_poll_time: now };
+            let next = Reached { cursor: response.next_cursor, last_poll_time: now, midway };
             writes.push(reached.replaced(stored::reached_key(watch), &next));
             self.log.append(events, writes).await?;
         }
@@ -135,7 +139,8 @@ impl Poller {
     }
 
     /// A look of triggers that are alone at the same place. Gives whether they have caught up: they then go with the
-    /// watch, whose place is older than this look, so that none misses anything.
+    /// watch, whose place is older than all of the last question, so that none misses anything. What ends by an answer
+    /// may have begun long before, in the look of which this is the rest: so it is asked once more from its end.
     async fn catch_up(
         &self,
         watch: &WatchName,
@@ -149,9 +154,17 @@ impl Poller {
             return Err(StoreError::Conflict { key }.into());
         }
         let response = self.ask(watch, behind, from.clone(), failed).await?;
-        let (events, told) = self.events(behind, &response.occurrences);
+        let (mut events, mut told) = self.events(behind, &response.occurrences);
         let mut looked = outcome(watch, &response, from);
-        let next = response.next_cursor;
+        let mut next = response.next_cursor;
+        if !response.more {
+            let last = self.ask(watch, behind, next.clone(), failed).await?;
+            let (more_events, more_told) = self.events(behind, &last.occurrences);
+            events.extend(more_events);
+            told.extend(more_told);
+            looked = outcome(watch, &last, &next);
+            next = last.next_cursor;
+        }
         let mut writes = self.places(behind, &told, |_| looked.more.then(|| next.clone())).await?;
         // Written as it is: whoever has moved it on meanwhile has not asked for these.
         writes.push(reached.replaced(key, &reached.value));

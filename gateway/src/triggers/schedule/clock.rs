@@ -58,7 +58,7 @@ pub(super) struct Clock {
     all: Arc<Semaphore>,
     by_connection: HashMap<String, Arc<Semaphore>>,
     /// Watches whose places are being removed, until they are.
-    ending: HashMap<WatchName, CancellationToken>,
+    pub(super) ending: HashMap<WatchName, CancellationToken>,
     /// Whether the watches that are open have changed since they were told.
     changed: bool,
 }

@@ -183,3 +183,65 @@ async fn a_provider_that_asks_for_quiet_gets_it_within_reason() {
         assert!(wait + slack >= least && wait <= most + slack, "{wait:?} for {retry_after:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_pushes_is_told_at_once_at_first_and_then_at_a_pace() {
+    let (mut clock, _folder) = looking();
+    let (mut looks, begun) = (1, Instant::now());
+    while begun.elapsed() < Duration::from_secs(60) {
+        let (look, (name, _)) = ended(&mut clock).await;
+        clock.looked(look, &name, looked(false, None));
+        for _ in 0..100 {
+            clock.nudged(&Nudge::Pushed(watch()));
+        }
+        let wait = wait(&clock);
+        assert!(
+            if looks < 20 { wait.is_zero() } else { wait <= Duration::from_secs(1) },
+            "{looks}: {wait:?}"
+        );
+        tokio::time::advance(wait.max(Duration::from_millis(1))).await;
+        self::look(&mut clock);
+        looks += 1;
+    }
+    assert!((200..=270).contains(&looks), "{looks} looks in a minute");
+    // Who asks is not kept waiting.
+    let (look, (name, _)) = ended(&mut clock).await;
+    clock.looked(look, &name, looked(false, None));
+    clock.nudged(&Nudge::Asked(watch()));
+    assert_eq!(wait(&clock), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn quiet_that_a_provider_asked_for_is_kept_whoever_nudges_and_a_failing_one_is_not_flooded() {
+    let (mut clock, _folder) = looking();
+    let (look, (name, _)) = ended(&mut clock).await;
+    clock.looked(look, &name, looked(false, Some(HOUR / 2)));
+    clock.nudged(&Nudge::Asked(watch()));
+    clock.nudged(&Nudge::Pushed(watch()));
+    assert!(wait(&clock) > HOUR / 3 && wait(&clock) <= HOUR / 2, "{:?}", wait(&clock));
+
+    let (mut clock, _folder) = looking();
+    let (look, (name, failed)) = ended(&mut clock).await;
+    clock.looked(look, &name, failed);
+    clock.nudged(&Nudge::Pushed(watch()));
+    assert!(wait(&clock) > Duration::from_secs(1), "{:?}", wait(&clock));
+    clock.nudged(&Nudge::Asked(watch()));
+    assert!(wait(&clock) < Duration::from_secs(1), "{:?}", wait(&clock));
+}
+
+#[tokio::test]
+async fn a_watch_that_is_made_again_waits_until_the_place_of_the_one_before_is_removed() {
+    let (mut clock, _folder) = looking();
+    let removed = tokio_util::sync::CancellationToken::new();
+    clock.leave(NAME);
+    assert!(clock.looks.join_next().await.unwrap().unwrap_err().is_cancelled());
+    clock.ending.insert(watch(), removed.clone());
+    clock.take(&record(NAME, HOUR, 2, TriggerState::Active), Duration::ZERO);
+    look(&mut clock);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(clock.looks.try_join_next().is_none(), "it waits");
+    removed.cancel();
+    ended(&mut clock).await;
+}
