@@ -228,3 +228,6 @@ fn key(caller: &str, method: &str, request_id: &str) -> String {
     let hex: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{RECORDS}{hex}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! It knows no provider: what a connection, a trigger or an event is about is opaque to it.
 
-mod all_in_one;
+pub mod all_in_one;
 pub mod auth;
 pub mod connections;
 pub mod connectors;

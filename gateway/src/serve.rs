@@ -83,7 +83,10 @@ async fn serve_on(
         None => KeyRing::read_or_make(&settings.data_dir.join(KEYS))?,
     };
     let callers = settings.tokens_file.as_deref().map(Callers::read).transpose()?.map(Arc::new);
-    let within = if settings.all_in_one() { Some(AllInOne::start().await?) } else { None };
+    let within = match settings.all_in_one() {
+        true => Some(AllInOne::start(&settings.limits, settings.serve.stop_grace).await?),
+        false => None,
+    };
     let addresses = match &within {
         Some(within) => within.addresses().to_vec(),
         None => settings.connectors.clone(),

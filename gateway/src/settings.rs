@@ -10,6 +10,7 @@ use postern_chassis::settings::{SettingsError, duration};
 use postern_chassis::telemetry::LogSettings;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
+use crate::all_in_one::Limits;
 use crate::auth::{self, Callers};
 use crate::connectors::ConnectorAddress;
 use crate::http;
@@ -56,6 +57,10 @@ pub struct Settings {
     /// Certificates of the authorities to trust for https:// connectors, PEM. Absent: those of the machine
     #[arg(long, env = "POSTERN_CONNECTORS_CA_FILE", value_name = "FILE")]
     pub connectors_ca_file: Option<PathBuf>,
+
+    /// The limits of the connectors that run in this process. Those that run apart are told their own
+    #[command(flatten)]
+    pub limits: Limits,
 
     /// The folder that keeps all that lasts. Made where it is missing
     #[arg(long, env = "POSTERN_DATA_DIR", default_value = "postern-data", value_name = "FOLDER")]

@@ -37,6 +37,7 @@ pub struct Settings {
 /// How much is asked of Graph at most. What is allowed is Microsoft's to say (Graph: throttling limits): for an
 /// application and mailbox, 10,000 requests in ten minutes and 150 MB in five.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
+#[group(skip)]
 pub struct LimitSettings {
     /// How many requests to Graph run at once, over all mailboxes
     #[arg(

@@ -38,7 +38,7 @@ use tokio_util::task::TaskTracker;
 use crate::pools::Pools;
 use crate::room::Room;
 use crate::service::Service;
-pub use crate::settings::{Arguments, Command, Settings};
+pub use crate::settings::{Arguments, Command, LimitSettings, Settings};
 
 /// The process: reads settings, then serves until a signal, or does what its subcommand says.
 ///
@@ -74,7 +74,7 @@ pub async fn serve(
 ) -> Result<(), BoxError> {
     let pools = Arc::new(Pools::new());
     let mails = TaskTracker::new();
-    let room = Room::new(settings.max_bytes_in_flight);
+    let room = Room::new(settings.limits.max_bytes_in_flight);
     let service = Service::new(Arc::clone(&pools), room, mails.clone(), stop.clone());
     let smtp = SmtpServiceServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let connector = ConnectorServiceServer::new(service);
@@ -97,6 +97,6 @@ pub async fn serve(
 /// measured. Each has sockets of its own, which close with it.
 #[must_use]
 pub fn in_process() -> impl SmtpService {
-    let room = Room::new(Settings::default().max_bytes_in_flight);
+    let room = Room::new(Settings::default().limits.max_bytes_in_flight);
     Service::new(Arc::new(Pools::new()), room, TaskTracker::new(), CancellationToken::new())
 }

@@ -32,11 +32,20 @@ pub struct Arguments {
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7026);
 
 /// What a connector needs that is started by a program rather than as a process.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, Default)]
 pub struct Settings {
     /// TLS and the grace period at a stop.
     #[command(flatten)]
     pub serve: ServeSettings,
+    /// How much it holds.
+    #[command(flatten)]
+    pub limits: LimitSettings,
+}
+
+/// How much the connector holds at once.
+#[derive(Args, Debug, Clone, PartialEq, Eq)]
+#[group(skip)]
+pub struct LimitSettings {
     /// How many bytes of mails may be held at once, encoded, over all calls: at least 16777216 (16 MiB). A mail beyond
     /// is refused for now (SENDS_TOO_LARGE); a stream of mails waits
     #[arg(
@@ -56,9 +65,9 @@ const LEAST_BYTES_IN_FLIGHT: u64 = 16 * 1024 * 1024;
 /// More than a machine has: what is counted by the KiB must stay countable.
 const MOST_BYTES_IN_FLIGHT: u64 = 1024 * 1024 * 1024 * 1024;
 
-impl Default for Settings {
+impl Default for LimitSettings {
     fn default() -> Self {
-        Self { serve: ServeSettings::default(), max_bytes_in_flight: DEFAULT_BYTES_IN_FLIGHT }
+        Self { max_bytes_in_flight: DEFAULT_BYTES_IN_FLIGHT }
     }
 }
 
@@ -83,7 +92,7 @@ mod tests {
         assert_eq!((arguments.listen.port(), arguments.command), (7026, None));
         let arguments = Arguments::parse_from(["smtp-service", "--listen", "127.0.0.1:1", "check-config"]);
         assert_eq!((arguments.listen.port(), arguments.command), (1, Some(Command::CheckConfig)));
-        assert_eq!(arguments.settings.max_bytes_in_flight, Settings::default().max_bytes_in_flight);
+        assert_eq!(arguments.settings.limits, LimitSettings::default());
     }
 
     #[test]

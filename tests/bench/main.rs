@@ -7,6 +7,7 @@ mod batch;
 mod echo;
 mod figures;
 mod forwarding;
+mod latency;
 mod load;
 mod memory;
 mod nudge;
@@ -42,6 +43,8 @@ enum Measure {
     Smtp(smtp::Settings),
     /// From the SMTP server's 250 to the event at the subscriber, when nudged
     Nudge,
+    /// From the provider's change to the event at the subscriber, pushed and polled, for mail and calendar
+    Latency,
     /// Reading calls to one mailbox, one by one and put together as `$batch`
     Batch,
     /// Start to ready of the all-in-one gateway
@@ -61,6 +64,7 @@ async fn run() -> Result<(), BoxError> {
         Measure::Forwarding(settings) => forwarding::section(&settings).await?,
         Measure::Smtp(settings) => smtp::section(&settings).await?,
         Measure::Nudge => nudge::section().await?,
+        Measure::Latency => latency::section().await?,
         Measure::Batch => batch::section().await?,
         Measure::Start => start::section().await?,
         Measure::Memory => memory::section().await?,
@@ -85,6 +89,7 @@ async fn all(settings: &forwarding::Settings) -> Result<String, BoxError> {
         forwarding::section(settings).await?,
         smtp::section(&smtp::Settings::default()).await?,
         nudge::section().await?,
+        latency::section().await?,
         start::section().await?,
         memory::section().await?,
     ];

@@ -1,5 +1,6 @@
 //! Triggers: what TriggerService promises, and when triggers are looked after.
 
+mod interleaved;
 mod shared;
 
 use std::time::Duration;
@@ -208,7 +209,7 @@ async fn what_is_wrong_with_a_trigger_is_said() {
             kind(Some(Kind::EventCreated(condition))),
             Code::InvalidArgument,
             "FIELD_INVALID",
-            "trigger.event_created.filter",
+            "event_created.filter",
         ),
         (kind(Some(Kind::NewEmail(folder))), Code::NotFound, "FOLDER_NOT_FOUND", ""),
         (

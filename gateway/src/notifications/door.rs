@@ -108,7 +108,7 @@ impl Notifications {
             NotificationResult::Look | NotificationResult::Unspecified => Wanted::Nothing,
         };
         if read.results().any(|result| result == NotificationResult::Look) {
-            self.schedule.nudge(watch.clone());
+            self.schedule.pushed_to(watch.clone());
         }
         let wanted = read.results().map(wants).max().unwrap_or(Wanted::Nothing);
         for _ in 0..TRIES {

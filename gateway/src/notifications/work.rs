@@ -150,7 +150,7 @@ impl Notifications {
                     self.schedule.pushed(watch, Some(until));
                     if agreed.made_anew {
                         // What happened before was not pushed.
-                        self.schedule.nudge(watch.clone());
+                        self.schedule.pushed_to(watch.clone());
                     }
                     let again = written.record.wanted() != Wanted::Nothing;
                     let wait = left(until, now).mul_f64(0.7 + fastrand::f64() / 10.0);

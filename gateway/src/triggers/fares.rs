@@ -79,6 +79,11 @@ impl Fares {
         self.lock().watches.get(watch).cloned().unwrap_or_default()
     }
 
+    /// Whether the last look of a watch failed.
+    pub(super) fn is_failing(&self, watch: &WatchName) -> bool {
+        self.lock().watches.get(watch).is_some_and(|fare| fare.failed.count > 0)
+    }
+
     /// The watch that a trigger is looked after by.
     pub(super) fn watch_of(&self, trigger: &str) -> Option<WatchName> {
         self.lock().triggers.get(trigger).map(|own| own.watch.clone())

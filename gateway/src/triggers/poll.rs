@@ -68,7 +68,10 @@ impl Poller {
         let members = self.members(sought).await?;
         let groups = Groups::divide(members, reached.value.cursor.clone());
         let mut looked = self.together(watch, reached, &groups, failed).await?;
-        let Some((cursor, behind)) = groups.behind.first() else { return Ok(looked) };
+        // Another one after each failure: those who cannot catch up hold up nobody else who has to.
+        let turn =
+            usize::try_from(failed).unwrap_or_default().checked_rem(groups.behind.len()).unwrap_or_default();
+        let Some((cursor, behind)) = groups.behind.get(turn) else { return Ok(looked) };
         match self.catch_up(watch, cursor, behind, failed).await {
             Ok((mut caught_up, done)) => {
                 looked.told.append(&mut caught_up.told);
@@ -84,14 +87,25 @@ impl Poller {
         Ok(looked)
     }
 
-    /// The triggers with the places of those that may be alone.
+    /// The triggers with the places of those that may be alone, which must be as they are sought still: a look may have
+    /// waited for its turn. Whoever has paused, changed or deleted one before its place was read has changed its record,
+    /// which is read after the place; whoever does so later writes the place too, which undoes the look. Else a look could
+    /// have a trigger that was paused meanwhile go with its watch, which goes on without it, or one that was changed
+    /// pass over what it was not asked for yet.
     async fn members(&self, sought: &[Sought]) -> Result<Vec<Member>, StoreError> {
         let read = |(trigger, alone): Sought| async move {
-            let place = match alone {
-                true => Some(stored::read_place(self.store.as_ref(), &trigger.name).await?),
-                false => None,
-            };
-            Ok(Member { trigger, place })
+            if !alone {
+                // Whatever it tells finds its place changed where it has left the watch meanwhile.
+                return Ok(Member { trigger, place: None });
+            }
+            let place = stored::read_place(self.store.as_ref(), &trigger.name).await?;
+            let key = stored::trigger_key(&trigger.name);
+            let now = self.store.get(&key).await?.map(|entry| stored::etag(entry.revision));
+            if now.is_some_and(|etag| etag == trigger.etag) {
+                Ok(Member { trigger, place: Some(place) })
+            } else {
+                Err(StoreError::Conflict { key })
+            }
         };
         stream::iter(sought.iter().cloned().map(read)).buffered(READS_AT_ONCE).try_collect().await
     }
@@ -110,10 +124,14 @@ impl Poller {
         let mut looked = outcome(watch, &response, from);
         let mut writes = self.places(&groups.together, &told, |_| None).await?;
         looked.told = told.into_iter().collect();
+        let (before, midway) = (&reached.value, looked.more);
+        // A nudge that came midway was not answered by what followed, nor is one of a time before this process.
+        looked.more |= before.midway || before.cursor != *from;
         // So that a quiet watch costs no disk where its provider gives the same place again.
-        if !writes.is_empty() || reached.revision == 0 || reached.value.cursor != response.next_cursor {
+        let is_same = before.cursor == response.next_cursor && before.midway == midway;
+        if !writes.is_empty() || reached.revision == 0 || !is_same {
             let now = Some(SystemTime::now().into());
-            let next = Reached { cursor: response.next_cursor, last_poll_time: now };
+            let next = Reached { cursor: response.next_cursor, last_poll_time: now, midway };
             writes.push(reached.replaced(stored::reached_key(watch), &next));
             self.log.append(events, writes).await?;
         }
@@ -121,7 +139,8 @@ impl Poller {
     }
 
     /// A look of triggers that are alone at the same place. Gives whether they have caught up: they then go with the
-    /// watch, whose place is older than this look, so that none misses anything.
+    /// watch, whose place is older than all of the last question, so that none misses anything. What ends by an answer
+    /// may have begun long before, in the look of which this is the rest: so it is asked once more from its end.
     async fn catch_up(
         &self,
         watch: &WatchName,
@@ -135,9 +154,17 @@ impl Poller {
             return Err(StoreError::Conflict { key }.into());
         }
         let response = self.ask(watch, behind, from.clone(), failed).await?;
-        let (events, told) = self.events(behind, &response.occurrences);
+        let (mut events, mut told) = self.events(behind, &response.occurrences);
         let mut looked = outcome(watch, &response, from);
-        let next = response.next_cursor;
+        let mut next = response.next_cursor;
+        if !response.more {
+            let last = self.ask(watch, behind, next.clone(), failed).await?;
+            let (more_events, more_told) = self.events(behind, &last.occurrences);
+            events.extend(more_events);
+            told.extend(more_told);
+            looked = outcome(watch, &last, &next);
+            next = last.next_cursor;
+        }
         let mut writes = self.places(behind, &told, |_| looked.more.then(|| next.clone())).await?;
         // Written as it is: whoever has moved it on meanwhile has not asked for these.
         writes.push(reached.replaced(key, &reached.value));

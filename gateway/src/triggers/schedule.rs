@@ -5,6 +5,8 @@
 //! It learns of triggers from the store alone, so that whoever changes one need not tell it.
 
 mod clock;
+mod open;
+mod waits;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ const MAX_WATCH_BYTES: usize = 3_500_000;
 /// The running schedule, as the rest of the gateway sees it.
 #[derive(Clone)]
 pub struct Schedule {
-    nudges: mpsc::Sender<WatchName>,
+    nudges: mpsc::Sender<Nudge>,
     fares: Fares,
     open: OpenWatches,
 }
@@ -40,6 +42,15 @@ pub struct Schedule {
 /// The watches that are looked after, with a trigger of each; absent until all are known.
 #[derive(Clone)]
 struct OpenWatches(Arc<watch::Sender<Option<Arc<ByWatch>>>>);
+
+/// A wish that a watch be looked after at once.
+#[derive(Debug)]
+enum Nudge {
+    /// Its provider says that something happened. It may say so any number of times: looks keep a pace.
+    Pushed(WatchName),
+    /// A caller asks for it.
+    Asked(WatchName),
+}
 
 /// A trigger of each watch.
 pub type ByWatch = HashMap<WatchName, Arc<Trigger>>;
@@ -66,15 +77,16 @@ impl Schedule {
         (schedule, running)
     }
 
-    /// Makes a watch due now. Best effort: a nudge is never needed for an event to be told.
-    pub fn nudge(&self, watch: WatchName) {
-        let _ = self.nudges.try_send(watch);
+    /// Makes a watch due whose provider says that something happened. Best effort: a nudge is never needed for an event to
+    /// be told.
+    pub fn pushed_to(&self, watch: WatchName) {
+        let _ = self.nudges.try_send(Nudge::Pushed(watch));
     }
 
     /// Makes the watch of a trigger due now.
     pub(super) fn nudge_trigger(&self, trigger: &str) {
         if let Some(watch) = self.fares.watch_of(trigger) {
-            self.nudge(watch);
+            let _ = self.nudges.try_send(Nudge::Asked(watch));
         }
     }
 

@@ -67,6 +67,10 @@ pub(super) struct Reached {
     /// When its provider was last asked with success.
     #[prost(message, optional, tag = "2")]
     pub(super) last_poll_time: Option<Timestamp>,
+    /// Whether that look had more to be had at once. The look that has no more then may know of nothing that happened
+    /// since the first one: what takes several looks to tell is as old as that.
+    #[prost(bool, tag = "3")]
+    pub(super) midway: bool,
 }
 
 /// A value with its revision; 0 where it is not stored yet.

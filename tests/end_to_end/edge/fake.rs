@@ -2,6 +2,7 @@
 //! told, by settings of the fake or by what the caller says.
 
 mod gathering;
+pub(crate) mod watching;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -94,6 +95,8 @@ pub(crate) struct State {
     pub(crate) dropped: AtomicUsize,
     /// Client streams of the echo service that were read to their end and hang.
     pub(crate) heard_out: AtomicUsize,
+    /// What its triggers watch.
+    pub(crate) watching: watching::Watching,
     port: AtomicU64,
 }
 
@@ -323,6 +326,7 @@ impl ConnectorService for Connector {
                 "postern.outlook.v1.MailService".into(),
                 "postern.connection.v1.ConnectionService".into(),
             ],
+            trigger_kinds: vec!["new_email".into()],
             ..Default::default()
         }))
     }
@@ -362,14 +366,15 @@ impl ConnectorService for Connector {
 
     async fn check_trigger(
         &self,
-        _: Asked<CheckTriggerRequest>,
+        request: Asked<CheckTriggerRequest>,
     ) -> Result<Answered<CheckTriggerResponse>, Status> {
-        Err(Status::unimplemented("not tried here"))
+        let watch_key = watching::Watching::key(request.get_ref().trigger.as_ref());
+        Ok(Answered::new(CheckTriggerResponse { watch_key }))
     }
 
     async fn poll(&self, request: Asked<PollRequest>) -> Result<Answered<PollResponse>, Status> {
         opened::decode(request.metadata())?;
-        Ok(Answered::new(PollResponse { next_cursor: request.into_inner().cursor, ..Default::default() }))
+        self.0.watching.poll(request.into_inner()).await.map(Answered::new)
     }
 
     async fn renew_notification(

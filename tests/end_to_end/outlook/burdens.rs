@@ -3,7 +3,7 @@
 use http::Method;
 use postern_chassis::fault::{reason_of, retry_after_of};
 use postern_proto::event::v1::trigger::Kind as TriggerKind;
-use postern_proto::outlook::v1::NewEmailTrigger;
+use postern_proto::outlook::v1::{EventCreatedTrigger, NewEmailTrigger};
 use postern_sandbox::graph::Fault;
 use prost::Message as _;
 
@@ -44,6 +44,33 @@ async fn ten_thousand_triggers_share_one_look_and_each_mail_travels_once() {
     let told = watch.look_all().await.unwrap();
     assert_eq!((told.len(), told[0].triggers.len()), (1, 9_999));
     assert!(stage.graph.recorder().exchanges().len() < 8);
+}
+
+#[tokio::test]
+async fn a_thousand_triggers_on_one_calendar_share_one_look_and_each_entry_travels_once() {
+    let stage = Stage::set().await;
+    let mut watch = stage.watch(any());
+    let one = watch.triggers.remove(0);
+    watch.triggers = (0..1_000)
+        .map(|number| {
+            let mut watched = one.clone();
+            let trigger = watched.trigger.as_mut().unwrap();
+            trigger.name = format!("connections/ann/triggers/entry-{number}");
+            let filter = if number == 7 { "subject eq 'rare'".to_owned() } else { String::new() };
+            let asked = EventCreatedTrigger { filter, ..EventCreatedTrigger::default() };
+            trigger.kind = Some(TriggerKind::EventCreated(asked));
+            watched
+        })
+        .collect();
+    watch.look_all().await.unwrap();
+    stage.graph.recorder().clear();
+    let time = |hour| serde_json::json!({"dateTime": format!("2030-01-01T{hour}:00:00"), "timeZone": "UTC"});
+    let entry = serde_json::json!({"subject": "usual", "start": time(10), "end": time(11)});
+    assert_eq!(stage.graph.perform(Method::POST, ANN, "events", &entry).0, 201);
+    let told = watch.look_all().await.unwrap();
+    assert_eq!((told.len(), told[0].triggers.len()), (1, 999));
+    let asked = stage.graph.recorder().exchanges();
+    assert!(asked.len() <= 3, "{} requests", asked.len());
 }
 
 #[tokio::test]

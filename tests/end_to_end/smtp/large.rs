@@ -207,8 +207,10 @@ async fn what_is_wrong_without_the_bytes_is_found_before_they_are_read() {
 
 #[tokio::test]
 async fn beyond_the_room_for_mails_a_sending_is_refused_for_now() {
-    let settings =
-        postern_smtp_service::Settings { max_bytes_in_flight: 16 * MIB as u64, ..Default::default() };
+    let settings = postern_smtp_service::Settings {
+        limits: postern_smtp_service::LimitSettings { max_bytes_in_flight: 16 * MIB as u64 },
+        ..Default::default()
+    };
     let world = World::between(SmtpSettings { tls: Tls::None, ..Default::default() }, settings).await;
     let start = || first("", mail(&["bo@example.org"]), vec![large("a.bin", 10 * MIB)]);
     let (parts, coming) = tokio::sync::mpsc::channel(1);

@@ -14,7 +14,7 @@ use postern_proto::outlook::v1::NewEmailTrigger;
 use postern_sandbox::graph::Fault;
 use postern_sandbox::place::ANNA;
 
-use crate::world::{OUTLOOK, World, events, mail, new_mail, send, subject, subscribe, until};
+use crate::world::{OUTLOOK, PATIENCE, World, events, mail, new_mail, send, subject, subscribe, until};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -219,28 +219,32 @@ async fn a_trigger_that_is_too_large_and_a_watch_that_is_full_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_comes_or_pauses_in_the_midst_of_looks_is_told_of_all_that_follows() {
-    const MAILS: usize = 60;
+    /// How many triggers come, every second of which pauses at once and resumes.
+    const COMING: usize = 8;
+    /// How many mails follow when all have come.
+    const FOLLOWING: usize = 10;
     let world = World::connected().await;
     let mut stream = subscribe(&world.channel, None).await;
     world.triggers().create_trigger(trigger("first", HOUR, any())).await.unwrap();
-    // How many mails had been handed over for certain, and how many may have been, as time passes.
-    let sent = AtomicUsize::new(0);
+    // How many mails have been handed over for certain, and after how many there are enough.
+    let (sent, enough) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
     let sending = async {
-        for number in 0..MAILS {
+        for number in 0.. {
+            if number == enough.load(Ordering::SeqCst) {
+                return number;
+            }
             send(&world.channel, "", mail(&format!("{number:03}"))).await.unwrap();
             sent.store(number + 1, Ordering::SeqCst);
             nudge(&world, "first").await;
         }
+        0
     };
     let coming = async {
         let mut from = vec![("first".to_owned(), 0)];
-        for number in 0.. {
+        for number in 0..COMING {
             let id = format!("later-{number}");
             // Those that are handed over until the gateway has heard of the call may come before the trigger.
             let begun = sent.load(Ordering::SeqCst) + 4;
-            if begun > MAILS - 10 {
-                break;
-            }
             world.triggers().create_trigger(trigger(&id, HOUR, any())).await.unwrap();
             from.push((id.clone(), begun));
             let pause = PauseTriggerRequest { name: name(&id), ..Default::default() };
@@ -250,17 +254,18 @@ async fn whoever_comes_or_pauses_in_the_midst_of_looks_is_told_of_all_that_follo
                 world.triggers().resume_trigger(resume).await.unwrap();
             }
         }
+        enough.store(sent.load(Ordering::SeqCst) + FOLLOWING, Ordering::SeqCst);
         from
     };
-    let ((), from) = tokio::join!(sending, coming);
-    assert!(from.len() > 3, "{} triggers are too few to meet a look", from.len());
+    let (mails, from) = tokio::join!(sending, coming);
     let mut missing: BTreeSet<(String, String)> = BTreeSet::new();
     for (id, begun) in &from {
-        missing.extend((*begun..MAILS).map(|number| (name(id), format!("{number:03}"))));
+        missing.extend((*begun..mails).map(|number| (name(id), format!("{number:03}"))));
     }
     let mut ids = BTreeSet::new();
     while !missing.is_empty() {
-        for event in events(&mut stream, 1).await {
+        let next = tokio::time::timeout(PATIENCE / 2, events(&mut stream, 1)).await;
+        for event in next.unwrap_or_else(|_| panic!("of {mails} mails, never told: {missing:?}")) {
             assert!(ids.insert(event.id.clone()), "told twice: {event:?}");
             missing.remove(&(event.trigger.clone(), subject(&event)));
         }

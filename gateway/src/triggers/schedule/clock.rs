@@ -7,20 +7,22 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use postern_chassis::fault::{Fault, reason_of, retry_after_of};
-use postern_proto::event::v1::{Trigger, TriggerState};
+use postern_proto::event::v1::TriggerState;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
-use tokio_util::time::delay_queue::Key;
 use tonic::{Code, Status};
 
-use super::{DEFAULT_INTERVAL, OpenWatches};
+use super::open::{Member, Turn, Watch};
+use super::waits::{PUSHED_BACK_OFF, back_off, early, interval};
+use super::{Nudge, OpenWatches};
 use crate::error::Error;
 use crate::store::{Change, Entry, Expect, StoreError, Write};
 use crate::triggers::fares::Fares;
-use crate::triggers::poll::{Looked, Poller, Sought, asked_bytes};
+use crate::triggers::poll::{Looked, Poller};
 use crate::triggers::stored;
 use crate::triggers::watch::WatchName;
 
@@ -28,8 +30,6 @@ use crate::triggers::watch::WatchName;
 const MAX_LOOKS: usize = 64;
 /// Looks at once for one connection: few providers take more for one account, and the others' turn comes too.
 const MAX_LOOKS_A_CONNECTION: usize = 4;
-/// The longest wait after failures, unless the interval itself is longer.
-const MAX_BACK_OFF: Duration = Duration::from_secs(300);
 /// After a start, the first looks are spread over this time, or the interval where that is shorter.
 const START_SPREAD: Duration = Duration::from_secs(5);
 /// How many records are read from the store at a time.
@@ -42,37 +42,6 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 /// Within what time a trigger that comes to a watch is looked after: many that come together share a look.
 const JOIN_PATIENCE: Duration = Duration::from_millis(250);
-
-/// A watch that is looked after.
-pub(super) struct Watch {
-    pub(super) members: HashMap<String, Member>,
-    pub(super) turn: Turn,
-    /// How many bytes its triggers take in what its connector is asked.
-    bytes: usize,
-}
-
-impl Watch {
-    fn put(&mut self, member: Member) {
-        self.bytes += asked_bytes(&member.trigger);
-        let before = self.members.insert(member.trigger.name.clone(), member);
-        self.bytes -= before.map_or(0, |before| asked_bytes(&before.trigger));
-    }
-}
-
-/// A trigger of a watch.
-pub(super) struct Member {
-    trigger: Arc<Trigger>,
-    /// Whether it may be alone: not known to go with its watch.
-    alone: bool,
-}
-
-/// Whose turn it is.
-pub(super) enum Turn {
-    /// The queue's: it will be due.
-    Waiting(Key),
-    /// A look's, which this ends. `again`: it was nudged meanwhile, so the next look follows at once.
-    Looking { look: AbortHandle, again: bool },
-}
 
 /// What a look's task gives back: the watch, and how it went.
 pub(super) type Ended = (WatchName, Result<Looked, Error>);
@@ -88,6 +57,8 @@ pub(super) struct Clock {
     pub(super) looks: JoinSet<Ended>,
     all: Arc<Semaphore>,
     by_connection: HashMap<String, Arc<Semaphore>>,
+    /// Watches whose places are being removed, until they are.
+    pub(super) ending: HashMap<WatchName, CancellationToken>,
     /// Whether the watches that are open have changed since they were told.
     changed: bool,
 }
@@ -104,11 +75,12 @@ impl Clock {
             looks: JoinSet::new(),
             all: Arc::new(Semaphore::new(MAX_LOOKS)),
             by_connection: HashMap::new(),
+            ending: HashMap::new(),
             changed: true,
         }
     }
 
-    pub(super) async fn run(mut self, mut nudged: mpsc::Receiver<WatchName>) {
+    pub(super) async fn run(mut self, mut nudged: mpsc::Receiver<Nudge>) {
         let mut changes = self.poller.store.watch();
         self.take_all().await;
         self.sweep().await;
@@ -122,7 +94,7 @@ impl Clock {
                     Err(error) if error.is_cancelled() => {}
                     Err(error) => tracing::error!(%error, "a look ended unexpectedly"),
                 },
-                Some(watch) = nudged.recv() => self.hasten(&watch, Duration::ZERO),
+                Some(nudge) = nudged.recv() => self.nudged(&nudge),
                 change = changes.recv() => match change {
                     Ok(change) => self.hear(&change),
                     Err(RecvError::Lagged(_)) => self.take_all().await,
@@ -235,8 +207,7 @@ impl Clock {
             self.hasten(&watch, within.min(own_interval));
         } else {
             let spread = spread.min(own_interval).mul_f64(fastrand::f64());
-            let turn = Turn::Waiting(self.due.insert(watch.clone(), spread));
-            let mut open = Watch { members: HashMap::new(), turn, bytes: 0 };
+            let mut open = Watch::new(Turn::Waiting(self.due.insert(watch.clone(), spread)));
             open.put(member);
             self.changed = true;
             self.fares.change(&watch, |fare| {
@@ -252,7 +223,7 @@ impl Clock {
         self.fares.leave(name);
         let Some(watch) = self.watch_of.remove(name) else { return };
         let Some(open) = self.watches.get_mut(&watch) else { return };
-        open.bytes -= open.members.remove(name).map_or(0, |member| asked_bytes(&member.trigger));
+        open.remove(name);
         if !open.members.is_empty() {
             // A look in flight asks for it yet; what it tells finds the trigger's place changed, and is dropped.
             let bytes = open.bytes;
@@ -265,9 +236,20 @@ impl Clock {
         }
         self.changed = true;
         self.fares.forget(&watch);
-        let store = self.poller.store.clone();
+        self.end(watch);
+    }
+
+    /// Removes the place of a watch that nobody goes by any more. Looks of one of that name wait until it is done: a
+    /// removal that came late would take the place that they have written, and who goes by it would begin anew.
+    fn end(&mut self, watch: WatchName) {
+        let (store, ended) = (self.poller.store.clone(), CancellationToken::new());
+        self.ending.retain(|_, ended| !ended.is_cancelled());
+        let before = self.ending.insert(watch.clone(), ended.clone());
         tokio::spawn(async move {
-            // Nobody goes by it any more; one who has begun to meanwhile has written it, and keeps it.
+            let _ended = ended.drop_guard();
+            if let Some(before) = before {
+                before.cancelled().await;
+            }
             let reached = stored::read_reached(store.as_ref(), &watch).await?;
             let (key, expect) = (stored::reached_key(&watch), Expect::Revision(reached.revision));
             if reached.revision != 0 {
@@ -289,33 +271,48 @@ impl Clock {
         self.open.0.send_replace(Some(Arc::new(self.watches.iter().filter_map(of).collect())));
     }
 
-    /// Makes a watch due within a time.
+    /// Takes a wish for a look.
+    pub(super) fn nudged(&mut self, nudge: &Nudge) {
+        match nudge {
+            Nudge::Asked(watch) => self.hasten(watch, Duration::ZERO),
+            Nudge::Pushed(watch) => {
+                let Some(pace) = self.watches.get(watch).map(Watch::pace) else { return };
+                let patience = if self.fares.is_failing(watch) { PUSHED_BACK_OFF } else { Duration::ZERO };
+                self.hasten(watch, pace.max(patience));
+            }
+        }
+    }
+
+    /// Makes a watch due within a time, or as soon as its provider has had the quiet that it asked for.
     pub(super) fn hasten(&mut self, watch: &WatchName, within: Duration) {
-        match self.watches.get_mut(watch).map(|watch| &mut watch.turn) {
-            Some(Turn::Waiting(key)) => {
-                let at = Instant::now() + within;
+        let Some(open) = self.watches.get_mut(watch) else { return };
+        let at = (Instant::now() + within).max(open.quiet_until);
+        match &mut open.turn {
+            Turn::Waiting(key) => {
                 if self.due.deadline(key) > at {
                     self.due.reset_at(key, at);
+                    let within = at.saturating_duration_since(Instant::now());
                     self.fares.change(watch, |fare| fare.next_poll = Some(SystemTime::now() + within));
                 }
             }
-            Some(Turn::Looking { again, .. }) => *again = true,
-            None => {}
+            Turn::Looking { again, .. } => *again = Some(again.map_or(at, |sooner| sooner.min(at))),
         }
     }
 
     /// Starts a look of a watch that is due.
     pub(super) fn look(&mut self, watch: &WatchName) {
         let Some(open) = self.watches.get_mut(watch) else { return };
-        let mut sought: Vec<Sought> =
-            open.members.values().map(|member| (member.trigger.clone(), member.alone)).collect();
-        sought.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        open.begin();
+        let (sought, ending) = (open.sought(), self.ending.get(watch).cloned());
         let connection = watch.connection();
         let limit = Arc::new(Semaphore::new(MAX_LOOKS_A_CONNECTION));
         let own = self.by_connection.entry(connection).or_insert(limit).clone();
         let (all, poller, watch) = (self.all.clone(), self.poller.clone(), watch.clone());
         let failed = self.fares.failures(&watch);
         let look = self.looks.spawn(async move {
+            if let Some(ending) = ending {
+                ending.cancelled().await;
+            }
             // Its own connection's place first: waiting for that one must not hold a place of all.
             let _own = own.acquire_owned().await;
             let _all = all.acquire_owned().await;
@@ -323,7 +320,7 @@ impl Clock {
             let broken = |_| Err(Fault::new(Code::Internal, "INTERNAL", "a look broke off").into());
             (watch, looked.unwrap_or_else(broken))
         });
-        open.turn = Turn::Looking { look, again: false };
+        open.turn = Turn::Looking { look, again: None };
     }
 
     /// Says when the next look is due, after one that ended.
@@ -334,8 +331,7 @@ impl Clock {
             Turn::Looking { look: current, again } if current.id() == look => *again,
             _ => return,
         };
-        let intervals = open.members.values().map(|member| interval(&member.trigger));
-        let interval = intervals.min().unwrap_or(DEFAULT_INTERVAL);
+        let interval = open.interval();
         // How long the provider asks to be left alone, and how long to wait where it does not.
         let (asked, wait) = match looked {
             Ok(looked) => {
@@ -360,12 +356,13 @@ impl Clock {
                 (told_failure(watch, &status), back_off(interval, failures))
             }
         };
-        let asked = asked.min(MAX_QUIET);
-        let wait = if again { asked } else { asked.max(wait) };
+        let (asked, now) = (asked.min(MAX_QUIET), Instant::now());
+        let again = again.map(|at| at.saturating_duration_since(now));
+        let wait = asked.max(again.map_or(wait, |again| again.min(wait)));
         let key = self.due.insert_at(watch.clone(), Instant::now() + wait);
         self.fares.change(watch, |fare| fare.next_poll = Some(SystemTime::now() + wait));
         if let Some(open) = self.watches.get_mut(watch) {
-            open.turn = Turn::Waiting(key);
+            (open.turn, open.quiet_until) = (Turn::Waiting(key), now + asked);
         }
     }
 }
@@ -374,20 +371,4 @@ impl Clock {
 fn told_failure(watch: &WatchName, status: &Status) -> Duration {
     tracing::warn!(watch.name = %watch, code = ?status.code(), reason = reason_of(status), "a look failed");
     retry_after_of(status).unwrap_or_default()
-}
-
-/// A trigger's interval.
-fn interval(trigger: &Trigger) -> Duration {
-    trigger.interval.and_then(|interval| interval.try_into().ok()).unwrap_or(DEFAULT_INTERVAL)
-}
-
-/// The interval less up to a twentieth, so that watches made together drift apart and none is late.
-fn early(interval: Duration) -> Duration {
-    interval.mul_f64(1.0 - fastrand::f64() / 20.0)
-}
-
-/// How long to wait after so many failures in a row: the interval, doubled each time, up to a bound, less up to a tenth.
-pub(super) fn back_off(interval: Duration, failures: u32) -> Duration {
-    let doubled = interval.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(MAX_BACK_OFF.max(interval)).mul_f64(1.0 - fastrand::f64() / 10.0)
 }

@@ -6,7 +6,9 @@ use postern_proto::event::v1::{Trigger, TriggerState};
 use tokio::task::Id;
 use tokio::time::Instant;
 
-use super::clock::{Clock, Ended, MAX_QUIET, Turn, back_off};
+use super::clock::{Clock, Ended, MAX_QUIET};
+use super::open::Turn;
+use super::waits::back_off;
 use super::*;
 use crate::connectors::Connectors;
 use crate::error::Error;
@@ -81,7 +83,12 @@ fn waits_after_failures_double_up_to_a_bound() {
         let most = Duration::from_secs(most);
         assert!(wait <= most && wait >= most.mul_f64(0.9), "{failures}: {wait:?}");
     }
-    assert!(back_off(Duration::from_secs(3_600), 9) > Duration::from_secs(3_200));
+    // However long the interval: one that fails is not left alone for hours.
+    for (failures, most) in [(1, 5), (3, 20), (40, 300)] {
+        let wait = back_off(HOUR, failures);
+        let most = Duration::from_secs(most);
+        assert!(wait <= most && wait >= most.mul_f64(0.9), "{failures}: {wait:?}");
+    }
 }
 
 #[tokio::test]
@@ -175,4 +182,63 @@ async fn a_provider_that_asks_for_quiet_gets_it_within_reason() {
         let (wait, slack) = (wait(&clock), Duration::from_secs(5));
         assert!(wait + slack >= least && wait <= most + slack, "{wait:?} for {retry_after:?}");
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_pushes_is_told_at_once_at_first_and_then_at_a_pace() {
+    let (mut clock, _folder) = looking();
+    // Each look as soon as the one before has ended, which is sooner than the pace has it.
+    for looks in 1..40 {
+        let (look, (name, _)) = ended(&mut clock).await;
+        clock.looked(look, &name, looked(false, None));
+        for _ in 0..100 {
+            clock.nudged(&Nudge::Pushed(watch()));
+        }
+        let wait = wait(&clock);
+        let expected = if looks < 20 { wait.is_zero() } else { wait <= Duration::from_secs(1) };
+        assert!(expected, "{looks}: {wait:?}");
+        assert!(looks < 39 || wait > Duration::from_millis(500), "{looks}: {wait:?}");
+        self::look(&mut clock);
+    }
+    // Who asks is not kept waiting.
+    let (look, (name, _)) = ended(&mut clock).await;
+    clock.looked(look, &name, looked(false, None));
+    clock.nudged(&Nudge::Asked(watch()));
+    assert_eq!(wait(&clock), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn quiet_that_a_provider_asked_for_is_kept_whoever_nudges_and_a_failing_one_is_not_flooded() {
+    let (mut clock, _folder) = looking();
+    let (look, (name, _)) = ended(&mut clock).await;
+    clock.looked(look, &name, looked(false, Some(HOUR / 2)));
+    clock.nudged(&Nudge::Asked(watch()));
+    clock.nudged(&Nudge::Pushed(watch()));
+    assert!(wait(&clock) > HOUR / 3 && wait(&clock) <= HOUR / 2, "{:?}", wait(&clock));
+
+    let (mut clock, _folder) = looking();
+    let (look, (name, failed)) = ended(&mut clock).await;
+    clock.looked(look, &name, failed);
+    clock.nudged(&Nudge::Pushed(watch()));
+    assert!(wait(&clock) > Duration::from_secs(1), "{:?}", wait(&clock));
+    clock.nudged(&Nudge::Asked(watch()));
+    assert!(wait(&clock) < Duration::from_secs(1), "{:?}", wait(&clock));
+}
+
+#[tokio::test]
+async fn a_watch_that_is_made_again_waits_until_the_place_of_the_one_before_is_removed() {
+    let (mut clock, _folder) = looking();
+    let removed = tokio_util::sync::CancellationToken::new();
+    clock.leave(NAME);
+    assert!(clock.looks.join_next().await.unwrap().unwrap_err().is_cancelled());
+    clock.ending.insert(watch(), removed.clone());
+    clock.take(&record(NAME, HOUR, 2, TriggerState::Active), Duration::ZERO);
+    look(&mut clock);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(clock.looks.try_join_next().is_none(), "it waits");
+    removed.cancel();
+    let (_, (name, _)) = ended(&mut clock).await;
+    assert_eq!(name, watch());
 }

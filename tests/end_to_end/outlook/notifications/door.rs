@@ -7,7 +7,7 @@ use reqwest::{Client, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::{HOUR, asked, make, name, settled};
-use crate::world::{World, until};
+use crate::world::{PATIENCE, World, until};
 
 /// A client of HTTP as providers are.
 fn client() -> Client {
@@ -89,6 +89,41 @@ async fn who_says_nothing_or_too_much_at_the_door_is_not_waited_for() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_slow_or_idle_at_the_door_is_sent_away() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let world = World::pushed().await;
+    make(&world, "one", HOUR).await;
+    settled(&world, "one").await;
+    let made = asked(&world, "POST").remove(0).request_body;
+    let url: ::http::Uri = made["notificationUrl"].as_str().unwrap().parse().unwrap();
+    let body = format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf", url.path());
+    // What each says, and how what it hears begins.
+    let conversations = [
+        ("", ""),
+        ("POST / HTTP/1.1\r\nhost:", ""),
+        ("GET / HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 404"),
+        (&body, "HTTP/1.1 408"),
+    ];
+    let address = world.http.unwrap();
+    let hearing = conversations.map(|(said, _)| {
+        let said = said.to_owned();
+        tokio::spawn(async move {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            let mut heard = Vec::new();
+            // Until the other side ends it.
+            let _ = stream.read_to_end(&mut heard).await;
+            String::from_utf8_lossy(&heard).into_owned()
+        })
+    });
+    for (hearing, (said, expected)) in hearing.into_iter().zip(conversations) {
+        let heard = tokio::time::timeout(2 * PATIENCE, hearing).await;
+        let heard = heard.unwrap_or_else(|_| panic!("never sent away: {said:?}")).unwrap();
+        assert!(heard.starts_with(expected), "{said:?}: {heard:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

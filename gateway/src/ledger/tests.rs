@@ -1,0 +1,152 @@
+//! The ledger on a disk that fails.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::stream;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use postern_chassis::fault::reason_of;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Service as _, service_fn};
+
+use super::*;
+use crate::store::sqlite::Sqlite;
+use crate::store::{Change as Changed, Entry};
+
+const UNARY: &str = "/postern.outlook.v1.CalendarService/CreateEvent";
+const GATHERING: &str = "/postern.smtp.v1.SmtpService/SendLargeEmail";
+
+/// A store on a disk that takes nothing more from a moment on.
+struct Full {
+    store: Arc<Sqlite>,
+    /// After how many writes it is full.
+    left: AtomicUsize,
+}
+
+#[tonic::async_trait]
+impl Store for Full {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn write(&self, write: Write) -> Result<Revision, StoreError> {
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        left.map_err(|_| StoreError::Failed("the disk is full".to_owned()))?;
+        self.store.write(write).await
+    }
+
+    async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.store.list(prefix, after, limit).await
+    }
+
+    fn watch(&self) -> tokio::sync::broadcast::Receiver<Changed> {
+        self.store.watch()
+    }
+}
+
+/// A message with field 2, a request id, in its frame.
+fn message() -> Bytes {
+    Bytes::from_static(b"\0\0\0\0\x03\x12\x01r")
+}
+
+fn request(path: &str) -> Request<Body> {
+    let frames = [message(), Bytes::from_static(b"\0\0\0\0\x02\x1a\0")];
+    let frames = frames.into_iter().take(if path == UNARY { 1 } else { 2 });
+    let frames = frames.map(|bytes| Ok::<_, Status>(Frame::data(bytes)));
+    let body = Body::new(StreamBody::new(stream::iter(frames.collect::<Vec<_>>())));
+    let request = Request::post(path).header("content-type", "application/grpc");
+    request.body(body).unwrap()
+}
+
+/// What a connector saw of a call.
+#[derive(Default)]
+struct Connector {
+    calls: AtomicUsize,
+    /// Whether a request came to its end.
+    whole: AtomicBool,
+}
+
+async fn call(full: &Arc<Full>, connector: &Arc<Connector>, path: &str) -> Status {
+    let ledger = Ledger::new(full.clone(), hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]));
+    let connector = connector.clone();
+    let inner = service_fn(move |request: Request<Body>| {
+        let connector = connector.clone();
+        async move {
+            connector.calls.fetch_add(1, Ordering::SeqCst);
+            let response = match request.into_body().collect().await {
+                Ok(_) => {
+                    connector.whole.store(true, Ordering::SeqCst);
+                    Answer::error(&Status::already_exists("made")).into_response()
+                }
+                Err(status) => status.into_http(),
+            };
+            Ok::<Response<Body>, Infallible>(response)
+        }
+    });
+    let response = Once::new(inner, ledger).call(request(path)).await.unwrap();
+    Status::from_header_map(response.headers()).unwrap()
+}
+
+fn full(left: usize) -> (Arc<Full>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(folder.path()).unwrap();
+    (Arc::new(Full { store, left: AtomicUsize::new(left) }), folder)
+}
+
+#[tokio::test]
+async fn nothing_is_changed_that_cannot_be_written_down_first() {
+    for path in [UNARY, GATHERING] {
+        let ((full, _folder), connector) = (full(0), Arc::default());
+        let refused = call(&full, &connector, path).await;
+        assert_eq!(
+            (refused.code(), connector.calls.load(Ordering::SeqCst)),
+            (Code::Unavailable, 0),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_whose_end_cannot_be_written_down_is_never_handed_over_whole() {
+    let ((full, _folder), connector) = (full(1), Arc::<Connector>::default());
+    let refused = call(&full, &connector, GATHERING).await;
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    assert!(!connector.whole.load(Ordering::SeqCst), "the connector was given all of it");
+    // So a repeat is a new try, by the gateway that comes after this one too.
+    full.left.store(usize::MAX, Ordering::SeqCst);
+    assert_eq!(call(&full, &connector, GATHERING).await.message(), "made");
+    assert_eq!(connector.calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_down_is_given_and_a_repeat_is_told_that_nobody_knows() {
+    let path = "/postern.smtp.v1.SmtpService/SendEmail";
+    let ((full, _folder), connector) = (full(1), Arc::<Connector>::default());
+    assert_eq!(call(&full, &connector, path).await.message(), "made");
+    full.left.store(usize::MAX, Ordering::SeqCst);
+    let repeat = call(&full, &connector, path).await;
+    assert_eq!((repeat.code(), reason_of(&repeat).as_str()), (Code::Unknown, "OUTCOME_UNKNOWN"));
+    assert_eq!(connector.calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_change_is_remembered_for_a_day_and_by_its_caller() {
+    let (full, _folder) = full(usize::MAX);
+    let ledger = Ledger::new(full.clone(), hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]));
+    let begin = Some(SystemTime::now().into());
+    let record = Record { begin, ..Record::default() };
+    let entry = key("billing", UNARY, "r");
+    for other in [key("shop", UNARY, "r"), key("billing", GATHERING, "r"), key("billing", UNARY, "s")] {
+        assert_ne!(entry, other);
+    }
+    let value = Some(record.encode_to_vec().into());
+    full.write(Write { key: entry.clone(), value, expect: Expect::Absent }).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    ledger.sweep_once(SystemTime::now() + 23 * hour).await.unwrap();
+    assert!(full.get(&entry).await.unwrap().is_some());
+    ledger.sweep_once(SystemTime::now() + 25 * hour).await.unwrap();
+    assert!(full.get(&entry).await.unwrap().is_none());
+}

@@ -1,0 +1,384 @@
+//! Changes of triggers in the midst of looks, each at the moment that a test chooses: a fake provider holds looks until
+//! they are let go. Whatever meets, what is put after a change was made is told, and told once.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::time::{Duration, SystemTime};
+
+use clap::Parser as _;
+use postern_gateway::settings::Settings;
+use postern_proto::event::v1::trigger::Kind;
+use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
+use postern_proto::event::v1::{
+    CreateTriggerRequest, DeleteTriggerRequest, GetTriggerRequest, NudgeTriggerRequest, PauseTriggerRequest,
+    ResumeTriggerRequest, SubscribeResponse, Trigger, TriggerStatus, UpdateTriggerRequest,
+};
+use postern_proto::outlook::v1::NewEmailTrigger;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use crate::edge::{Fake, outlook};
+use crate::world::{OUTLOOK, connect, create, events, subject, subscribe, until};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// The folder that most is put in.
+const FOLDER: &str = "inbox";
+/// As many folders as looks of a connection are made at once.
+const OTHERS: [&str; 4] = ["one", "two", "three", "four"];
+
+/// A gateway before a fake provider.
+struct Stage {
+    fake: Fake,
+    channel: Channel,
+    folder: tempfile::TempDir,
+    stop: CancellationToken,
+    serving: Option<JoinHandle<()>>,
+    /// What was told, and not asked for yet.
+    stream: Streaming<SubscribeResponse>,
+    ids: BTreeSet<String>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn serve(fake: &Fake, folder: &tempfile::TempDir) -> (Channel, CancellationToken, JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut arguments: Vec<OsString> = vec!["gateway".into(), "--stop-grace".into(), "1s".into()];
+    arguments.extend(["--connectors".into(), format!("http://{}", fake.address()).into()]);
+    arguments.extend(["--data-dir".into(), folder.path().join("data").into()]);
+    let (settings, stop) = (Settings::parse_from(arguments), CancellationToken::new());
+    let serving = postern_gateway::serve::serve(listener, settings, stop.clone());
+    let serving = tokio::spawn(async move { serving.await.unwrap() });
+    (connect(address).await, stop, serving)
+}
+
+impl Stage {
+    /// A stage with a connection and a trigger `steady` that has looked at the folder.
+    async fn set() -> Self {
+        let (fake, folder) = (Fake::of("outlook"), tempfile::tempdir().unwrap());
+        let (channel, stop, serving) = serve(&fake, &folder).await;
+        let connection = outlook();
+        let parts = (connection.settings.unwrap(), connection.credentials.unwrap());
+        create(&channel, OUTLOOK, parts).await.unwrap();
+        let stream = subscribe(&channel, None).await;
+        let serving = Some(serving);
+        let stage = Self { fake, channel, folder, stop, serving, stream, ids: BTreeSet::new() };
+        stage.make("steady", FOLDER, "").await;
+        stage.looked("steady").await;
+        stage
+    }
+
+    fn triggers(&self) -> TriggerServiceClient<Channel> {
+        TriggerServiceClient::new(self.channel.clone())
+    }
+
+    fn put(&self, thing: &str) {
+        self.fake.state.watching.put(FOLDER, thing);
+    }
+
+    async fn make(&self, id: &str, folder_path: &str, filter: &str) {
+        let trigger = Trigger {
+            interval: Some(HOUR.try_into().unwrap()),
+            kind: Some(kind(folder_path, filter)),
+            ..Default::default()
+        };
+        let request = CreateTriggerRequest {
+            connection: OUTLOOK.into(),
+            trigger_id: id.into(),
+            trigger: Some(trigger),
+            ..Default::default()
+        };
+        self.triggers().create_trigger(request).await.unwrap();
+    }
+
+    async fn status(&self, id: &str) -> TriggerStatus {
+        let request = GetTriggerRequest { name: name(id) };
+        let trigger = self.triggers().get_trigger(request).await.unwrap().into_inner().trigger;
+        trigger.unwrap().status.unwrap()
+    }
+
+    async fn looked(&self, id: &str) {
+        until("it was looked after", || async { self.status(id).await.last_poll_time }).await;
+    }
+
+    async fn nudge(&self, id: &str) {
+        self.triggers().nudge_trigger(NudgeTriggerRequest { name: name(id) }).await.unwrap();
+    }
+
+    async fn pause(&self, id: &str) {
+        let request = PauseTriggerRequest { name: name(id), ..Default::default() };
+        self.triggers().pause_trigger(request).await.unwrap();
+    }
+
+    async fn resume(&self, id: &str) {
+        let request = ResumeTriggerRequest { name: name(id), ..Default::default() };
+        self.triggers().resume_trigger(request).await.unwrap();
+    }
+
+    /// Has a trigger tell of what holds another word.
+    async fn filter(&self, id: &str, filter: &str) {
+        let trigger = Trigger { name: name(id), kind: Some(kind(FOLDER, filter)), ..Default::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["new_email".into()] });
+        let request = UpdateTriggerRequest { trigger: Some(trigger), update_mask, ..Default::default() };
+        self.triggers().update_trigger(request).await.unwrap();
+    }
+
+    async fn delete(&self, id: &str) {
+        let request = DeleteTriggerRequest { name: name(id), ..Default::default() };
+        self.triggers().delete_trigger(request).await.unwrap();
+    }
+
+    /// Takes the places of all looks of the connection; the next one waits for its turn.
+    async fn take_all_places(&self) {
+        for folder in OTHERS {
+            self.fake.state.watching.hold(folder);
+            self.make(folder, folder, "").await;
+            self.fake.state.watching.begun(folder, 1).await;
+        }
+    }
+
+    fn give_back_all_places(&self) {
+        OTHERS.into_iter().for_each(|folder| self.fake.state.watching.let_go(folder));
+    }
+
+    /// Waits until a trigger has been due for a while: a look for it has begun, and waits for its turn.
+    async fn due(&self, id: &str) {
+        until("it is due", || async {
+            let due = SystemTime::try_from(self.status(id).await.next_poll_time?).unwrap();
+            (due + Duration::from_millis(100) < SystemTime::now()).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until all these are told, each by its trigger. Whatever else is told must be told once.
+    async fn told(&mut self, expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut missing: BTreeSet<_> =
+            expected.iter().map(|(id, thing)| (name(id), (*thing).to_owned())).collect();
+        let mut all = Vec::new();
+        while !missing.is_empty() {
+            for event in events(&mut self.stream, 1).await {
+                assert!(self.ids.insert(event.id.clone()), "told twice: {event:?}");
+                let told = (event.trigger.clone(), subject(&event));
+                missing.remove(&told);
+                all.push(told);
+            }
+        }
+        all
+    }
+
+    async fn restart(&mut self) {
+        self.stop.cancel();
+        self.serving.take().unwrap().await.unwrap();
+        let (channel, stop, serving) = serve(&self.fake, &self.folder).await;
+        let stream = subscribe(&channel, None).await;
+        (self.channel, self.stop, self.serving, self.stream) = (channel, stop, Some(serving), stream);
+    }
+}
+
+fn name(id: &str) -> String {
+    format!("{OUTLOOK}/triggers/{id}")
+}
+
+fn kind(folder_path: &str, filter: &str) -> Kind {
+    Kind::NewEmail(NewEmailTrigger {
+        folder_path: folder_path.into(),
+        subject_filter: filter.into(),
+        ..Default::default()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_waited_for_its_turn_tells_nothing_to_who_was_paused_meanwhile() {
+    let mut stage = Stage::set().await;
+    stage.take_all_places().await;
+    stage.make("late", FOLDER, "").await;
+    stage.due("late").await;
+    stage.pause("late").await;
+    stage.put("first");
+    stage.give_back_all_places();
+    let told = stage.told(&[("steady", "first")]).await;
+    assert_eq!(told, [(name("steady"), "first".to_owned())]);
+    stage.put("second");
+    stage.nudge("steady").await;
+    let told = stage.told(&[("steady", "second")]).await;
+    assert_eq!(told, [(name("steady"), "second".to_owned())]);
+    stage.resume("late").await;
+    let told = stage.told(&[("late", "first"), ("late", "second")]).await;
+    assert_eq!(told.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_waited_for_its_turn_passes_over_nothing_that_a_changed_trigger_wants() {
+    let mut stage = Stage::set().await;
+    stage.take_all_places().await;
+    stage.make("late", FOLDER, "nothing").await;
+    stage.due("late").await;
+    stage.filter("late", "thing").await;
+    stage.put("a thing");
+    stage.give_back_all_places();
+    stage.told(&[("steady", "a thing"), ("late", "a thing")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_to_a_trigger_in_the_midst_of_a_look_loses_nothing() {
+    let mut stage = Stage::set().await;
+    let changes = ["pause", "filter", "again", "make", "leave"];
+    for id in changes.into_iter().filter(|id| *id != "make") {
+        stage.make(id, FOLDER, if id == "filter" { "x" } else { "" }).await;
+        stage.looked(id).await;
+    }
+    stage.put("0 x");
+    stage.nudge("steady").await;
+    let all = [("pause", "0 x"), ("filter", "0 x"), ("again", "0 x"), ("leave", "0 x"), ("steady", "0 x")];
+    stage.told(&all).await;
+
+    // The look sees what was put before, and ends when all has been changed.
+    stage.put("1");
+    let looks = stage.fake.state.watching.looks(FOLDER);
+    stage.fake.state.watching.hold(FOLDER);
+    stage.nudge("steady").await;
+    stage.fake.state.watching.begun(FOLDER, looks + 1).await;
+    stage.pause("pause").await;
+    stage.filter("filter", "").await;
+    stage.delete("again").await;
+    stage.delete("leave").await;
+    stage.make("again", FOLDER, "").await;
+    stage.make("make", FOLDER, "").await;
+    stage.resume("pause").await;
+    stage.put("2");
+    stage.fake.state.watching.let_go(FOLDER);
+    let mut expected: Vec<_> = changes[..4].iter().map(|id| (*id, "2")).collect();
+    expected.extend([("steady", "1"), ("steady", "2"), ("pause", "1")]);
+    let told = stage.told(&expected).await;
+    assert!(!told.iter().any(|(trigger, _)| *trigger == name("leave")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_in_the_midst_of_a_look_keeps_the_place_before_it() {
+    let mut stage = Stage::set().await;
+    stage.make("pauses", FOLDER, "").await;
+    stage.looked("pauses").await;
+    stage.put("0");
+    stage.nudge("steady").await;
+    stage.told(&[("steady", "0"), ("pauses", "0")]).await;
+    stage.put("1");
+    let looks = stage.fake.state.watching.looks(FOLDER);
+    stage.fake.state.watching.hold(FOLDER);
+    stage.nudge("steady").await;
+    stage.fake.state.watching.begun(FOLDER, looks + 1).await;
+    stage.pause("pauses").await;
+    stage.fake.state.watching.let_go(FOLDER);
+    let told = stage.told(&[("steady", "1")]).await;
+    assert_eq!(told.len(), 1, "who is paused is told nothing: {told:?}");
+    stage.resume("pauses").await;
+    stage.told(&[("pauses", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_the_midst_of_a_look_loses_nothing() {
+    let mut stage = Stage::set().await;
+    let looks = stage.fake.state.watching.looks(FOLDER);
+    stage.put("1");
+    stage.fake.state.watching.hold(FOLDER);
+    stage.nudge("steady").await;
+    stage.fake.state.watching.begun(FOLDER, looks + 1).await;
+    stage.make("late", FOLDER, "").await;
+    stage.put("2");
+    stage.restart().await;
+    stage.fake.state.watching.let_go(FOLDER);
+    stage.told(&[("steady", "1"), ("steady", "2"), ("late", "2")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_catch_up_holds_up_nobody_else_and_is_told_when_it_can() {
+    let mut stage = Stage::set().await;
+    for id in ["early", "later"] {
+        stage.make(id, FOLDER, if id == "early" { "e" } else { "" }).await;
+        stage.looked(id).await;
+    }
+    stage.put("one");
+    stage.nudge("steady").await;
+    stage.told(&[("steady", "one"), ("early", "one"), ("later", "one")]).await;
+    stage.pause("early").await;
+    stage.put("one more");
+    stage.nudge("steady").await;
+    stage.told(&[("steady", "one more"), ("later", "one more")]).await;
+    stage.pause("later").await;
+    stage.put("the last");
+    stage.nudge("steady").await;
+    stage.told(&[("steady", "the last")]).await;
+    // The place of the one that is refused comes first.
+    stage.fake.state.watching.refuse("e");
+    stage.resume("early").await;
+    stage.resume("later").await;
+    stage.told(&[("later", "the last")]).await;
+    until("the failure shows", || async { stage.status("early").await.last_failure }).await;
+    stage.fake.state.watching.allow("e");
+    stage.nudge("steady").await;
+    stage.told(&[("early", "one more"), ("early", "the last")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_failed_is_made_again_long_before_the_interval_is_out() {
+    let mut stage = Stage::set().await;
+    stage.fake.state.watching.refuse("");
+    stage.put("thing");
+    stage.nudge("steady").await;
+    until("the failure shows", || async { stage.status("steady").await.last_failure }).await;
+    stage.fake.state.watching.allow("");
+    stage.told(&[("steady", "thing")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_much_is_told_is_told_though_its_nudge_came_too_early() {
+    let mut stage = Stage::set().await;
+    let looks = stage.fake.state.watching.looks(FOLDER);
+    stage.fake.state.watching.hold(FOLDER);
+    for thing in ["1", "2", "3", "4"] {
+        stage.put(thing);
+    }
+    stage.nudge("steady").await;
+    stage.fake.state.watching.begun(FOLDER, looks + 1).await;
+    // The first of the two looks that these take is being made: neither sees what comes now.
+    stage.put("late");
+    stage.nudge("steady").await;
+    stage.fake.state.watching.let_go(FOLDER);
+    stage.told(&[("steady", "4"), ("steady", "late")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_catches_up_by_several_looks_is_told_what_comes_between_them() {
+    let mut stage = Stage::set().await;
+    stage.make("behind", FOLDER, "").await;
+    stage.looked("behind").await;
+    stage.put("0");
+    stage.nudge("steady").await;
+    stage.told(&[("steady", "0"), ("behind", "0")]).await;
+    stage.pause("behind").await;
+    for thing in ["1", "2", "3", "4"] {
+        stage.put(thing);
+    }
+    stage.nudge("steady").await;
+    stage.told(&[("steady", "4")]).await;
+    stage.fake.state.watching.hold(FOLDER);
+    let mut begun = stage.fake.state.watching.looks(FOLDER);
+    stage.resume("behind").await;
+    // Look by look, with something new before each.
+    for thing in ["5", "6", "7", "8", "9", "10"] {
+        stage.fake.state.watching.begun(FOLDER, begun + 1).await;
+        begun += 1;
+        stage.put(thing);
+        stage.nudge("steady").await;
+        stage.fake.state.watching.let_one_go(FOLDER);
+    }
+    stage.fake.state.watching.let_go(FOLDER);
+    let things = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"];
+    let expected: Vec<_> = things.iter().map(|thing| ("behind", *thing)).collect();
+    stage.told(&expected).await;
+}
