@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::calendar::{Looked, SELECT, Shown, Watched, fit, key, name};
+use crate::calendar::no_calendar;
 use crate::error::Error;
 use crate::graph::model::Page;
 use crate::graph::{Failure, with_options};
@@ -133,8 +134,10 @@ async fn entries(
     ];
     let mut url = with_options(watched.url("calendarView"), &options);
     let mut entries = Vec::new();
-    for _ in 0..MAX_PAGES {
-        let page = watched.mailbox.get::<Page<Value>>(url, None).await?.value;
+    for page in 0..MAX_PAGES {
+        let read = watched.mailbox.get::<Page<Value>>(url, None).await;
+        let read = read.map_err(|failure| if page == 0 { no_calendar(failure) } else { failure.into() })?;
+        let page = read.value;
         entries.extend(page.value.into_iter().filter_map(|raw| Shown::read(raw, watched.table)));
         let Some(next) = page.next else { break };
         url = watched.mailbox.link(&next)?;

@@ -24,7 +24,9 @@ impl<'a> Diary<'a> {
     /// A watch that begins now, for triggers named `0`, `1` and so on.
     pub(super) fn new(stage: &'a Stage, kinds: impl IntoIterator<Item = Kind>) -> Self {
         let mut watch = stage.watch(NewEmailTrigger::default());
-        let since = watch.triggers.remove(0).since;
+        watch.triggers.clear();
+        // By the gateway's clock, which is the machine's, whatever the provider's says.
+        let since = Some(prost_types::Timestamp { seconds: Timestamp::now().as_second(), nanos: 0 });
         for (number, kind) in kinds.into_iter().enumerate() {
             let trigger = Some(Trigger { name: number.to_string(), kind: Some(kind), ..Trigger::default() });
             watch.triggers.push(WatchedTrigger { trigger, since });

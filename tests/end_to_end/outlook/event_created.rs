@@ -338,7 +338,8 @@ async fn a_trigger_that_joins_later_is_told_of_what_is_new_since_and_a_clock_tha
 async fn a_cursor_that_is_none_or_anothers_is_refused() {
     let stage = Stage::set().await;
     let mut diary = Diary::of_created(&stage).await;
-    for wrong in ["x".as_bytes(), &diary.watch.cursor[..diary.watch.cursor.len() - 1].to_vec(), b"\x01{}"] {
+    let cursor = diary.watch.cursor.clone();
+    for wrong in ["x".as_bytes(), &cursor[..cursor.len() - 1], b"\x01{}"] {
         diary.watch.cursor = prost::bytes::Bytes::copy_from_slice(wrong);
         assert_eq!(reason_of(&diary.watch.look().await.unwrap_err()), "FIELD_INVALID");
     }

@@ -118,3 +118,55 @@ impl Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn place(forgot: bool) -> Place {
+        let mut place = crate::poll::calendar::place::read(b"").unwrap();
+        place.stage = Stage::Listing { link: None, began: None, told_until: Some(100_000) };
+        place.forgot = forgot;
+        place
+    }
+
+    fn shown(made: i64, modified: i64) -> Shown {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let entry = CalendarEvent {
+            id: "x".into(),
+            date_time_created: at(made),
+            date_time_last_modified: at(modified),
+            ..Default::default()
+        };
+        Shown { entry, raw: Value::Null }
+    }
+
+    fn sorted(forgot: bool, made: i64, modified: i64) -> Option<What> {
+        let sorted = sort(&mut place(forgot), shown(made, modified), Timestamp::UNIX_EPOCH);
+        sorted.change.map(|change| change.what)
+    }
+
+    #[test]
+    fn what_was_forgotten_for_want_of_room_is_not_taken_for_new_when_it_is_listed_again() {
+        assert_eq!(sorted(true, 5, 5), None);
+        assert_eq!(sorted(true, 5, 100_001), Some(What::Changed(Vec::new())));
+        assert_eq!(sorted(true, 99_900, 99_900), Some(What::Made));
+        assert_eq!(sorted(false, 5, 5), Some(What::Made), "it was moved in");
+    }
+
+    #[test]
+    fn what_is_known_is_told_when_it_looks_otherwise_alone() {
+        let mut place = place(false);
+        let now = Timestamp::UNIX_EPOCH;
+        assert!(sort(&mut place, shown(5, 5), now).touched);
+        let again = sort(&mut place, shown(5, 5), now);
+        assert!(again.change.is_none() && !again.touched);
+        let touched = sort(&mut place, shown(5, 6), now);
+        assert!(touched.change.is_none() && touched.touched);
+        let mut other = shown(5, 7);
+        other.entry.subject = "other".into();
+        let changed = sort(&mut place, other, now).change.unwrap();
+        assert_eq!(changed.what, What::Changed(vec!["subject"]));
+    }
+}
