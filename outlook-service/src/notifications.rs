@@ -137,9 +137,32 @@ async fn watched(
             let owner = owner(&mailbox);
             Ok((mailbox, format!("{owner}/mailFolders('{id}')/messages"), "created"))
         }
-        Some(_) => Err(Error::TriggerKind),
-        None => Err(Error::field("trigger.kind", "is absent: expected new_email")),
+        // Graph pushes for all calendars of a mailbox at once. What goes matters to no trigger, and is asked for by one
+        // kind alone, for of two wishes that are the same Graph refuses one.
+        Some(Kind::EventCreated(entry)) => {
+            events(outlook, call, "event_created", &entry.mailbox, "created,updated,deleted")
+        }
+        Some(Kind::EventModified(entry)) => {
+            events(outlook, call, "event_modified", &entry.mailbox, "created,updated,deleted")
+        }
+        Some(Kind::EventStartingSoon(entry)) => {
+            events(outlook, call, "event_starting_soon", &entry.mailbox, "created,updated")
+        }
+        None => Err(Error::field("trigger.kind", "is absent")),
     }
+}
+
+/// The calendar entries of a mailbox. `kind`: the field of the trigger.
+fn events(
+    outlook: &Outlook,
+    call: &Call,
+    kind: &str,
+    named: &str,
+    change_type: &'static str,
+) -> Result<(Mailbox, String, &'static str), Error> {
+    let mailbox = outlook.mailbox(call, &format!("{kind}.mailbox"), named)?;
+    let resource = format!("{}/events", owner(&mailbox));
+    Ok((mailbox, resource, change_type))
 }
 
 fn owner(mailbox: &Mailbox) -> String {

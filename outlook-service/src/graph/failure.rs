@@ -199,6 +199,14 @@ impl Failure {
         }
     }
 
+    /// Whether Graph does not go on from a link that it gave, for whatever reason: it is to be begun again.
+    pub(crate) fn refuses_link(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => matches!(refusal.status, 400 | 404 | 410) || self.lost_place(),
+            _ => false,
+        }
+    }
+
     /// Whether Graph has forgotten the place to go on from.
     pub(crate) fn lost_place(&self) -> bool {
         match self {

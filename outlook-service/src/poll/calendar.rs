@@ -5,6 +5,7 @@
 //! whatever day it lies on; what is known of each entry tells a new one from a changed one, and a change that people see
 //! from Exchange's own touches. Once a day it is listed again: that finds what was moved in and forgets what is gone.
 
+mod cancelled;
 mod changes;
 mod fields;
 mod known;
@@ -24,8 +25,10 @@ use crate::calendar::read::{self, Entry};
 use crate::error::Error;
 use crate::graph::{self, Failure, Mailbox, with_options};
 use changes::{Change, Sorted};
+use known::Known;
 pub(super) use known::key;
 use place::{Place, Stage};
+use wants::Tells;
 pub(super) use wants::Wants;
 pub(super) use written::{fit, name};
 
@@ -116,6 +119,7 @@ impl Watched<'_> {
     /// What Graph answered; or the cursor is none.
     pub(super) async fn look(&self, wants: &[Wants], cursor: &[u8], most: usize) -> Result<Looked, Error> {
         let mut place = place::read(cursor)?;
+        let began = place.clone();
         let half = Instant::now() + self.mailbox.until.saturating_duration_since(Instant::now()) / 2;
         let mut told = Vec::new();
         let mut more = true;
@@ -130,15 +134,18 @@ impl Watched<'_> {
                     more = false;
                     break;
                 }
-                Err(Error::Graph(failure)) if failure.lost_place() && place.stage.link().is_some() => {
+                // At the next look and not at once: a provider that refuses every page would else be asked for ever.
+                Err(Error::Graph(failure)) if failure.refuses_link() && place.stage.link().is_some() => {
                     place.stage.begin_again();
+                    more = false;
                     break;
                 }
                 // What was passed through is kept; the next look meets the error.
-                Err(_) if page > 0 || !told.is_empty() => break,
+                Err(_) if page > 0 || !told.is_empty() || place != began => break,
                 Err(error) => return Err(error),
             }
         }
+        place.forgot |= place.known.bound();
         Ok(Looked { occurrences: written::write(wants, &told), cursor: place::write(&place)?, more })
     }
 
@@ -155,7 +162,9 @@ impl Watched<'_> {
             Some(link) => self.mailbox.link(link)?,
             None => self.first_page(&place.stage),
         };
-        let read = self.mailbox.get::<Listed>(url, Some(PAGE)).await.map_err(no_calendar)?;
+        let goes_on = place.stage.link().is_some();
+        let read = self.mailbox.get::<Listed>(url, Some(PAGE)).await;
+        let read = read.map_err(|failure| if goes_on { failure.into() } else { no_calendar(failure) })?;
         let ours = Timestamp::now();
         let now = read.date.unwrap_or(ours);
         let clock = Clock { now, ahead: ahead(now, ours) };
@@ -197,9 +206,10 @@ impl Watched<'_> {
         // What belongs to a series is asked for: where that fails, nothing of it is noted.
         let mut next = place.clone();
         let series = shown.clone();
+        let is_new = next.known.get(key(&series.entry)).is_none();
         let Sorted { change, touched } = changes::sort(&mut next, shown, clock.now);
-        let exceptions = match touched {
-            true => self.exceptions(&series, change.is_some(), &mut next).await?,
+        let exceptions = match touched && wants.iter().any(|want| want.tells == Tells::Changed) {
+            true => self.exceptions(&series, is_new, change.is_some(), &mut next).await?,
             false => Vec::new(),
         };
         for change in change.into_iter().chain(exceptions) {

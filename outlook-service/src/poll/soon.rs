@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::calendar::{Looked, SELECT, Shown, Watched, fit, key, name};
+use crate::calendar::no_calendar;
 use crate::error::Error;
 use crate::graph::model::Page;
 use crate::graph::{Failure, with_options};
@@ -28,6 +29,8 @@ const MAX_PAGES: usize = 50;
 const MAX_TOLD: usize = 5_000;
 /// After how long the time is written on though nothing was told: until then the same look gives the same cursor.
 const STALE_SECONDS: i64 = 300;
+/// How far back a first look begins at most.
+const FIRST_SECONDS: i64 = 86_400;
 /// The most that an occurrence's data may take.
 const MAX_DATA: usize = 60 * 1024;
 /// The most that all occurrences of an answer take: a gRPC message is bounded by 4 MiB.
@@ -92,7 +95,7 @@ impl Ahead {
 /// What Graph answered; or the cursor is none.
 pub(super) async fn look(watched: &Watched<'_>, wants: &[Ahead], cursor: &[u8]) -> Result<Looked, Error> {
     let now = Timestamp::now();
-    let mut state = read(cursor, now)?;
+    let mut state = read(cursor, first(wants, now))?;
     let before = state.clone();
     let farthest = wants.iter().map(|want| want.seconds).max().unwrap_or_default();
     let entries = entries(watched, state.until, now, farthest).await?;
@@ -104,6 +107,12 @@ pub(super) async fn look(watched: &Watched<'_>, wants: &[Ahead], cursor: &[u8]) 
     let bound = (MAX_ALL / due.len().max(1)).min(MAX_DATA);
     let occurrences = due.into_iter().map(|due| occurrence(due, bound)).collect();
     Ok(Looked { occurrences, cursor: write(&state)?, more: false })
+}
+
+/// Where the first look begins: what started since the first trigger was made is told, late as it is.
+fn first(wants: &[Ahead], now: Timestamp) -> i64 {
+    let now = now.as_second();
+    wants.iter().map(|want| want.since).min().unwrap_or(now).clamp(now - FIRST_SECONDS, now)
 }
 
 /// What starts from `from` on, until as far ahead as is asked for.
@@ -125,8 +134,10 @@ async fn entries(
     ];
     let mut url = with_options(watched.url("calendarView"), &options);
     let mut entries = Vec::new();
-    for _ in 0..MAX_PAGES {
-        let page = watched.mailbox.get::<Page<Value>>(url, None).await?.value;
+    for page in 0..MAX_PAGES {
+        let read = watched.mailbox.get::<Page<Value>>(url, None).await;
+        let read = read.map_err(|failure| if page == 0 { no_calendar(failure) } else { failure.into() })?;
+        let page = read.value;
         entries.extend(page.value.into_iter().filter_map(|raw| Shown::read(raw, watched.table)));
         let Some(next) = page.next else { break };
         url = watched.mailbox.link(&next)?;
@@ -191,9 +202,9 @@ fn occurrence(due: Due<'_>, bound: usize) -> Occurrence {
     }
 }
 
-fn read(bytes: &[u8], now: Timestamp) -> Result<State, Error> {
+fn read(bytes: &[u8], first: i64) -> Result<State, Error> {
     let Some((version, rest)) = bytes.split_first() else {
-        return Ok(State { until: now.as_second(), told: Vec::new() });
+        return Ok(State { until: first, told: Vec::new() });
     };
     let wrong = || Error::field("cursor", "expected the next_cursor of a look before");
     if *version != VERSION {
@@ -274,10 +285,9 @@ mod tests {
     fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
         let told = vec![Told { key: u64::MAX, start: 5, ahead: 6, at: -7 }];
         let state = State { until: 9, told };
-        let now = Timestamp::UNIX_EPOCH;
-        assert_eq!(read(&write(&state).unwrap(), now).unwrap(), state);
-        assert_eq!(read(b"", now).unwrap(), State::default());
-        assert!(read(b"\x01{}", now).is_err());
+        assert_eq!(read(&write(&state).unwrap(), 0).unwrap(), state);
+        assert_eq!(read(b"", 0).unwrap(), State::default());
+        assert!(read(b"\x01{}", 0).is_err());
         let full = State {
             until: i64::MAX,
             told: vec![Told { key: u64::MAX, start: i64::MIN, ahead: -9_999, at: i64::MIN }; MAX_TOLD],

@@ -1,6 +1,7 @@
 //! Change notifications from the provider to the subscriber: what is pushed is told at once, what goes wrong on the way
 //! costs time and never an event.
 
+mod calendars;
 mod door;
 mod life;
 

@@ -17,6 +17,8 @@ pub(super) struct Change {
     pub(super) occurrences: Vec<Shown>,
     /// The triggers that are told, by their places, and as what each is.
     pub(super) listeners: Vec<(usize, What)>,
+    /// Whether it may have happened before the watch began, so that its time decides whom it is told to.
+    pub(super) by_time: bool,
 }
 
 /// What happened.
@@ -31,7 +33,7 @@ pub(super) enum What {
 /// What became of an event on a page.
 pub(super) struct Sorted {
     pub(super) change: Option<Change>,
-    /// Whether it was known, and Exchange says that it was changed since, seen or not.
+    /// Whether it was not known, or Exchange says that it was changed since, seen or not.
     pub(super) touched: bool,
 }
 
@@ -42,20 +44,24 @@ pub(super) fn sort(place: &mut Place, shown: Shown, now: Timestamp) -> Sorted {
     let seen = place.known.get(key).copied();
     let look = Look::of(entry);
     let modified = millis(entry.date_time_last_modified.as_ref(), now);
-    place.known.put(key, Seen { look, modified, round: place.round });
+    place.known.put(key, Seen { look, modified, round: place.round, of: 0 });
     let what = match seen {
         Some(seen) if seen.look.whole == look.whole => None,
         Some(seen) => Some(What::Changed(look.changed_since(&seen.look))),
-        None if was_forgotten(place, entry, now) => Some(What::Changed(Vec::new())),
+        None if was_forgotten(place, entry, now) => {
+            let long_ago =
+                place.stage.told_until().is_some_and(|until| modified < (until - MARGIN_SECONDS) * 1_000);
+            (!long_ago).then(|| What::Changed(Vec::new()))
+        }
         None => Some(What::Made),
     };
-    let touched = seen.is_some_and(|seen| seen.modified != modified);
+    let touched = seen.is_none_or(|seen| seen.modified != modified);
     Sorted { change: what.map(|what| Change::new(shown, what)), touched }
 }
 
 /// Whether an entry that is not known was so only for want of room: it was made long before.
 fn was_forgotten(place: &Place, entry: &CalendarEvent, now: Timestamp) -> bool {
-    let Stage::Following { told_until, .. } = &place.stage else { return false };
+    let Some(told_until) = place.stage.told_until() else { return false };
     let made = millis(entry.date_time_created.as_ref(), now) / 1_000;
     place.forgot && made < told_until - MARGIN_SECONDS
 }
@@ -71,7 +77,7 @@ pub(super) fn millis(time: Option<&prost_types::Timestamp>, now: Timestamp) -> i
 impl Change {
     /// A change that nobody is told of yet.
     pub(super) fn new(shown: Shown, what: What) -> Self {
-        Self { shown, what, occurrences: Vec::new(), listeners: Vec::new() }
+        Self { shown, what, occurrences: Vec::new(), listeners: Vec::new(), by_time: false }
     }
 
     /// The change with those who are told of it; none where nobody is.
@@ -97,7 +103,7 @@ impl Change {
     /// since then. In the first listing nothing is known yet, and times alone decide.
     fn tells(&self, stage: &Stage, since: i64) -> Option<What> {
         // What is told on time is told whatever its times say: it may have been moved in.
-        if stage.told_until().is_some_and(|until| until >= since) {
+        if !self.by_time && stage.told_until().is_some_and(|until| until >= since) {
             return Some(self.what.clone());
         }
         let after = |time: Option<&prost_types::Timestamp>| time.is_none_or(|time| time.seconds >= since);
@@ -110,5 +116,57 @@ impl Change {
             What::Changed(fields) if changed => Some(What::Changed(fields.clone())),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn place(forgot: bool) -> Place {
+        let mut place = crate::poll::calendar::place::read(b"").unwrap();
+        place.stage = Stage::Listing { link: None, began: None, told_until: Some(100_000) };
+        place.forgot = forgot;
+        place
+    }
+
+    fn shown(made: i64, modified: i64) -> Shown {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let entry = CalendarEvent {
+            id: "x".into(),
+            date_time_created: at(made),
+            date_time_last_modified: at(modified),
+            ..Default::default()
+        };
+        Shown { entry, raw: Value::Null }
+    }
+
+    fn sorted(forgot: bool, made: i64, modified: i64) -> Option<What> {
+        let sorted = sort(&mut place(forgot), shown(made, modified), Timestamp::UNIX_EPOCH);
+        sorted.change.map(|change| change.what)
+    }
+
+    #[test]
+    fn what_was_forgotten_for_want_of_room_is_not_taken_for_new_when_it_is_listed_again() {
+        assert_eq!(sorted(true, 5, 5), None);
+        assert_eq!(sorted(true, 5, 100_001), Some(What::Changed(Vec::new())));
+        assert_eq!(sorted(true, 99_900, 99_900), Some(What::Made));
+        assert_eq!(sorted(false, 5, 5), Some(What::Made), "it was moved in");
+    }
+
+    #[test]
+    fn what_is_known_is_told_when_it_looks_otherwise_alone() {
+        let mut place = place(false);
+        let now = Timestamp::UNIX_EPOCH;
+        assert!(sort(&mut place, shown(5, 5), now).touched);
+        let again = sort(&mut place, shown(5, 5), now);
+        assert!(again.change.is_none() && !again.touched);
+        let touched = sort(&mut place, shown(5, 6), now);
+        assert!(touched.change.is_none() && touched.touched);
+        let mut other = shown(5, 7);
+        other.entry.subject = "other".into();
+        let changed = sort(&mut place, other, now).change.unwrap();
+        assert_eq!(changed.what, What::Changed(vec!["subject"]));
     }
 }

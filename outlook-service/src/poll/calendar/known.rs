@@ -1,6 +1,6 @@
 //! What a watch of a calendar remembers of its entries between two looks: how each looked, in as few bytes as do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use postern_proto::outlook::v1::CalendarEvent;
 use ring::digest::{SHA256, digest};
@@ -9,9 +9,9 @@ use super::fields::{FIELDS, Look, first_eight};
 
 /// How many entries are remembered: a cursor has room for no more. Beyond it the ones that changed longest ago are
 /// forgotten; a change of such a one is told without the names of its fields.
-pub(super) const MAX_KNOWN: usize = 7_500;
+pub(super) const MAX_KNOWN: usize = 7_000;
 /// How many bytes an entry takes.
-const ENTRY_BYTES: usize = 8 + 8 + 8 + 1 + 2 * FIELDS.len();
+const ENTRY_BYTES: usize = 8 + 8 + 8 + 1 + 4 + 2 * FIELDS.len();
 
 /// An entry as it was at the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) struct Seen {
     pub(super) modified: i64,
     /// The round of listing in which it was last there.
     pub(super) round: u8,
+    /// The series that it belongs to, as `of_series` gives it: it is listed with that, not by itself. 0: none.
+    pub(super) of: u32,
 }
 
 /// The entries that are remembered, by what stays the same of each.
@@ -30,10 +32,24 @@ pub(super) struct Known {
 }
 
 /// What stays the same of an entry: the id that the meeting has in every calendar, for Exchange makes an entry anew,
-/// with another id and time of making, when it is accepted.
-pub(in crate::poll) fn key(entry: &CalendarEvent) -> u64 {
+/// with another id and time of making, when it is accepted. A time of a series is told from the others by when it would
+/// be as well.
+pub(super) fn identity(entry: &CalendarEvent) -> String {
     let id = if entry.ical_uid.is_empty() { &entry.id } else { &entry.ical_uid };
-    first_eight(digest(&SHA256, id.as_bytes()).as_ref())
+    match entry.original_start {
+        Some(original) if !entry.series_master_id.is_empty() => format!("{id} {}", original.seconds),
+        _ => id.clone(),
+    }
+}
+
+/// The same in eight bytes.
+pub(in crate::poll) fn key(entry: &CalendarEvent) -> u64 {
+    first_eight(digest(&SHA256, identity(entry).as_bytes()).as_ref())
+}
+
+/// What those that belong to a series name it by, from its key. A chance of one to 2^32 keeps one longer than need be.
+pub(super) fn of_series(key: u64) -> u32 {
+    (key as u32).max(1)
 }
 
 impl Known {
@@ -47,10 +63,14 @@ impl Known {
         self.entries.insert(key, seen);
     }
 
-    /// Forgets the entries that a listing did not find. Gives whether there were any.
+    /// Forgets the entries that neither this listing found nor the one before, for a page may pass over an entry when
+    /// others go while it is turned. What belongs to a series stays as long as that. Gives whether any were forgotten.
     pub(super) fn drop_unseen_in(&mut self, round: u8) -> bool {
         let before = self.entries.len();
-        self.entries.retain(|_, seen| seen.round == round);
+        let there = |seen: &Seen| seen.of == 0 && round.wrapping_sub(seen.round) <= 1;
+        let series: HashSet<_> =
+            self.entries.iter().filter(|(_, seen)| there(seen)).map(|(key, _)| of_series(*key)).collect();
+        self.entries.retain(|_, seen| there(seen) || series.contains(&seen.of));
         before != self.entries.len()
     }
 
@@ -82,6 +102,7 @@ impl Known {
             bytes.extend(seen.look.whole.to_le_bytes());
             bytes.extend(seen.modified.to_le_bytes());
             bytes.push(seen.round);
+            bytes.extend(seen.of.to_le_bytes());
             for short in seen.look.each {
                 bytes.extend(short.to_le_bytes());
             }
@@ -97,12 +118,13 @@ impl Known {
         let entries = chunks.map(|chunk| {
             let long = |at: usize| first_eight(chunk.get(at..at + 8).unwrap_or_default());
             let mut each = [0; FIELDS.len()];
-            for (short, pair) in each.iter_mut().zip(chunk.get(25..).unwrap_or_default().chunks_exact(2)) {
+            for (short, pair) in each.iter_mut().zip(chunk.get(29..).unwrap_or_default().chunks_exact(2)) {
                 *short = u16::from_le_bytes([pair[0], pair[1]]);
             }
             let look = Look { whole: long(8), each };
             let round = chunk.get(24).copied().unwrap_or_default();
-            (long(0), Seen { look, modified: long(16) as i64, round })
+            let of = first_eight(chunk.get(25..29).unwrap_or_default()) as u32;
+            (long(0), Seen { look, modified: long(16) as i64, round, of })
         });
         Some(Self { entries: entries.collect() })
     }
@@ -114,7 +136,7 @@ mod tests {
 
     fn seen(modified: i64, round: u8) -> Seen {
         let look = Look::of(&CalendarEvent { subject: modified.to_string(), ..Default::default() });
-        Seen { look, modified, round }
+        Seen { look, modified, round, of: 0 }
     }
 
     #[test]
@@ -141,9 +163,14 @@ mod tests {
         assert_eq!(known.entries.len(), MAX_KNOWN);
         assert!(known.get(0).is_none() && known.get(MAX_KNOWN as u64 + 9).is_some());
         const { assert!(MAX_KNOWN * ENTRY_BYTES <= 500 * 1024) };
-        known.put(3, seen(1, 2));
-        assert!(known.drop_unseen_in(2));
-        assert_eq!(known.entries.len(), 1);
+        known.put(3, seen(1, 3));
+        known.put(4, Seen { of: of_series(3), ..seen(1, 1) });
+        known.put(5, Seen { of: of_series(7_000), ..seen(1, 1) });
+        known.put(6, seen(1, 2));
+        assert!(known.drop_unseen_in(3) && !known.drop_unseen_in(3));
+        let mut left: Vec<_> = known.entries.keys().copied().collect();
+        left.sort_unstable();
+        assert_eq!(left, [3, 4, 6]);
     }
 
     #[test]

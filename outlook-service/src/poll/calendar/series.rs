@@ -2,11 +2,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 use postern_proto::outlook::v1::{CalendarEvent, CalendarEventType};
-use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
+use super::cancelled;
 use super::changes::{Change, What, millis};
-use super::fields::{Look, first_eight};
+use super::fields::Look;
 use super::known::{self, Seen};
 use super::place::Place;
 use super::wants::{Tells, Wants};
@@ -19,22 +19,27 @@ use crate::graph::with_options;
 const HORIZON: SignedDuration = SignedDuration::from_hours(366 * 24);
 /// How far the horizon falls behind before it is moved on.
 const ROLL_SECONDS: i64 = 7 * 86_400;
+/// The farthest that it is moved at once.
+const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// How many pages of occurrences are read.
-const MAX_PAGES: usize = 10;
+const MAX_PAGES: usize = 20;
 /// How many occurrences a page holds.
 const PAGE: usize = 100;
 /// How many occurrences a change of a series may come to, over all triggers.
 const MAX_SPREAD: usize = 5_000;
 
 impl Watched<'_> {
-    /// What changed among the exceptions of a series that was changed somewhere.
+    /// What changed among the exceptions of a series that is new, or was changed somewhere. `told`: whether something is
+    /// told of the series itself.
     pub(super) async fn exceptions(
         &self,
         series: &Shown,
-        changed: bool,
+        is_new: bool,
+        told: bool,
         place: &mut Place,
     ) -> Result<Vec<Change>, Error> {
-        let options = [("$select", "id,cancelledOccurrences"), ("$expand", "exceptionOccurrences")];
+        let select = "id,cancelledOccurrences,exceptionOccurrences";
+        let options = [("$select", select), ("$expand", "exceptionOccurrences")];
         let url = with_options(self.mailbox.url(&["events", &series.entry.id]), &options);
         let read = match self.mailbox.get::<Value>(url, None).await {
             Ok(read) => read,
@@ -43,13 +48,14 @@ impl Watched<'_> {
         };
         let now = read.date.unwrap_or_else(Timestamp::now);
         let told_until = place.stage.told_until();
+        let of = known::of_series(known::key(&series.entry));
         let mut changes = Vec::new();
         for raw in array(&read.value, "exceptionOccurrences") {
             let Some(shown) = Shown::read(raw.clone(), self.table) else { continue };
             let (key, look) = (known::key(&shown.entry), Look::of(&shown.entry));
             let modified = millis(shown.entry.date_time_last_modified.as_ref(), now);
             let before = place.known.get(key).map(|seen| seen.look);
-            place.known.put(key, Seen { look, modified, round: place.round });
+            place.known.put(key, Seen { look, modified, round: place.round, of });
             let fields = match before {
                 Some(before) if before.whole == look.whole => continue,
                 Some(before) => look.changed_since(&before),
@@ -59,14 +65,11 @@ impl Watched<'_> {
                 }
                 None => look.changed_since(&Look::of(&as_the_series_has_it(&series.entry, &shown.entry))),
             };
-            changes.push(Change::new(shown, What::Changed(fields)));
+            let by_time = before.is_none();
+            changes.push(Change { by_time, ..Change::new(shown, What::Changed(fields)) });
         }
-        // A first look at what is cancelled tells of it only where nothing else explains the change.
-        let cancelled = cancelled(&series.entry, &read.value, place);
-        if cancelled && changes.is_empty() && !changed {
-            let what = What::Changed(vec!["cancelled_occurrences"]);
-            changes.push(Change::new(series.clone(), what));
-        }
+        let explained = told || !changes.is_empty();
+        changes.extend(cancelled::since(series, &read.value, place, is_new, explained));
         Ok(changes)
     }
 
@@ -106,7 +109,7 @@ impl Watched<'_> {
         let listeners = wants.iter().enumerate();
         let listeners = listeners.filter(|(_, want)| want.every_occurrence && want.tells == Tells::Made);
         let listeners: Vec<_> = listeners.map(|(index, _)| (index, What::Made)).collect();
-        let until = now.checked_add(HORIZON).unwrap_or(now);
+        let mut until = now.checked_add(HORIZON).unwrap_or(now);
         if listeners.is_empty() {
             place.horizon = None;
             return Ok(Vec::new());
@@ -119,6 +122,8 @@ impl Watched<'_> {
             return Ok(Vec::new());
         }
         let start = Timestamp::from_second(from).unwrap_or(now);
+        // After a long pause one step at a time: an answer has only so much room.
+        until = until.min(start.checked_add(LONGEST_STEP).unwrap_or(until));
         let found = self.between(self.url("calendarView"), start, until).await?;
         place.horizon = Some(until.as_second());
         // What began before was told before.
@@ -167,28 +172,13 @@ impl Watched<'_> {
     }
 }
 
-/// Whether other occurrences of a series are cancelled than before.
-fn cancelled(series: &CalendarEvent, read: &Value, place: &mut Place) -> bool {
-    let mut ids: Vec<_> = array(read, "cancelledOccurrences").iter().filter_map(Value::as_str).collect();
-    ids.sort_unstable();
-    let whole = first_eight(digest(&SHA256, ids.join("\n").as_bytes()).as_ref());
-    // Remembered beside the series, under a key that no entry has but by a chance of one to 2^64.
-    let key = !known::key(series);
-    let before = place.known.get(key).map(|seen| seen.look.whole);
-    if ids.is_empty() && before.is_none() {
-        return false;
-    }
-    let look = Look { whole, ..Look::of(&CalendarEvent::default()) };
-    place.known.put(key, Seen { look, modified: i64::MAX, round: place.round });
-    before != Some(whole)
-}
-
-fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+/// An array of an object; empty where there is none.
+pub(super) fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// An occurrence as its series would have it: what an exception is compared with when it is first seen.
-fn as_the_series_has_it(series: &CalendarEvent, exception: &CalendarEvent) -> CalendarEvent {
+pub(super) fn as_the_series_has_it(series: &CalendarEvent, exception: &CalendarEvent) -> CalendarEvent {
     let mut plain = CalendarEvent { recurrence: None, ..series.clone() };
     let Some(original) = exception.original_start else { return plain };
     let length = |entry: &CalendarEvent| match (&entry.start, &entry.end) {

@@ -11,6 +11,7 @@ use ring::digest::{SHA256, digest};
 
 use super::Shown;
 use super::changes::{Change, What};
+use super::known;
 use super::wants::Wants;
 use crate::calendar::read::cut;
 use crate::poll::odata::Order;
@@ -113,9 +114,8 @@ fn occurrence(line: Line<'_>, bound: usize) -> Occurrence {
 
 /// What tells an entry from all others, accepted or not.
 pub(in crate::poll) fn name(entry: &CalendarEvent) -> String {
-    let id = if entry.ical_uid.is_empty() { &entry.id } else { &entry.ical_uid };
     let mut name = String::new();
-    for byte in digest(&SHA256, id.as_bytes()).as_ref().iter().take(16) {
+    for byte in digest(&SHA256, known::identity(entry).as_bytes()).as_ref().iter().take(16) {
         let _ = write!(name, "{byte:02x}");
     }
     name

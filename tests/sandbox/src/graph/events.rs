@@ -90,10 +90,20 @@ fn list(shared: &Shared, asked: &Exchange, address: &str, calendar: &str) -> Ans
 
 fn show(shared: &Shared, asked: &Exchange, address: &str, id: &str) -> Answer {
     let zone = zone_of(asked)?;
-    let query = query::read(asked, &["$select"])?;
+    let (expands, rest): (Vec<_>, Vec<_>) =
+        asked.options.iter().cloned().partition(|(name, _)| name == "$expand");
+    if let Some((_, wrong)) = expands.iter().find(|(_, value)| value != "exceptionOccurrences") {
+        return Err(refusal::bad(format!("Could not find a property named '{wrong}' to expand.")));
+    }
+    let query = query::read(&asked.with_options(rest), &["$select"])?;
+    let select = query.select.as_deref();
+    let of_series = ["id", "cancelledOccurrences", "exceptionOccurrences"];
+    for field in select.into_iter().flatten().filter(|field| !of_series.contains(&field.as_str())) {
+        KIND.check(field)?;
+    }
     folders::with_account(shared, address, |account| {
         let entry = Entry::find(&account.calendars, id).ok_or_else(refusal::no_item)?;
-        Ok(Answered::ok(odata::show(entry.shown(&zone), query.select.as_deref(), &[])))
+        Ok(Answered::ok(odata::show(entry.shown_whole(&zone, select, !expands.is_empty()), select, &[])))
     })
 }
 
@@ -230,6 +240,8 @@ fn except(
         return Err(refusal::crossing());
     }
     exception.modified = state.now();
+    // The series counts as changed with it.
+    event.modified = exception.modified;
     let account = state.account(address).ok_or_else(refusal::no_item)?;
     exception.changed = account.calendars.next_change();
     event.exceptions.insert(day, exception);

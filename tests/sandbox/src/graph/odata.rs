@@ -32,7 +32,8 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    fn check(&self, path: &str) -> Result<(), Refusal> {
+    /// Makes sure that it has the property that a path begins with.
+    pub(super) fn check(&self, path: &str) -> Result<(), Refusal> {
         let root = path.split('/').next().unwrap_or_default();
         if self.properties.contains(&root) {
             return Ok(());

@@ -219,7 +219,7 @@ fn target(shared: &Shared, resource: &str) -> Result<(String, String), Refusal> 
             let folder = account.folder(folder).ok_or_else(refusal::no_item)?;
             format!("mailFolders/{}/messages", folder.id)
         }
-        ["messages" | "events" | "contacts"] | ["calendars", _, "events"] => rest.join("/"),
+        ["messages" | "events" | "contacts"] => rest.join("/"),
         _ => return Err(refusal::bad(format!("The resource '{resource}' is not supported."))),
     };
     Ok((account.address.clone(), collection))

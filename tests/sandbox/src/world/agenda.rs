@@ -34,6 +34,40 @@ impl World {
         })
     }
 
+    /// Changes an event in place, and notes nothing of it but that it was: not when.
+    pub fn edit_event(&self, address: &str, id: &str, edit: impl FnOnce(&mut Event)) -> bool {
+        self.change(|state| {
+            let Some(account) = state.account(address) else { return false };
+            let number = account.calendars.next_change();
+            let event = account.calendars.events.get_mut(id);
+            event
+                .map(|event| {
+                    edit(event);
+                    event.changed = number;
+                })
+                .is_some()
+        })
+    }
+
+    /// Takes an event out, to be put back later.
+    pub fn take_event(&self, address: &str, id: &str) -> Option<Event> {
+        self.change(|state| {
+            let calendars = &mut state.account(address)?.calendars;
+            calendars.next_change();
+            calendars.events.remove(id)
+        })
+    }
+
+    /// Puts an event in as it is: one that was taken out, or one from another calendar.
+    pub fn put_event(&self, address: &str, event: Event) {
+        self.change(|state| {
+            if let Some(account) = state.account(address) {
+                let event = Event { changed: account.calendars.next_change(), ..event };
+                account.calendars.events.insert(event.id.clone(), event);
+            }
+        });
+    }
+
     /// Adds a folder of contacts below another (absent: below the root) and gives its id.
     pub fn add_contact_folder(&self, address: &str, parent: Option<&str>, name: &str) -> Option<String> {
         self.change(|state| {

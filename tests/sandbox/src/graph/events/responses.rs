@@ -114,9 +114,13 @@ pub(super) fn remove(
             let there = account.calendars.events.get_mut(&event.id).ok_or_else(refusal::no_item)?;
             there.exceptions.remove(&day);
             there.cancelled.insert(day);
+            there.modified = now;
             if event.is_organizer {
                 let there = there.clone();
-                each_copy(state, &there, |copy, _| copy.cancelled.clone_from(&there.cancelled));
+                each_copy(state, &there, |copy, _| {
+                    copy.cancelled.clone_from(&there.cancelled);
+                    copy.modified = now;
+                });
             }
         }
         None => {

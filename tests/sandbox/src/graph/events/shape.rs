@@ -87,6 +87,34 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// The id that it has in all calendars: each time of a series has another.
+    fn ical_uid(&self) -> String {
+        match self.day {
+            Some(day) => format!("{}{}", self.event.ical_uid, day.strftime("%Y%m%d")),
+            None => self.event.ical_uid.clone(),
+        }
+    }
+
+    /// Shown with what Graph shows of a series alone, and only where it is selected: the times that do not take place,
+    /// and, where they are expanded too, those that were changed by themselves.
+    pub(super) fn shown_whole(&self, zone: &str, select: Option<&[String]>, expands: bool) -> Value {
+        let mut shown = self.shown(zone);
+        let selects = |name: &str| select.is_some_and(|select| select.iter().any(|field| field == name));
+        if self.kind() != "seriesMaster" {
+            return shown;
+        }
+        if selects("cancelledOccurrences") {
+            let id = |day: &Date| Value::from(format!("OID.{}.{day}", self.event.id));
+            shown["cancelledOccurrences"] = self.event.cancelled.iter().map(id).collect();
+        }
+        if expands && selects("exceptionOccurrences") {
+            let days = self.event.exceptions.keys();
+            let one = |day: &Date| Entry { event: self.event, day: Some(*day) }.shown(zone);
+            shown["exceptionOccurrences"] = days.map(one).collect();
+        }
+        shown
+    }
+
     /// When it would start by its series, or does.
     pub(super) fn original(&self) -> Moment {
         self.on_day(&self.event.start)
@@ -172,7 +200,7 @@ impl<'a> Entry<'a> {
             "transactionId": event.transaction_id,
             "originalStartTimeZone": start.zone,
             "originalEndTimeZone": end.zone,
-            "iCalUId": event.ical_uid,
+            "iCalUId": self.ical_uid(),
             "reminderMinutesBeforeStart": field("reminderMinutesBeforeStart", 15.into()),
             "isReminderOn": field("isReminderOn", true.into()),
             "hasAttachments": false,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Subscription;
 use crate::graph::{GraphServer, Shared};
+use crate::world::{Event, State};
 
 /// How long a URL may take to answer the question whether it wants to be told.
 const VALIDATION_PATIENCE: Duration = Duration::from_secs(10);
@@ -34,14 +35,62 @@ pub(super) async fn validates(http: &reqwest::Client, url: &str) -> bool {
     is_ok && is_text && answer.text().await.is_ok_and(|text| text == token)
 }
 
-/// Tells of mail that comes to be, is changed or goes, until the world ends.
+/// What is in the calendars of each account, as it was last told.
+#[derive(Default)]
+struct Agendas {
+    seen: HashMap<String, Agenda>,
+}
+
+/// What is in the calendars of an account.
+#[derive(Default)]
+struct Agenda {
+    last_change: u64,
+    /// Each event with the place of its last change, and how many times of it do not take place.
+    events: HashMap<String, (u64, usize)>,
+}
+
+impl Agendas {
+    /// The events that came to be, were changed or went since the last time: whose, how, and which.
+    fn changes(&mut self, state: &State) -> Vec<(String, &'static str, String)> {
+        let mut found = Vec::new();
+        for account in state.accounts.values() {
+            let last_change = account.calendars.last_change();
+            let before = self.seen.entry(account.address.clone()).or_default();
+            if before.last_change == last_change {
+                continue;
+            }
+            let now = account.calendars.events.values();
+            let place = |event: &Event| {
+                let excepted = event.exceptions.values().map(|exception| exception.changed);
+                (excepted.max().unwrap_or_default().max(event.changed), event.cancelled.len())
+            };
+            let events: HashMap<_, _> = now.map(|event| (event.id.clone(), place(event))).collect();
+            let mut tell = |kind, id: &String| found.push((account.address.clone(), kind, id.clone()));
+            for (id, place) in &events {
+                match before.events.get(id) {
+                    None => tell("created", id),
+                    Some(then) if then != place => tell("updated", id),
+                    Some(_) => {}
+                }
+            }
+            before.events.keys().filter(|id| !events.contains_key(*id)).for_each(|id| tell("deleted", id));
+            *before = Agenda { last_change, events };
+        }
+        found
+    }
+}
+
+/// Tells of mails and events that come to be, are changed or go, until the world ends.
 pub(crate) async fn follow(shared: Arc<Shared>) {
     let mut changes = shared.world.changes();
     let mut seen: HashMap<String, u64> = HashMap::new();
+    let mut agendas = Agendas::default();
     loop {
         let mut found = Vec::new();
+        let of_calendars;
         {
             let state = shared.world.lock();
+            of_calendars = agendas.changes(&state);
             for account in state.accounts.values() {
                 let last = account.last_change();
                 let after = seen.insert(account.address.clone(), last).unwrap_or(0);
@@ -70,6 +119,9 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
                 shared.tell_of_change(&address, &collection, kind, &id);
             }
         }
+        for (address, kind, id) in of_calendars {
+            shared.tell_of_change(&address, "events", kind, &id);
+        }
         if changes.changed().await.is_err() {
             return;
         }
@@ -90,12 +142,16 @@ impl Shared {
             if self.subscriptions.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lost).is_ok() {
                 continue;
             }
-            let owner = format!("Users/{address}/Messages/{id}");
+            let (path, name) = match collection {
+                "events" => ("Events", "Event"),
+                _ => ("Messages", "Message"),
+            };
+            let owner = format!("Users/{address}/{path}/{id}");
             let mut item = common(one, &self.settings.tenant);
             item["changeType"] = kind.into();
             item["resource"] = owner.clone().into();
             item["resourceData"] = json!({
-                "@odata.type": "#Microsoft.Graph.Message", "@odata.id": owner, "@odata.etag": "W/\"1\"",
+                "@odata.type": format!("#Microsoft.Graph.{name}"), "@odata.id": owner, "@odata.etag": "W/\"1\"",
                 "id": if one.immutable { id.to_owned() } else { format!("{id}-mutable") },
             });
             let times = if self.subscriptions.doubled.load(Ordering::Relaxed) { 2 } else { 1 };

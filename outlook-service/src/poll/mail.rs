@@ -1,0 +1,243 @@
+//! What came to be in a folder of mail since a cursor: rounds of changes, each page told whole.
+
+mod conditions;
+mod cursor;
+mod occurrence;
+
+use jiff::Timestamp;
+use postern_proto::connector::v1::{CheckTriggerResponse, PollRequest, PollResponse};
+use postern_proto::event::v1::Trigger;
+use tokio::time::Instant;
+
+use super::{ahead, since};
+use crate::error::Error;
+use crate::folders::no_folder;
+use crate::graph::model::{Message, Page};
+use crate::graph::{Mailbox, with_options};
+use crate::outlook::{Call, Outlook};
+use crate::times;
+use conditions::{Conditions, Traits};
+use cursor::Watch;
+use occurrence::{Told, gap};
+
+/// How many mails a look takes at most: as many as fit an answer, each at its largest.
+const MAX_PAGE: usize = 50;
+/// How many events a look may come to before it takes fewer mails: one mail can be for each of very many triggers.
+const MAX_EVENTS: usize = 10_000;
+/// After so many failed looks a mail that cannot be read is told of by what is known of it.
+const PATIENT_LOOKS: i32 = 5;
+/// How many mails a page of a listing holds. Nearly all are older than the trigger: little is told of many.
+const LISTING_PAGE: usize = 200;
+/// How many pages a look passes through as long as there is nothing to tell.
+const MAX_PAGES: usize = 20;
+/// What a round of changes is asked for: enough to tell whether a mail is wanted.
+const SELECT: &str = "subject,from,toRecipients,importance,hasAttachments,receivedDateTime";
+/// How far behind the last look a listing after a loss begins: Exchange may show a mail later than it received it. What
+/// is told twice by this the gateway's log drops.
+const MARGIN_SECONDS: i64 = 600;
+
+/// A trigger to look for.
+struct Sought<'a> {
+    name: &'a str,
+    conditions: Conditions,
+    /// What was received before this is not told, by the gateway's clock.
+    since: Timestamp,
+}
+
+/// Checks a trigger, and says what it watches.
+pub(super) async fn check(
+    outlook: &Outlook,
+    call: &Call,
+    trigger: Option<&Trigger>,
+) -> Result<CheckTriggerResponse, Error> {
+    let conditions = Conditions::read(trigger)?;
+    let mailbox = outlook.mailbox(call, "new_email.mailbox", &conditions.mailbox)?;
+    let folders = outlook.folders(call, &mailbox);
+    // Asked anew, for what is remembered may be gone.
+    folders.forget(&conditions.folder_path);
+    let found = folders.find("new_email.folder_path", &conditions.folder_path).await?;
+    let folder = folders.show(&found.id).await?;
+    let user = mailbox.user.as_deref().unwrap_or("me").to_lowercase();
+    Ok(CheckTriggerResponse { watch_key: format!("mail:{user}:{}", folder.id) })
+}
+
+/// Looks what happened.
+pub(super) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) -> Result<PollResponse, Error> {
+    let sought = read(asked)?;
+    let first = sought.first().ok_or_else(|| Error::field("triggers", "expected at least one"))?;
+    let mailbox = outlook.mailbox(call, "new_email.mailbox", &first.conditions.mailbox)?;
+    let watch = cursor::read(&asked.cursor)?;
+    let look = Look { outlook, call, mailbox: &mailbox, sought: &sought, size: page_size(asked, &sought)? };
+    let (told, next, more) = look.run(watch, &asked.cursor).await?;
+    let last_try = asked.failed_looks >= PATIENT_LOOKS;
+    let occurrences = occurrence::write(&mailbox, told, last_try).await?;
+    Ok(PollResponse { occurrences, next_cursor: cursor::write(&next)?, more, retry_after: None })
+}
+
+fn read(asked: &PollRequest) -> Result<Vec<Sought<'_>>, Error> {
+    asked
+        .triggers
+        .iter()
+        .map(|watched| {
+            let trigger = watched.trigger.as_ref();
+            Ok(Sought {
+                name: trigger.map(|trigger| trigger.name.as_str()).unwrap_or_default(),
+                conditions: Conditions::read(trigger)?,
+                since: since(watched)?,
+            })
+        })
+        .collect()
+}
+
+/// How many mails a page may hold: one is two occurrences where some are told of it with its attachments and some
+/// without.
+fn page_size(asked: &PollRequest, sought: &[Sought<'_>]) -> Result<usize, Error> {
+    let most = match usize::try_from(asked.max_occurrences) {
+        Ok(0) => MAX_PAGE,
+        Ok(most) => most.min(MAX_PAGE),
+        Err(_) => return Err(Error::field("max_occurrences", "expected 0 or more")),
+    };
+    let with_files = sought.iter().filter(|sought| sought.conditions.include_attachments).count();
+    let kinds = if with_files == 0 || with_files == sought.len() { 1 } else { 2 };
+    Ok((most / kinds).max(1))
+}
+
+/// One look.
+struct Look<'a> {
+    outlook: &'a Outlook,
+    call: &'a Call,
+    mailbox: &'a Mailbox,
+    sought: &'a [Sought<'a>],
+    size: usize,
+}
+
+/// What a look has come to: what is told, where the next goes on, and whether there is more.
+type Outcome = (Vec<Told>, Watch, bool);
+
+impl Look<'_> {
+    async fn run(&self, mut watch: Watch, cursor: &[u8]) -> Result<Outcome, Error> {
+        let half = Instant::now() + self.mailbox.until.saturating_duration_since(Instant::now()) / 2;
+        for page in 0..MAX_PAGES {
+            // The mails of a page are yet to be fetched: that is not begun when time is short.
+            if page > 0 && Instant::now() >= half {
+                break;
+            }
+            let (told, next, more) = match self.page(&watch).await {
+                Ok(outcome) => outcome,
+                Err(Error::Graph(failure)) if failure.lost_place() && !watch.is_new() => {
+                    return Ok(self.lost(&watch, cursor));
+                }
+                // The folder may have been made anew under its old name.
+                Err(Error::NoFolder(_)) if !watch.is_new() && self.finds_folder().await? => {
+                    return Ok(self.lost(&watch, cursor));
+                }
+                // What was passed through is kept, lest a long way be begun again and again. The next look meets the error.
+                Err(_) if page > 0 => break,
+                Err(error) => return Err(error),
+            };
+            if !told.is_empty() || !more {
+                return Ok((told, next, more));
+            }
+            watch = next;
+        }
+        Ok((Vec::new(), watch, true))
+    }
+
+    /// One page of a round. A page is told whole: asked for again it need not hold the same. So where a large page has
+    /// too much to tell, a small one is read in its place.
+    async fn page(&self, watch: &Watch) -> Result<Outcome, Error> {
+        let url = match watch.link() {
+            Some(link) => self.mailbox.link(link)?,
+            None => self.first_page().await?,
+        };
+        if watch.is_listing() && self.size < LISTING_PAGE {
+            let (told, next, more) = self.read(watch, url.clone(), LISTING_PAGE).await?;
+            if told.len() <= self.size && events(&told) <= MAX_EVENTS {
+                return Ok((told, next, more));
+            }
+        }
+        let mut size = self.size;
+        loop {
+            let (told, next, more) = self.read(watch, url.clone(), size).await?;
+            let events = events(&told);
+            if events <= MAX_EVENTS || size == 1 {
+                return Ok((told, next, more));
+            }
+            // As many as fit, were all told of to as many as these.
+            size = (told.len() * MAX_EVENTS / events).clamp(1, size - 1);
+        }
+    }
+
+    async fn read(&self, watch: &Watch, url: reqwest::Url, size: usize) -> Result<Outcome, Error> {
+        let read = self.mailbox.get::<Page<Message>>(url, Some(size)).await.map_err(no_folder)?;
+        let ours = Timestamp::now();
+        let (page, now) = (read.value, read.date.unwrap_or(ours));
+        let ahead = ahead(now, ours);
+        let mut told = Vec::new();
+        for message in page.value {
+            if message.removed.is_some() || message.id.is_empty() {
+                continue;
+            }
+            let received = message.received_date_time.as_deref().and_then(times::from_graph);
+            let traits = Traits::of(&message);
+            let (mut plain, mut with_files) = (Vec::new(), Vec::new());
+            for sought in self.sought {
+                let since = sought.since.checked_add(ahead).unwrap_or(sought.since);
+                if watch.tells(received, since) && sought.conditions.hold_for(&traits) {
+                    let told =
+                        if sought.conditions.include_attachments { &mut with_files } else { &mut plain };
+                    told.push(sought.name.to_owned());
+                }
+            }
+            if !plain.is_empty() || !with_files.is_empty() {
+                told.push(Told::Email { known: Box::new(message), received, plain, with_files });
+            }
+        }
+        match (page.next, page.delta) {
+            (Some(next), _) => Ok((told, watch.at(next, now), true)),
+            (None, Some(delta)) => Ok((told, watch.ended(delta, now), false)),
+            (None, None) => Err(crate::graph::Failure::unreadable(200).into()),
+        }
+    }
+
+    /// The first page of a first round: it lists what is there, later rounds what came.
+    async fn first_page(&self) -> Result<reqwest::Url, Error> {
+        let path = self.folder_path();
+        let folders = self.outlook.folders(self.call, self.mailbox);
+        let mut found = folders.find("new_email.folder_path", path).await?;
+        if found.remembered && folders.show(&found.id).await.is_err() {
+            folders.forget(path);
+            found = folders.find("new_email.folder_path", path).await?;
+        }
+        let url = self.mailbox.url(&["mailFolders", &found.id, "messages", "delta"]);
+        Ok(with_options(url, &[("changeType", "created"), ("$select", SELECT)]))
+    }
+
+    async fn finds_folder(&self) -> Result<bool, Error> {
+        let folders = self.outlook.folders(self.call, self.mailbox);
+        folders.forget(self.folder_path());
+        folders.find("new_email.folder_path", self.folder_path()).await.map(|_| true)
+    }
+
+    fn folder_path(&self) -> &str {
+        self.sought.first().map(|sought| sought.conditions.folder_path.as_str()).unwrap_or_default()
+    }
+
+    /// Graph has forgotten the place: the next look lists again. What was received meanwhile is then told; what was
+    /// moved in cannot be known, so a gap is told of where there was something to lose.
+    fn lost(&self, watch: &Watch, cursor: &[u8]) -> Outcome {
+        let Watch::Following { told_until, .. } = watch else {
+            // Begun again at the next look and not at once: a provider that forgets pages would else be asked for ever.
+            return (Vec::new(), watch.anew(), false);
+        };
+        let from = Timestamp::from_second(*told_until).unwrap_or_default();
+        let triggers = self.sought.iter().map(|sought| sought.name.to_owned()).collect();
+        let told = vec![gap(triggers, cursor, from)];
+        (told, Watch::Listing { link: None, since: Some(told_until - MARGIN_SECONDS), began: None }, true)
+    }
+}
+
+/// How many events it comes to.
+fn events(told: &[Told]) -> usize {
+    told.iter().map(Told::count).sum()
+}
