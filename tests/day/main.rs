@@ -144,6 +144,7 @@ async fn day(settings: &Settings, seed: u64) -> Result<Vec<String>, BoxError> {
     let events = log.events();
     following.abort();
     let mut problems = check::all(&truth, &events);
+    problems.extend(stage::failing(&stage.postern.moment().borrow().clone()).await?);
     let stored = log::read(&stage.postern.moment().borrow().clone(), events.len()).await?;
     if stored != events.iter().map(|event| event.id.clone()).collect::<Vec<_>>() {
         problems.push("the subscriber did not see the log as it is, each event once and in order".to_owned());

@@ -10,7 +10,7 @@ use postern_proto::connection::v1::connection_service_client::ConnectionServiceC
 use postern_proto::connection::v1::{Connection, CreateConnectionRequest};
 use postern_proto::event::v1::trigger::Kind;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
-use postern_proto::event::v1::{CreateTriggerRequest, Trigger};
+use postern_proto::event::v1::{CreateTriggerRequest, ListTriggersRequest, Trigger};
 use postern_proto::outlook::v1::outlook_credentials::SignIn;
 use postern_proto::outlook::v1::{
     Cloud, CustomCloud, EventCreatedTrigger, EventModifiedTrigger, EventStartingSoonTrigger, NewEmailTrigger,
@@ -116,6 +116,27 @@ async fn connect(channel: &Channel, graph: &GraphServer, connection: usize) -> R
     };
     ConnectionServiceClient::new(channel.clone()).create_connection(request).await?;
     Ok(())
+}
+
+/// The triggers whose looks fail, and why: after the day none should.
+pub(crate) async fn failing(channel: &Channel) -> Result<Vec<String>, BoxError> {
+    let mut client = TriggerServiceClient::new(channel.clone());
+    let (mut failing, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListTriggersRequest { page_size: 1_000, page_token, ..Default::default() };
+        let page = client.list_triggers(request).await?.into_inner();
+        for Trigger { name, status, .. } in page.triggers {
+            let status = status.unwrap_or_default();
+            if let Some(why) = status.last_failure.filter(|_| status.consecutive_failures > 2) {
+                let times = status.consecutive_failures;
+                failing.push(format!("{name} failed {times} times: {} {}", why.reason, why.message));
+            }
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(failing);
+        }
+    }
 }
 
 /// The triggers of a mailbox: one of each kind. Their ids end with the mailbox's number.
