@@ -67,8 +67,9 @@ pub(super) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) ->
     let first = sought.first().ok_or_else(|| Error::field("triggers", "expected at least one"))?;
     let mailbox = outlook.mailbox(call, "new_email.mailbox", &first.conditions.mailbox)?;
     let watch = cursor::read(&asked.cursor)?;
-    let look = Look { outlook, call, mailbox: &mailbox, sought: &sought, size: page_size(asked, &sought)? };
-    let (told, next, more) = look.run(watch, &asked.cursor).await?;
+    let (size, cursor) = (page_size(asked, &sought)?, asked.cursor.as_ref());
+    let look = Look { outlook, call, mailbox: &mailbox, sought: &sought, size, cursor };
+    let (told, next, more) = look.run(watch).await?;
     let last_try = asked.failed_looks >= PATIENT_LOOKS;
     let occurrences = occurrence::write(&mailbox, told, last_try).await?;
     Ok(PollResponse { occurrences, next_cursor: cursor::write(&next)?, more, retry_after: None })
@@ -109,13 +110,15 @@ struct Look<'a> {
     mailbox: &'a Mailbox,
     sought: &'a [Sought<'a>],
     size: usize,
+    /// Where the look begins.
+    cursor: &'a [u8],
 }
 
 /// What a look has come to: what is told, where the next goes on, and whether there is more.
 type Outcome = (Vec<Told>, Watch, bool);
 
 impl Look<'_> {
-    async fn run(&self, mut watch: Watch, cursor: &[u8]) -> Result<Outcome, Error> {
+    async fn run(&self, mut watch: Watch) -> Result<Outcome, Error> {
         let half = Instant::now() + self.mailbox.until.saturating_duration_since(Instant::now()) / 2;
         for page in 0..MAX_PAGES {
             // The mails of a page are yet to be fetched: that is not begun when time is short.
@@ -125,11 +128,11 @@ impl Look<'_> {
             let (told, next, more) = match self.page(&watch).await {
                 Ok(outcome) => outcome,
                 Err(Error::Graph(failure)) if failure.lost_place() && !watch.is_new() => {
-                    return Ok(self.lost(&watch, cursor));
+                    return Ok(Self::lost(&watch));
                 }
                 // The folder may have been made anew under its old name.
                 Err(Error::NoFolder(_)) if !watch.is_new() && self.finds_folder().await? => {
-                    return Ok(self.lost(&watch, cursor));
+                    return Ok(Self::lost(&watch));
                 }
                 // What was passed through is kept, lest a long way be begun again and again. The next look meets the error.
                 Err(_) if page > 0 => break,
@@ -156,7 +159,8 @@ impl Look<'_> {
                 return Ok((told, next, more));
             }
         }
-        let mut size = self.size;
+        // A gap that is told with the page takes a place.
+        let mut size = self.size.saturating_sub(watch.lost_since().into_iter().count()).max(1);
         loop {
             let (told, next, more) = self.read(watch, url.clone(), size).await?;
             let events = events(&told);
@@ -173,7 +177,7 @@ impl Look<'_> {
         let ours = Timestamp::now();
         let (page, now) = (read.value, read.date.unwrap_or(ours));
         let ahead = ahead(now, ours);
-        let mut told = Vec::new();
+        let mut told: Vec<_> = self.gap(watch).into_iter().collect();
         for message in page.value {
             if message.removed.is_some() || message.id.is_empty() {
                 continue;
@@ -223,17 +227,22 @@ impl Look<'_> {
         self.sought.first().map(|sought| sought.conditions.folder_path.as_str()).unwrap_or_default()
     }
 
-    /// Graph has forgotten the place: the next look lists again. What was received meanwhile is then told; what was
-    /// moved in cannot be known, so a gap is told of where there was something to lose.
-    fn lost(&self, watch: &Watch, cursor: &[u8]) -> Outcome {
-        let Watch::Following { told_until, .. } = watch else {
+    /// Graph has forgotten the place: the next look lists again.
+    fn lost(watch: &Watch) -> Outcome {
+        match watch {
+            Watch::Following { .. } => (Vec::new(), watch.anew(), true),
             // Begun again at the next look and not at once: a provider that forgets pages would else be asked for ever.
-            return (Vec::new(), watch.anew(), false);
-        };
-        let from = Timestamp::from_second(*told_until).unwrap_or_default();
+            Watch::Listing { .. } => (Vec::new(), watch.anew(), false),
+        }
+    }
+
+    /// What is to be told with the first page of a listing after a loss: what was received meanwhile is listed, what was
+    /// moved in cannot be known. Not sooner than that page, for until then more is moved in.
+    fn gap(&self, watch: &Watch) -> Option<Told> {
+        let lost = watch.lost_since()?;
+        let from = Timestamp::from_second(lost + MARGIN_SECONDS).unwrap_or_default();
         let triggers = self.sought.iter().map(|sought| sought.name.to_owned()).collect();
-        let told = vec![gap(triggers, cursor, from)];
-        (told, Watch::Listing { link: None, since: Some(told_until - MARGIN_SECONDS), began: None }, true)
+        Some(gap(triggers, self.cursor, from))
     }
 }
 

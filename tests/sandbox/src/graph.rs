@@ -208,6 +208,11 @@ impl GraphServer {
         self.shared.faults.next_delta_generation();
     }
 
+    /// Forgets the tokens of rounds of mails that were given for one mailbox.
+    pub fn forget_delta_tokens_of(&self, address: &str) {
+        self.shared.faults.forget_delta_tokens_of(address);
+    }
+
     /// The refresh tokens that were given.
     #[must_use]
     pub fn refresh_tokens(&self) -> &RefreshTokens {

@@ -51,7 +51,10 @@ impl State {
     /// The account with this address or id.
     pub(crate) fn account(&mut self, name: &str) -> Option<&mut Account> {
         let name = name.to_lowercase();
-        self.accounts.values_mut().find(|account| account.address == name || account.id == name)
+        if self.accounts.contains_key(&name) {
+            return self.accounts.get_mut(&name);
+        }
+        self.accounts.values_mut().find(|account| account.id == name)
     }
 
     /// The world's time, in whole seconds as Exchange keeps it.
@@ -128,6 +131,18 @@ impl World {
     pub fn deliver(&self, from: &str, to: &[String], raw: &[u8]) -> Vec<String> {
         let message = mime::read(from, raw);
         self.change(|state| state.deliver(to, &message))
+    }
+
+    /// Puts a message into a folder (an id or a well-known name) of an account and gives its id. What it lacks of times is
+    /// now; an id of its own is not kept. Nothing where there is no such place.
+    pub fn put_message(&self, address: &str, folder: &str, mut message: Message) -> Option<String> {
+        self.change(|state| {
+            let now = state.now();
+            if message.received == Timestamp::default() {
+                message.received = now;
+            }
+            state.put(address, folder, message)
+        })
     }
 
     /// Makes the folders of a path below the root that are not there yet. Gives the last one's id, or nothing where

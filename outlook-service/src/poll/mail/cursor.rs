@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::MARGIN_SECONDS;
 use crate::error::Error;
 use crate::graph::Failure;
 
@@ -78,13 +79,23 @@ impl Watch {
         Self::Following { link, told_until, began: None }
     }
 
-    /// The same listing, begun again.
+    /// All of it listed again, because Graph has forgotten the place. A listing that is begun again keeps when it first
+    /// was, so that its place is another.
     pub(super) fn anew(&self) -> Self {
-        let since = match self {
-            Self::Listing { since, .. } => *since,
-            Self::Following { told_until, .. } => Some(*told_until),
-        };
-        Self::Listing { link: None, since, began: None }
+        match self {
+            Self::Listing { since, began, .. } => Self::Listing { link: None, since: *since, began: *began },
+            Self::Following { told_until, .. } => {
+                Self::Listing { link: None, since: Some(told_until - MARGIN_SECONDS), began: None }
+            }
+        }
+    }
+
+    /// Where this is the first page of a listing after a loss: from when on nothing was perhaps told.
+    pub(super) fn lost_since(&self) -> Option<i64> {
+        match self {
+            Self::Listing { link: None, since, .. } => *since,
+            _ => None,
+        }
     }
 
     /// Whether a mail on a page is to be told to a trigger that was made at `since`, by the provider's clock. In a

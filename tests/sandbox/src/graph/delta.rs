@@ -30,7 +30,7 @@ struct Place {
 
 /// Answers one page.
 pub(super) fn round(shared: &Shared, asked: &Exchange, address: &str, folder: &str) -> Answer {
-    let mut place = place(shared, asked)?;
+    let mut place = place(shared, asked, address)?;
     let size = asked.preferred_page().or(place.top).unwrap_or(PAGE);
     let immutable = asked.immutable();
     folders::with_account(shared, address, |account| {
@@ -82,10 +82,10 @@ pub(super) fn round(shared: &Shared, asked: &Exchange, address: &str, folder: &s
 }
 
 /// The place that a request asks from.
-fn place(shared: &Shared, asked: &Exchange) -> Result<Place, refusal::Refusal> {
+fn place(shared: &Shared, asked: &Exchange, address: &str) -> Result<Place, refusal::Refusal> {
     let taken = ["$select", "$top", "$skiptoken", "$deltatoken", "changeType"];
     let query = query::read(asked, &taken)?;
-    let generation = shared.faults.delta_generation();
+    let generation = shared.faults.delta_generation_of(address);
     let Some(token) = query.skip_token.as_ref().or(query.delta_token.as_ref()) else {
         let types = [None, Some("created"), Some("updated"), Some("deleted")];
         if !types.contains(&query.change_type.as_deref()) {

@@ -1,5 +1,6 @@
-//! What is to go wrong, on demand, and how long things take.
+//! What is to go wrong, on demand or at random, and how long things take.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,6 +54,24 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Whether it follows a request that is done.
+    pub(super) fn comes_after(&self) -> bool {
+        matches!(self, Self::CutAfter | Self::CutAt(_) | Self::CutInAnswer(_))
+    }
+}
+
+impl Random {
+    fn draw(&mut self) -> Option<Fault> {
+        if self.dice.f64() >= self.share {
+            return None;
+        }
+        let fault = self.faults.get(self.dice.usize(..self.faults.len().max(1))).cloned();
+        self.shown += u64::from(fault.is_some());
+        fault
+    }
+}
+
 /// A fault that waits for a request.
 #[derive(Debug)]
 struct Planned {
@@ -75,8 +94,20 @@ enum Delay {
 pub struct Faults {
     planned: Mutex<Vec<Planned>>,
     delay: Mutex<Option<Delay>>,
+    random: Mutex<Option<Random>>,
     delta_generation: AtomicU64,
+    /// How often the delta tokens of a mailbox alone were forgotten, by its address.
+    forgotten: Mutex<HashMap<String, u64>>,
     refuses_seen: AtomicBool,
+}
+
+/// Faults that come unasked.
+#[derive(Debug)]
+struct Random {
+    share: f64,
+    faults: Vec<Fault>,
+    dice: fastrand::Rng,
+    shown: u64,
 }
 
 impl Default for Faults {
@@ -84,6 +115,8 @@ impl Default for Faults {
         Self {
             planned: Mutex::default(),
             delay: Mutex::default(),
+            random: Mutex::default(),
+            forgotten: Mutex::default(),
             // A Graph that takes another's place must not take the delta tokens that the other gave for its own: their
             // places would pass over what is new here.
             delta_generation: AtomicU64::new(fastrand::u64(..)),
@@ -96,6 +129,17 @@ impl Faults {
     /// Shows a fault at the next `times` requests of this method (absent: any) whose path and query hold `within`.
     pub fn plan(&self, method: Option<Method>, within: &str, times: usize, fault: Fault) {
         lock(&self.planned).push(Planned { method, within: within.to_owned(), times, fault });
+    }
+
+    /// Shows one of these faults at a share of all requests to Graph from now on, by dice that fall as `seed` has them fall.
+    pub fn show_at_random(&self, share: f64, faults: Vec<Fault>, seed: u64) {
+        let dice = fastrand::Rng::with_seed(seed);
+        *lock(&self.random) = Some(Random { share, faults, dice, shown: 0 });
+    }
+
+    /// Shows none at random any more. Gives how many were shown.
+    pub fn end_random(&self) -> u64 {
+        lock(&self.random).take().map(|random| random.shown).unwrap_or_default()
     }
 
     /// How long each request to Graph is worked on. Absent: no longer than it takes.
@@ -137,16 +181,14 @@ impl Faults {
     }
 
     pub(super) fn take(&self, method: &Method, target: &str) -> Option<Fault> {
-        self.take_if(method, target, |fault| !Self::comes_after(fault))
+        let planned = self.take_if(method, target, |fault| !fault.comes_after());
+        // What the identity platform answers is another matter: it has faults of its own.
+        let drawn = || target.starts_with("/v1.0/").then(|| lock(&self.random).as_mut()?.draw()).flatten();
+        planned.or_else(drawn)
     }
 
     pub(super) fn take_after(&self, method: &Method, target: &str) -> Option<Fault> {
-        self.take_if(method, target, Self::comes_after)
-    }
-
-    /// Whether a fault follows a request that is done.
-    fn comes_after(fault: &Fault) -> bool {
-        matches!(fault, Fault::CutAfter | Fault::CutAt(_) | Fault::CutInAnswer(_))
+        self.take_if(method, target, Fault::comes_after)
     }
 
     fn take_if(&self, method: &Method, target: &str, kind: impl Fn(&Fault) -> bool) -> Option<Fault> {
@@ -169,8 +211,18 @@ impl Faults {
         self.delta_generation.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn forget_delta_tokens_of(&self, address: &str) {
+        *lock(&self.forgotten).entry(address.to_lowercase()).or_default() += 1;
+    }
+
     pub(super) fn delta_generation(&self) -> u64 {
         self.delta_generation.load(Ordering::Relaxed)
+    }
+
+    /// The generation of the tokens of a mailbox.
+    pub(super) fn delta_generation_of(&self, address: &str) -> u64 {
+        let own = lock(&self.forgotten).get(&address.to_lowercase()).copied().unwrap_or_default();
+        self.delta_generation().wrapping_add(own << 32)
     }
 }
 

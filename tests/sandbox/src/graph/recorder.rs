@@ -1,14 +1,15 @@
 //! What was said, in the shape that traffic is judged in: one JSON object a line.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, SEGMENTS};
 use super::refusal::Answered;
 
 /// How many exchanges are kept: the sandbox may run for days.
@@ -43,16 +44,59 @@ impl Exchanged {
 }
 
 /// Keeps the last exchanges with Graph; those with the identity platform hold secrets and are not kept.
-#[derive(Debug, Default)]
-pub struct Recorder(Mutex<VecDeque<Exchanged>>);
+#[derive(Debug)]
+pub struct Recorder {
+    exchanges: Mutex<VecDeque<Exchanged>>,
+    kept: AtomicUsize,
+    counts: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self { exchanges: Mutex::default(), kept: AtomicUsize::new(KEPT), counts: Mutex::default() }
+    }
+}
 
 impl Recorder {
     pub(super) fn record(&self, asked: &Exchange, answered: &Answered) {
+        let most = self.kept.load(Ordering::Relaxed);
+        if most == 0 {
+            return;
+        }
         let mut kept = self.lock();
-        if kept.len() == KEPT {
+        while kept.len() >= most {
             kept.pop_front();
         }
         kept.push_back(Exchanged::new(asked, answered));
+    }
+
+    /// Keeps no more exchanges than this from now on; 0: none, where there are very many.
+    pub fn keep(&self, most: usize) {
+        self.kept.store(most, Ordering::Relaxed);
+        self.lock().truncate(most);
+    }
+
+    /// Counts a request before anything is done with it.
+    pub(super) fn count(&self, asked: &Exchange, signs_in: bool) {
+        let mut kind = asked.method.to_string();
+        if signs_in {
+            kind.push_str(" /token");
+        }
+        let known = |segment: &&String| {
+            SEGMENTS.contains(&segment.as_str()) || ["subscriptions", "$batch"].contains(&segment.as_str())
+        };
+        for segment in asked.segments.iter().filter(|_| !signs_in) {
+            kind.push('/');
+            kind.push_str(if known(&segment) { segment } else { "*" });
+        }
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default() += 1;
+    }
+
+    /// How many requests came, by method and path, with a star for each id: `GET/users/*/messages/*`. All are counted, also
+    /// those that a fault kept from an answer, and what is no longer kept.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The exchanges so far.
@@ -80,6 +124,6 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Exchanged>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -30,7 +30,25 @@ pub struct Subscriptions {
     limit: AtomicUsize,
     lost: AtomicUsize,
     doubled: AtomicBool,
+    chances: Mutex<Chances>,
     http: reqwest::Client,
+}
+
+/// What share of the notifications of changes goes wrong, by whose dice, and how many did so far.
+#[derive(Debug, Default)]
+struct Chances {
+    lost: f64,
+    doubled: f64,
+    dice: fastrand::Rng,
+    went: (u64, u64),
+}
+
+/// What becomes of a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Luck {
+    Lost,
+    Doubled,
+    Plain,
 }
 
 /// A subscription.
@@ -59,6 +77,7 @@ impl Default for Subscriptions {
             limit: AtomicUsize::new(MOST),
             lost: AtomicUsize::new(0),
             doubled: AtomicBool::new(false),
+            chances: Mutex::default(),
             http,
         }
     }
@@ -95,6 +114,38 @@ impl Subscriptions {
     /// Sends each notification of a change twice from now on.
     pub fn double(&self) {
         self.doubled.store(true, Ordering::Relaxed);
+    }
+
+    /// Loses a share of the notifications of changes from now on and sends another twice, by dice that fall as `seed` has
+    /// them fall.
+    pub fn disturb(&self, lost: f64, doubled: f64, seed: u64) {
+        let dice = fastrand::Rng::with_seed(seed);
+        *self.chances.lock().unwrap_or_else(PoisonError::into_inner) =
+            Chances { lost, doubled, dice, went: (0, 0) };
+    }
+
+    /// How many notifications were lost and how many doubled since they are disturbed.
+    #[must_use]
+    pub fn disturbed(&self) -> (u64, u64) {
+        self.chances.lock().unwrap_or_else(PoisonError::into_inner).went
+    }
+
+    /// What becomes of the next notification.
+    fn luck(&self) -> Luck {
+        let mut chances = self.chances.lock().unwrap_or_else(PoisonError::into_inner);
+        if chances.lost + chances.doubled <= 0.0 {
+            return Luck::Plain;
+        }
+        let fallen = chances.dice.f64();
+        if fallen < chances.lost {
+            chances.went.0 += 1;
+            Luck::Lost
+        } else if fallen < chances.lost + chances.doubled {
+            chances.went.1 += 1;
+            Luck::Doubled
+        } else {
+            Luck::Plain
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Subscription>> {

@@ -247,9 +247,14 @@ impl Account {
     /// What happened in a folder after a place in the log, up to another.
     #[must_use]
     pub fn changes(&self, folder: &str, after: u64, until: u64) -> Vec<&Change> {
-        let within =
-            |change: &&Change| change.folder == folder && change.number > after && change.number <= until;
-        self.changes.iter().filter(within).collect()
+        self.all_changes(after, until).iter().filter(|change| change.folder == folder).collect()
+    }
+
+    /// What happened in all folders after a place in the log, up to another.
+    #[must_use]
+    pub fn all_changes(&self, after: u64, until: u64) -> &[Change] {
+        let place = |number: u64| self.changes.partition_point(|change| change.number <= number);
+        self.changes.get(place(after)..place(until)).unwrap_or_default()
     }
 
     /// The last place in the log.

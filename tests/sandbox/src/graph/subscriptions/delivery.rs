@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Subscription;
+use super::{Luck, Subscription};
 use crate::graph::{GraphServer, Shared};
 use crate::world::{Event, State};
 
@@ -92,25 +92,23 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
             let state = shared.world.lock();
             of_calendars = agendas.changes(&state);
             for account in state.accounts.values() {
-                let last = account.last_change();
-                let after = seen.insert(account.address.clone(), last).unwrap_or(0);
-                for folder in &account.folders {
-                    for change in account.changes(&folder.id, after, last) {
-                        let there = account.message(&change.message).is_some_and(|m| m.folder == folder.id);
-                        let kind = if change.came {
-                            "created"
-                        } else if there {
-                            "updated"
-                        } else {
-                            "deleted"
-                        };
-                        found.push((
-                            account.address.clone(),
-                            folder.id.clone(),
-                            kind,
-                            change.message.clone(),
-                        ));
-                    }
+                let (after, last) = (seen.get(&account.address).copied().unwrap_or(0), account.last_change());
+                if after == last {
+                    continue;
+                }
+                seen.insert(account.address.clone(), last);
+                for change in account.all_changes(after, last) {
+                    let there =
+                        || account.message(&change.message).is_some_and(|m| m.folder == change.folder);
+                    let kind = if change.came {
+                        "created"
+                    } else if there() {
+                        "updated"
+                    } else {
+                        "deleted"
+                    };
+                    let (folder, message) = (change.folder.clone(), change.message.clone());
+                    found.push((account.address.clone(), folder, kind, message));
                 }
             }
         }
@@ -139,7 +137,10 @@ impl Shared {
                 continue;
             }
             let lost = |left: usize| left.checked_sub(1);
-            if self.subscriptions.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lost).is_ok() {
+            let luck = self.subscriptions.luck();
+            if luck == Luck::Lost
+                || self.subscriptions.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lost).is_ok()
+            {
                 continue;
             }
             let (path, name) = match collection {
@@ -154,7 +155,8 @@ impl Shared {
                 "@odata.type": format!("#Microsoft.Graph.{name}"), "@odata.id": owner, "@odata.etag": "W/\"1\"",
                 "id": if one.immutable { id.to_owned() } else { format!("{id}-mutable") },
             });
-            let times = if self.subscriptions.doubled.load(Ordering::Relaxed) { 2 } else { 1 };
+            let doubled = luck == Luck::Doubled || self.subscriptions.doubled.load(Ordering::Relaxed);
+            let times = if doubled { 2 } else { 1 };
             for _ in 0..times {
                 send(&self.subscriptions.http, &one.url, item.clone());
             }
