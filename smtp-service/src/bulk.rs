@@ -2,28 +2,34 @@
 //! some more wait composed, and beyond these the stream is not read. Nothing of a mail is kept once it is answered.
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use postern_proto::smtp::v1::send_email_request::Content as OneContent;
 use postern_proto::smtp::v1::send_emails_request::Content;
 use postern_proto::smtp::v1::send_emails_response::Outcome;
 use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse, SendEmailsRequest, SendEmailsResponse};
 use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::message::Mail;
+use crate::message::{MAX_REQUEST_ID_BYTES, Mail, check_request_id};
 use crate::pool::Pool;
 use crate::room::Room;
 use crate::send;
 use crate::service::told_of_one;
+
+#[cfg(test)]
+mod tests;
 
 /// How many mails beyond the sockets are read and composed, so that a socket that is free has its next mail at once.
 /// With the most sockets a connection may have, all under way are far fewer than the thousand that the contract allows.
@@ -32,8 +38,6 @@ const AHEAD: u32 = 20;
 const ANSWERS: usize = 64;
 /// How long a stream is kept on which the caller sends nothing, or takes no answers.
 const IDLE: Duration = Duration::from_secs(600);
-/// The longest request id; a longer one is refused, and comes back cut to this.
-const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// A stream of mails.
 pub(crate) struct Bulk {
@@ -48,17 +52,45 @@ pub(crate) struct Bulk {
     turns: Semaphore,
     /// The request ids that are under way.
     under_way: Mutex<HashSet<String>>,
-    answers: mpsc::Sender<Result<SendEmailsResponse, Status>>,
+    answers: mpsc::Sender<SendEmailsResponse>,
+    /// Cancelled when an answer was not taken in time: it is lost, and no more mails are read.
+    unheard: CancellationToken,
+    idle: Duration,
+    stop: CancellationToken,
+    ending: Arc<Ending>,
+}
+
+/// Why a stream ends, where it does not end well. It has a place of its own, so that it is told even to a caller that
+/// left no room for another answer.
+type Ending = Mutex<Option<Status>>;
+
+/// The answers of a stream, and its end.
+pub(crate) struct Answers {
+    answers: mpsc::Receiver<SendEmailsResponse>,
+    ending: Arc<Ending>,
+}
+
+impl Stream for Answers {
+    type Item = Result<SendEmailsResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(answer) = ready!(self.answers.poll_recv(cx)) {
+            return Poll::Ready(Some(Ok(answer)));
+        }
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Poll::Ready(ending.map(Err))
+    }
 }
 
 impl Bulk {
-    /// A stream through a pool, and its answers. Its mails are `tasks`.
+    /// A stream through a pool, and its answers. Its mails are `tasks`; it ends early once `stop` is cancelled.
     pub(crate) fn new(
         pool: Arc<Pool>,
         room: Room,
         clock: Clock,
         tasks: TaskTracker,
-    ) -> (Arc<Self>, ReceiverStream<Result<SendEmailsResponse, Status>>) {
+        stop: CancellationToken,
+    ) -> (Arc<Self>, Answers) {
         let (answers, answered) = mpsc::channel(ANSWERS);
         let sockets = pool.connection().max_connections;
         let most = sockets + AHEAD.min(sockets);
@@ -71,26 +103,32 @@ impl Bulk {
             turns: Semaphore::new(sockets as usize),
             under_way: Mutex::default(),
             answers,
+            unheard: CancellationToken::new(),
+            idle: IDLE,
+            stop,
+            ending: Arc::default(),
             pool,
         };
-        (Arc::new(bulk), ReceiverStream::new(answered))
+        let answers = Answers { answers: answered, ending: Arc::clone(&bulk.ending) };
+        (Arc::new(bulk), answers)
     }
 
     /// Reads mails until the caller has no more or is gone, the deadline has passed or the connector stops; then waits
     /// until each that was read is answered, and ends the stream.
-    pub(crate) async fn run(self: Arc<Self>, mails: Streaming<SendEmailsRequest>, stop: CancellationToken) {
-        let ended = self.read(mails, stop).await;
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        mails: impl Stream<Item = Result<SendEmailsRequest, Status>> + Send + Unpin,
+    ) {
+        let ended = self.read(mails).await;
         // Every place is free once every mail is answered.
         let _all = self.places.acquire_many(self.most).await;
-        if let Err(status) = ended {
-            self.say(Err(status)).await;
-        }
+        let ended = if self.unheard.is_cancelled() { Err(Error::Unheard.into()) } else { ended };
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = ended.err();
     }
 
     async fn read(
         self: &Arc<Self>,
-        mut mails: Streaming<SendEmailsRequest>,
-        stop: CancellationToken,
+        mut mails: impl Stream<Item = Result<SendEmailsRequest, Status>> + Unpin,
     ) -> Result<(), Status> {
         let mut through: Option<String> = None;
         loop {
@@ -98,11 +136,12 @@ impl Bulk {
             let next = tokio::select! {
                 biased;
                 () = self.answers.closed() => return Ok(()),
-                () = stop.cancelled() => return Err(Error::Stopping.into()),
-                next = timeout_at(self.clock.end_within(IDLE), mails.message()) => next,
+                () = self.unheard.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return Err(Error::Stopping.into()),
+                next = timeout_at(self.clock.end_within(self.idle), mails.next()) => next,
             };
             let next = next.map_err(|_| Error::Stalled)?;
-            let Some(mut mail) = next? else { return Ok(()) };
+            let Some(mut mail) = next.transpose()? else { return Ok(()) };
             let connection = std::mem::take(&mut mail.connection);
             if !connection.is_empty() {
                 let first = through.get_or_insert_with(|| connection.clone());
@@ -147,11 +186,7 @@ impl Bulk {
         if request_id.is_empty() {
             return Err(Error::field("request_id", "is needed: the answer carries it"));
         }
-        if request_id.len() > MAX_REQUEST_ID_BYTES || !request_id.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            let problem = format!("expected at most {MAX_REQUEST_ID_BYTES} visible ASCII characters");
-            return Err(Error::field("request_id", problem));
-        }
+        check_request_id(request_id).map_err(|problem| Error::field("request_id", problem))?;
         if !self.under_way().insert(request_id.to_owned()) {
             let problem = "is under way on this stream: expected another, or to wait for its answer";
             return Err(Error::field("request_id", problem));
@@ -202,6 +237,7 @@ impl Bulk {
             );
             tokio::select! {
                 () = self.answers.closed() => return None,
+                () = self.stop.cancelled() => return Some(Err(Error::Stopping)),
                 () = tokio::time::sleep_until(again) => {}
             }
         }
@@ -213,12 +249,14 @@ impl Bulk {
             Ok(sent) => Outcome::Sent(sent),
             Err(error) => Outcome::Failure(told_of_one("SendEmails", self.pool.connection(), began, error)),
         };
-        self.say(Ok(SendEmailsResponse { request_id, outcome: Some(outcome) })).await;
-    }
-
-    /// Says something to the caller, if it takes it in time.
-    async fn say(&self, answer: Result<SendEmailsResponse, Status>) {
-        let _ = timeout(IDLE, self.answers.send(answer)).await;
+        let answer = SendEmailsResponse { request_id, outcome: Some(outcome) };
+        tokio::select! {
+            biased;
+            _ = self.answers.send(answer) => {}
+            // One answer is lost: the others need not be waited for as long.
+            () = self.unheard.cancelled() => {}
+            () = tokio::time::sleep(self.idle) => self.unheard.cancel(),
+        }
     }
 
     fn under_way(&self) -> MutexGuard<'_, HashSet<String>> {

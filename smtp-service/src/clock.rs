@@ -10,6 +10,10 @@ use tonic::metadata::MetadataMap;
 /// of the mail is worth more than a deadline that says nothing.
 const ANSWER_SHARE: u32 = 10;
 const ANSWER_MOST: Duration = Duration::from_millis(200);
+/// How many steps' time the server has to answer the final dot, and the most of it (RFC 5321, section 4.5.3.2.6): what
+/// it does then, such as looking at the content, takes long, and who gives up does not know what became of the mail.
+const FINAL_STEPS: u32 = 10;
+const FINAL_MOST: Duration = Duration::from_secs(600);
 
 /// The bounds in force for one call.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +37,11 @@ impl Clock {
     /// When a step that begins now must be done.
     pub(crate) fn step_end(&self) -> Instant {
         self.end_within(self.step)
+    }
+
+    /// When the server must have answered the final dot that was sent now.
+    pub(crate) fn final_end(&self) -> Instant {
+        self.end_within((self.step * FINAL_STEPS).min(FINAL_MOST))
     }
 
     /// When something that may take `most` and begins now must be done.
@@ -62,5 +71,21 @@ mod tests {
         assert!(clock.end_within(Duration::from_millis(10)) <= Instant::now() + Duration::from_millis(10));
         let patient = Clock::of_call(&MetadataMap::new(), Duration::from_secs(60));
         assert!(patient.step_end() > Instant::now() + Duration::from_secs(59));
+    }
+
+    #[test]
+    fn the_answer_to_the_final_dot_has_more_time_than_a_step_and_at_most_ten_minutes() {
+        let within = |step: u64, seconds: std::ops::Range<u64>| {
+            let clock = Clock::of_call(&MetadataMap::new(), Duration::from_secs(step));
+            let left = clock.final_end() - Instant::now();
+            assert!(seconds.contains(&left.as_secs()), "{step}: {left:?}");
+        };
+        within(1, 9..11);
+        within(60, 599..601);
+        within(600, 599..601);
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", "1S".parse().unwrap());
+        let hurried = Clock::of_call(&metadata, Duration::from_secs(60));
+        assert!(hurried.final_end() <= Instant::now() + Duration::from_millis(900));
     }
 }

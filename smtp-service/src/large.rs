@@ -17,15 +17,13 @@ use tonic::Status;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::message::{Mail, Problems};
+use crate::message::{MAX_ATTACHMENTS, Mail, Problems, quoted_size};
 use crate::pool::Pool;
 use crate::room::{Room, encoded};
 use crate::send;
 
 /// The most bytes in a chunk.
 const MAX_CHUNK_BYTES: usize = 256 * 1024;
-/// The most attachments, small and large.
-const MAX_ATTACHMENTS: usize = 250;
 /// How long the caller may take from one chunk to the next, and over all of them: for so long its bytes are held.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(60);
 const WHOLE_PATIENCE: Duration = Duration::from_secs(3_600);
@@ -62,6 +60,7 @@ pub(crate) async fn send(
     let _held = room.take_encoded(most)?;
     check_server(pool, least, clock).await?;
     draft.fill(&mut parts).await?;
+    draft.check_growth(least, pool.connection())?;
     let mail = draft.compose(pool.connection()).await?;
     // What the mail needs of the content is in it.
     drop(draft);
@@ -190,6 +189,20 @@ impl Draft {
             }
             Some(_) => Err(no_chunk().into()),
         }
+    }
+
+    /// Refuses content that quoted-printable makes larger than the connection allows, before it is written so: it can
+    /// grow threefold.
+    fn check_growth(&self, least: u64, connection: &Connection) -> Result<(), Error> {
+        let quoted = self.large().filter(|attachment| {
+            attachment.content_transfer_encoding() == ContentTransferEncoding::QuotedPrintable
+        });
+        let growth = quoted.map(|attachment| {
+            let content = &attachment.content_data;
+            quoted_size(content).saturating_sub(content.len()) as u64
+        });
+        let (size, limit) = (least + growth.sum::<u64>(), connection.max_message_bytes);
+        if size > limit { Err(Error::TooLarge { size, limit, whose: "the connection" }) } else { Ok(()) }
     }
 
     fn attachments(&self) -> &[Attachment] {

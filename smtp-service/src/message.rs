@@ -27,10 +27,8 @@ use postern_proto::smtp::v1::{
 
 use crate::connection::Connection;
 use crate::error::Error;
-pub(crate) use crate::message::attachments::Enclosure;
+pub(crate) use crate::message::attachments::MAX_ATTACHMENTS;
 use crate::message::calendar::Invitation;
-#[allow(unused_imports, reason = "for the streamed mails")]
-pub(crate) use crate::message::content::Content;
 use crate::message::extra::Leaving;
 pub(crate) use crate::message::fields::Problems;
 use crate::message::fields::check_text;
@@ -41,9 +39,10 @@ use crate::message::letter::Chunks;
 pub(crate) use crate::message::letter::Letter;
 use crate::message::people::{Envelope, People};
 pub(crate) use crate::message::reports::Reports;
+pub(crate) use crate::message::text::quoted_size;
 
 /// The longest request id.
-const MAX_REQUEST_ID_BYTES: usize = 128;
+pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
 /// How many characters a subject may have.
 const MAX_SUBJECT_CHARS: usize = 2_000;
 /// How much of a message is shown to who asks what would be sent.
@@ -75,8 +74,6 @@ pub(crate) struct Draft<'a> {
     pub(crate) id_field: &'static str,
     /// What to send.
     pub(crate) source: Option<Source<'a>>,
-    /// Attachments whose bytes came in chunks: they stand after those of the mail.
-    pub(crate) large: Vec<Enclosure<'a>>,
     /// What the server is asked to report.
     pub(crate) reports: Option<&'a DeliveryReports>,
 }
@@ -97,7 +94,7 @@ impl<'a> From<&'a SendEmailRequest> for Draft<'a> {
             Sent::Raw(raw) => Source::Raw(raw),
         });
         let reports = request.delivery_reports.as_ref();
-        Self { id: &request.request_id, id_field: "request_id", source, large: Vec::new(), reports }
+        Self { id: &request.request_id, id_field: "request_id", source, reports }
     }
 }
 
@@ -107,7 +104,7 @@ impl<'a> From<&'a CheckEmailRequest> for Draft<'a> {
             check_email_request::Content::Email(email) => Source::Email(email),
             check_email_request::Content::Raw(raw) => Source::Raw(raw),
         });
-        Self { id: &request.mail_id, id_field: "mail_id", source, large: Vec::new(), reports: None }
+        Self { id: &request.mail_id, id_field: "mail_id", source, reports: None }
     }
 }
 
@@ -168,7 +165,6 @@ impl Mail {
     }
 
     /// What the server is asked to report of delivery.
-    #[allow(dead_code, reason = "for the conversation's parameters")]
     pub(crate) fn reports(&self) -> &Reports {
         &self.reports
     }
@@ -196,17 +192,25 @@ impl Mail {
     }
 }
 
+/// Checks an id that a caller gave a mail.
+///
+/// # Errors
+/// What was expected.
+pub(crate) fn check_request_id(id: &str) -> Result<(), String> {
+    if id.len() > MAX_REQUEST_ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("expected at most {MAX_REQUEST_ID_BYTES} visible ASCII characters"));
+    }
+    Ok(())
+}
+
 fn write(draft: Draft<'_>, connection: &Connection) -> Result<(Written, Reports), Error> {
     let mut problems = Problems::default();
-    if draft.id.len() > MAX_REQUEST_ID_BYTES || !draft.id.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let problem = format!("expected at most {MAX_REQUEST_ID_BYTES} visible ASCII characters");
-        problems.add(draft.id_field, problem);
-    }
+    problems.keep(draft.id_field, check_request_id(draft.id));
     let wants_receipt =
         matches!(draft.source, Some(Source::Email(email)) if !email.delivery_receipt_to.is_empty());
     let reports = Reports::of(draft.reports, wants_receipt, draft.id, &mut problems);
     let written = match draft.source {
-        Some(Source::Email(email)) => by_fields(email, draft.large, draft.id, connection, problems)?,
+        Some(Source::Email(email)) => by_fields(email, draft.id, connection, problems)?,
         Some(Source::Raw(raw)) => raw::written(raw, connection.name(), draft.id, problems)?,
         None => {
             problems.add("email", "is needed");
@@ -219,7 +223,6 @@ fn write(draft: Draft<'_>, connection: &Connection) -> Result<(Written, Reports)
 /// Writes a mail that was given by its fields.
 fn by_fields(
     email: &Email,
-    large: Vec<Enclosure<'_>>,
     id: &str,
     connection: &Connection,
     mut problems: Problems,
@@ -237,9 +240,7 @@ fn by_fields(
     let leaving = email.list_unsubscribe.as_ref().map(|given| Leaving::of(given, &mut problems));
     let extra = extra::fields(&email.headers, &mut problems);
     let invitation = email.calendar.as_ref().and_then(|given| Invitation::of(given, &mut problems));
-    let given = email.attachments.iter().enumerate();
-    let given = given.map(|(at, one)| Enclosure::whole(one, format!("email.attachments[{at}]"))).chain(large);
-    let pieces = attachments::pieces(given.collect(), &mut problems);
+    let pieces = attachments::pieces(&email.attachments, &mut problems);
     let (Some(people), true) = (people, problems.is_empty()) else {
         return Err(problems.into_error());
     };

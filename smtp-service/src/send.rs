@@ -83,7 +83,8 @@ async fn hand_over(
     clock: Clock,
 ) -> (Option<Lease>, Result<Handed, Error>) {
     let mut ended = lease.conversation.hand_over(mail, to, clock).await;
-    if lease.is_reused() && ended.as_ref().is_err_and(Error::is_stale) {
+    // Where the caller's time is up, a new socket would only end in another error than the one that is so.
+    if lease.is_reused() && !clock.is_over() && ended.as_ref().is_err_and(Error::is_stale) {
         lease = match lease.renew(clock).await {
             Ok(lease) => lease,
             Err(error) => return (None, Err(error)),

@@ -10,17 +10,16 @@ use postern_proto::mail::v1::Failure;
 use postern_proto::smtp::v1::smtp_service_server::SmtpService;
 use postern_proto::smtp::v1::{
     CheckEmailRequest, CheckEmailResponse, SendEmailRequest, SendEmailResponse, SendEmailsRequest,
-    SendEmailsResponse, SendLargeEmailRequest, SendLargeEmailResponse,
+    SendLargeEmailRequest, SendLargeEmailResponse,
 };
 use prost::Message as _;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::bulk::Bulk;
+use crate::bulk::{Answers, Bulk};
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::error::Error;
@@ -83,7 +82,7 @@ impl SmtpService for Service {
         Ok(Response::new(send::response(&mail, taken)))
     }
 
-    type SendEmailsStream = ReceiverStream<Result<SendEmailsResponse, Status>>;
+    type SendEmailsStream = Answers;
 
     async fn send_emails(
         &self,
@@ -92,8 +91,9 @@ impl SmtpService for Service {
         let (metadata, _, mails) = request.into_parts();
         let pool = self.pool(&metadata)?;
         let clock = Clock::of_call(&metadata, pool.connection().command_timeout);
-        let (bulk, answers) = Bulk::new(pool, self.room.clone(), clock, self.mails.clone());
-        self.mails.spawn(bulk.run(mails, self.stop.clone()));
+        let (bulk, answers) =
+            Bulk::new(pool, self.room.clone(), clock, self.mails.clone(), self.stop.clone());
+        self.mails.spawn(bulk.run(mails));
         Ok(Response::new(answers))
     }
 

@@ -232,3 +232,18 @@ pub(crate) mod memory {
         Some(if reached { Ok(ours) } else { Err(io::ErrorKind::ConnectionRefused.into()) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_goes_out_without_waiting_for_an_acknowledgement() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let end = Instant::now() + Duration::from_secs(20);
+        let socket = Socket::connect("127.0.0.1", port, end).await.unwrap();
+        let Stream::Plain(stream) = &socket.stream else { panic!("{socket:?}") };
+        assert!(stream.nodelay().unwrap(), "Nagle's algorithm is on");
+    }
+}

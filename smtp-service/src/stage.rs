@@ -48,3 +48,19 @@ impl std::fmt::Display for Stage {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_names_every_stage_and_no_other() {
+        use Stage::{Auth, Connect, Data, Ehlo, Greeting, Mail, Message, Rcpt, StartTls, Token};
+        let contract = include_str!("../../proto/postern/smtp/v1/smtp_service.proto");
+        let list = contract.split_once("`smtp.stage` is one of").unwrap().1;
+        let named = list.split_once("//\n").unwrap().0.split('`').skip(1).step_by(2);
+        let named: Vec<_> = named.collect();
+        let all = [Token, Connect, Greeting, Ehlo, StartTls, Auth, Mail, Rcpt, Data, Message];
+        assert_eq!(named, all.map(Stage::as_str));
+    }
+}

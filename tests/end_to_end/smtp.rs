@@ -10,6 +10,7 @@ mod headers;
 mod invitations;
 pub(crate) mod large;
 mod limits;
+mod memory;
 mod messages;
 mod nesting;
 mod openings;

@@ -40,6 +40,8 @@ struct Replies {
     data: Option<Reply>,
     /// With which the server ended the conversation.
     last_words: Option<(Stage, Reply)>,
+    /// Whether the server ended it without a word, having refused all that it was asked.
+    is_over: bool,
 }
 
 struct Recipient {
@@ -143,6 +145,11 @@ impl Conversation {
                         replies.last_words = replies.mail.take().map(|reply| (Stage::Mail, reply));
                         return Ok(replies);
                     }
+                    // Or once they have refused every recipient: DATA is asked for last.
+                    Err(_) if matches!(step, Step::Data) && !replies.any_accepted() => {
+                        replies.is_over = true;
+                        return Ok(replies);
+                    }
                     Err(error) => return Err(error),
                 };
                 if reply.is_closing() {
@@ -177,6 +184,7 @@ impl Conversation {
             return Ok(replies.data.clone());
         }
         match &replies.data {
+            None if replies.is_over => {}
             // A server that wants a message for nobody is given an empty one (RFC 2920, section 3.1).
             Some(data) if data.code == 354 => {
                 let ended = self.command(Stage::Message, ".\r\n", clock).await;
@@ -225,7 +233,7 @@ impl Conversation {
                 _ => Err(error),
             };
         }
-        match timeout_at(clock.step_end(), self.socket.read_reply()).await {
+        match timeout_at(clock.final_end(), self.socket.read_reply()).await {
             Ok(Ok(reply)) if reply.is_intermediate() => {
                 Err(unknown("its reply to the final dot makes no sense"))
             }

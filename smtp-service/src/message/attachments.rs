@@ -1,9 +1,9 @@
 //! What is attached to a mail: checked field by field, and made a part each.
 
 use lettre::message::header::ContentType;
-use postern_proto::mail::v1::{Attachment, ContentTransferEncoding, LargeAttachment};
+use postern_proto::mail::v1::{Attachment, ContentTransferEncoding};
 
-use super::content::{Content, Encoding};
+use super::content::Encoding;
 use super::fields::{Problems, check_text};
 use super::head::Head;
 use super::text::quoted_printable;
@@ -15,51 +15,8 @@ const MAX_FILE_NAME_CHARS: usize = 255;
 const MAX_CONTENT_ID_CHARS: usize = 255;
 /// How long a media type with its parameters may be.
 const MAX_CONTENT_TYPE_CHARS: usize = 255;
-/// The most attachments of one mail.
-const MAX_ATTACHMENTS: usize = 250;
-
-/// An attachment as it was given.
-pub(crate) struct Enclosure<'a> {
-    /// Its path in the request.
-    pub(crate) path: String,
-    /// The name of its file.
-    pub(crate) file_name: &'a str,
-    /// Its Content-ID, where it is inline.
-    pub(crate) content_id: &'a str,
-    /// Its media type.
-    pub(crate) content_type: &'a str,
-    /// The [`ContentTransferEncoding`] that was asked for.
-    pub(crate) encoding: i32,
-    /// Its bytes.
-    pub(crate) content: Content,
-}
-
-impl<'a> Enclosure<'a> {
-    /// An attachment that came whole. Its bytes are shared.
-    pub(crate) fn whole(attachment: &'a Attachment, path: String) -> Self {
-        Self {
-            path,
-            file_name: &attachment.file_name,
-            content_id: &attachment.content_id,
-            content_type: &attachment.content_type,
-            encoding: attachment.content_transfer_encoding,
-            content: attachment.content_data.clone().into(),
-        }
-    }
-
-    /// An attachment whose bytes came in chunks.
-    #[allow(dead_code, reason = "for the streamed mails")]
-    pub(crate) fn large(attachment: &'a LargeAttachment, path: String, content: Content) -> Self {
-        Self {
-            path,
-            file_name: &attachment.file_name,
-            content_id: &attachment.content_id,
-            content_type: &attachment.content_type,
-            encoding: attachment.content_transfer_encoding,
-            content,
-        }
-    }
-}
+/// The most attachments of one mail, those that come in chunks among them.
+pub(crate) const MAX_ATTACHMENTS: usize = 250;
 
 /// An attachment as a part.
 pub(super) struct Piece {
@@ -70,18 +27,19 @@ pub(super) struct Piece {
     pub(super) eight_bit: bool,
 }
 
-/// Makes parts of all attachments; problems are told by field.
-pub(super) fn pieces(enclosures: Vec<Enclosure<'_>>, problems: &mut Problems) -> Vec<Piece> {
-    if enclosures.len() > MAX_ATTACHMENTS {
+/// Makes parts of all attachments; problems are told by field. Their bytes are shared.
+pub(super) fn pieces(attachments: &[Attachment], problems: &mut Problems) -> Vec<Piece> {
+    if attachments.len() > MAX_ATTACHMENTS {
         problems.add("email.attachments", format!("are more than {MAX_ATTACHMENTS}"));
         return Vec::new();
     }
-    enclosures.into_iter().filter_map(|enclosure| piece(enclosure, problems)).collect()
+    let numbered = attachments.iter().enumerate();
+    numbered.filter_map(|(at, one)| piece(one, &format!("email.attachments[{at}]"), problems)).collect()
 }
 
-fn piece(enclosure: Enclosure<'_>, problems: &mut Problems) -> Option<Piece> {
+fn piece(attachment: &Attachment, path: &str, problems: &mut Problems) -> Option<Piece> {
     let mut own = Problems::default();
-    let Enclosure { path, file_name, content_id, content_type, encoding, content } = enclosure;
+    let Attachment { file_name, content_id, content_data: content, content_type, .. } = attachment;
     if file_name.is_empty() && content_id.is_empty() {
         own.add(format!("{path}.file_name"), "is needed, unless content_id is given");
     }
@@ -93,12 +51,13 @@ fn piece(enclosure: Enclosure<'_>, problems: &mut Problems) -> Option<Piece> {
             format!("expected at most {MAX_CONTENT_ID_CHARS} visible ASCII characters, no angle brackets");
         own.add(format!("{path}.content_id"), problem);
     }
-    if content.len() == 0 {
+    if content.is_empty() {
         own.add(format!("{path}.content_data"), "is needed");
     }
     own.keep(&format!("{path}.content_type"), check_media_type(content_type));
-    let asked = ContentTransferEncoding::try_from(encoding).map_err(|_| "is no encoding");
-    let chosen = asked.and_then(|asked| content.encoding(asked, content_type));
+    let asked = ContentTransferEncoding::try_from(attachment.content_transfer_encoding);
+    let asked = asked.map_err(|_| "is no encoding");
+    let chosen = asked.and_then(|asked| Encoding::of(content, asked, content_type));
     let chosen = own.keep(&format!("{path}.content_transfer_encoding"), chosen);
     let (Some(encoding), true) = (chosen, own.is_empty()) else {
         problems.append(own);
@@ -114,10 +73,8 @@ fn piece(enclosure: Enclosure<'_>, problems: &mut Problems) -> Option<Piece> {
     }
     let eight_bit = encoding == Encoding::EightBit && !content.is_ascii();
     let content = match encoding {
-        Encoding::QuotedPrintable => {
-            quoted_printable(content.pieces().iter().flat_map(|piece| piece.iter().copied()))
-        }
-        _ => content,
+        Encoding::QuotedPrintable => quoted_printable(content),
+        _ => content.clone(),
     };
     Some(Piece { part: Part::leaf(head, encoding, content), inline, eight_bit })
 }

@@ -51,7 +51,7 @@ impl Invitation {
         let mut head = Head::new();
         head.field("Content-Type", &format!("application/ics{}", parameter("name", &file_name)));
         head.disposition("attachment", &file_name);
-        (shown, Part::leaf(head, Encoding::Base64, Bytes::from(content).into()))
+        (shown, Part::leaf(head, Encoding::Base64, Bytes::from(content)))
     }
 }
 

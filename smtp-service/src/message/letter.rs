@@ -5,7 +5,6 @@ mod chunks;
 
 use bytes::Bytes;
 
-use super::content::Content;
 use super::lines::{Lines, Problem};
 pub(crate) use chunks::Chunks;
 
@@ -28,7 +27,7 @@ pub(super) enum Segment {
     /// Bytes that travel as they are.
     Text(Bytes),
     /// Bytes that travel in base64, on lines of their own; a line end follows the last.
-    Base64(Content),
+    Base64(Bytes),
 }
 
 impl Letter {

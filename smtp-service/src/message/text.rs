@@ -4,24 +4,24 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::content::{Content, Encoding};
+use super::content::Encoding;
 use super::lines::Lines;
 
 /// The longest line of quoted-printable without its soft break (RFC 2045, section 6.7).
 const QUOTED_LINE_CHARS: usize = 75;
 
 /// A text as it is written: 7bit where it is plain, else the shorter of quoted-printable and base64.
-pub(super) fn written(text: &str) -> (Encoding, Content) {
+pub(super) fn written(text: &str) -> (Encoding, Bytes) {
     let text = with_crlf(text);
     let strange = text.bytes().filter(|byte| !matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t')).count();
     if strange == 0 && Lines::default().read(text.as_bytes()).is_ok() {
-        return (Encoding::SevenBit, Bytes::from(text.into_owned().into_bytes()).into());
+        return (Encoding::SevenBit, Bytes::from(text.into_owned().into_bytes()));
     }
     // Quoted-printable makes three characters of each that is strange, base64 four of each three.
     if strange.saturating_mul(6) <= text.len() {
-        return (Encoding::QuotedPrintable, quoted_printable(text.bytes()));
+        return (Encoding::QuotedPrintable, quoted_printable(text.as_bytes()));
     }
-    (Encoding::Base64, Bytes::from(text.into_owned().into_bytes()).into())
+    (Encoding::Base64, Bytes::from(text.into_owned().into_bytes()))
 }
 
 /// The text with every line end, CR, LF or CRLF, as CRLF.
@@ -44,13 +44,26 @@ pub(super) fn with_crlf(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Bytes in quoted-printable (RFC 2045, section 6.7). CRLF is a line end; every other byte comes back as it was.
-pub(super) fn quoted_printable(bytes: impl Iterator<Item = u8>) -> Content {
-    let (mut out, mut column) = (Vec::with_capacity(bytes.size_hint().0), 0);
-    let mut bytes = bytes.peekable();
+/// Content in quoted-printable (RFC 2045, section 6.7), in memory of exactly its size: what grows in steps is for a
+/// moment there twice. CRLF is a line end; every other byte comes back as it was.
+pub(super) fn quoted_printable(content: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(quoted_size(content));
+    quote(content, |text| out.extend_from_slice(text));
+    out.into()
+}
+
+/// How many bytes content has in quoted-printable.
+pub(crate) fn quoted_size(content: &[u8]) -> usize {
+    let mut size = 0;
+    quote(content, |text| size += text.len());
+    size
+}
+
+fn quote(content: &[u8], mut put: impl FnMut(&[u8])) {
+    let (mut column, mut bytes) = (0, content.iter().copied().peekable());
     while let Some(byte) = bytes.next() {
         if byte == b'\r' && bytes.next_if_eq(&b'\n').is_some() {
-            out.extend_from_slice(b"\r\n");
+            put(b"\r\n");
             column = 0;
             continue;
         }
@@ -62,17 +75,16 @@ pub(super) fn quoted_printable(bytes: impl Iterator<Item = u8>) -> Content {
         };
         let width = if literal { 1 } else { 3 };
         if column + width > QUOTED_LINE_CHARS {
-            out.extend_from_slice(b"=\r\n");
+            put(b"=\r\n");
             column = 0;
         }
         if literal {
-            out.push(byte);
+            put(&[byte]);
         } else {
-            out.extend([b'=', hex(byte >> 4), hex(byte & 15)]);
+            put(&[b'=', hex(byte >> 4), hex(byte & 15)]);
         }
         column += width;
     }
-    Bytes::from(out).into()
 }
 
 fn hex(digit: u8) -> u8 {
@@ -84,8 +96,9 @@ mod tests {
     use super::*;
 
     fn quoted(text: &str) -> String {
-        let content = quoted_printable(text.bytes());
-        String::from_utf8(content.pieces().concat()).unwrap()
+        let quoted = quoted_printable(text.as_bytes());
+        assert_eq!(quoted.len(), quoted_size(text.as_bytes()));
+        String::from_utf8(quoted.into()).unwrap()
     }
 
     #[test]

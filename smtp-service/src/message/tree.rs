@@ -2,12 +2,13 @@
 //! the mail, and within HTML what it shows in place.
 
 use bytes::Bytes;
+use memchr::memmem;
 use postern_proto::mail::v1::Email;
 use ring::digest::{SHA256, digest};
 
 use super::attachments::Piece;
 use super::calendar::Invitation;
-use super::content::{Content, Encoding};
+use super::content::Encoding;
 use super::head::Head;
 use super::letter::{Letter, Segment};
 use super::lines::Problem;
@@ -20,14 +21,14 @@ const GATHERED_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) enum Part {
     /// Content: its fields, how it is written, and the content, encoded unless it is to be base64.
-    Leaf(Head, Encoding, Content),
+    Leaf(Head, Encoding, Bytes),
     /// Parts within a multipart of this kind, with what its type says further.
     Multi(&'static str, &'static str, Vec<Part>),
 }
 
 impl Part {
     /// Content under these fields. Base64 is written later; every other encoding is done already.
-    pub(super) fn leaf(mut head: Head, encoding: Encoding, content: Content) -> Self {
+    pub(super) fn leaf(mut head: Head, encoding: Encoding, content: Bytes) -> Self {
         head.field("Content-Transfer-Encoding", encoding.as_str());
         Self::Leaf(head, encoding, content)
     }
@@ -55,7 +56,7 @@ impl Part {
     fn holds(&self, needle: &[u8]) -> bool {
         match self {
             Self::Leaf(_, Encoding::Base64, _) => false,
-            Self::Leaf(_, _, content) => content.holds(needle),
+            Self::Leaf(_, _, content) => memmem::find(content, needle).is_some(),
             Self::Multi(_, _, parts) => parts.iter().any(|part| part.holds(needle)),
         }
     }
@@ -123,7 +124,7 @@ struct Writer {
 
 /// What follows a part's fields.
 enum Body {
-    Content(Encoding, Content),
+    Content(Encoding, Bytes),
     Parts(String, Vec<Part>),
 }
 
@@ -148,7 +149,7 @@ impl Writer {
                 self.cut();
                 self.segments.push(Segment::Base64(content));
             }
-            Body::Content(_, content) => content.pieces().iter().for_each(|piece| self.add(piece)),
+            Body::Content(_, content) => self.add(content),
             Body::Parts(boundary, parts) => {
                 for part in parts {
                     self.delimiter(&boundary, "");
@@ -174,12 +175,12 @@ impl Writer {
     }
 
     /// Adds content that is written.
-    fn add(&mut self, piece: &Bytes) {
-        match std::str::from_utf8(piece) {
+    fn add(&mut self, content: Bytes) {
+        match std::str::from_utf8(&content) {
             Ok(text) if text.len() < GATHERED_BYTES => self.text.push_str(text),
             _ => {
                 self.cut();
-                self.segments.push(Segment::Text(piece.clone()));
+                self.segments.push(Segment::Text(content));
             }
         }
     }
@@ -195,14 +196,13 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::attachments::{Enclosure, pieces};
+    use crate::message::attachments::pieces;
     use crate::message::fields::Problems;
     use postern_proto::mail::v1::{Attachment, ContentTransferEncoding};
 
     fn letter(email: &Email) -> Letter {
-        let given = email.attachments.iter().map(|one| Enclosure::whole(one, "email".into()));
         let mut problems = Problems::default();
-        let pieces = pieces(given.collect(), &mut problems);
+        let pieces = pieces(&email.attachments, &mut problems);
         assert!(problems.is_empty(), "{problems:?}");
         write(Head::new(), of(email, None, pieces), "seed").unwrap()
     }

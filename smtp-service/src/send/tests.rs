@@ -87,7 +87,8 @@ async fn converse(seed: u64) -> Tally {
     let pool = Arc::new(Pool::new(connection(server.port(), rng.bool(), rng.u32(1..4))));
     let mut mails = Vec::new();
     for number in 0..rng.usize(1..4) {
-        let bytes = if rng.u8(..20) == 0 { 100_000 } else { rng.usize(10..3_000) };
+        // Long ones are more than a socket holds; most are short, for it is the commands that matter.
+        let bytes = if rng.u8(..100) == 0 { 100_000 } else { rng.usize(10..400) };
         let (from, recipients) = (format!("m{number}@example.org"), rng.usize(1..7));
         mails.push(mail(pool.connection(), &from, recipients, bytes).await);
     }
@@ -176,4 +177,42 @@ async fn a_socket_that_was_idle_for_long_is_asked_before_it_is_used() {
     pool.age(Duration::from_secs(6));
     send_one().await;
     assert_eq!((server.commands("NOOP"), server.opened()), (2, 2));
+}
+
+/// A server that takes a message as slowly as a line of 320 kB a second.
+async fn slow(mut stream: tokio::io::DuplexStream) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    stream.write_all(b"220 memory\r\n").await.unwrap();
+    let (mut read, mut line, mut in_message) = (vec![0; 16 * 1024], Vec::new(), false);
+    while let Ok(count @ 1..) = stream.read(&mut read).await {
+        if in_message {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        line.extend_from_slice(&read[..count]);
+        let verb = line.split(|byte| *byte == b'\n').rev().nth(1).unwrap_or_default().to_vec();
+        let answer: &[u8] = match &verb[..] {
+            _ if in_message && !line.ends_with(b"\r\n.\r\n") => continue,
+            b"DATA\r" => b"354 go\r\n",
+            _ => b"250 Ok\r\n",
+        };
+        in_message = answer.starts_with(b"354");
+        line.clear();
+        stream.write_all(answer).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_goes_on_slowly_may_take_longer_than_a_step() {
+    let (port, mut calls) = crate::socket::memory::listen();
+    let serving = tokio::spawn(async move { slow(calls.recv().await.unwrap()).await });
+    let step = Duration::from_secs(1);
+    let mut connection = connection(port, false, 10);
+    connection.command_timeout = step;
+    let pool = Arc::new(Pool::new(connection));
+    let mail = mail(pool.connection(), "m@example.org", 1, 600_000).await;
+    let began = tokio::time::Instant::now();
+    send(&pool, &mail, Clock::of_call(&MetadataMap::new(), step)).await.unwrap();
+    assert!(began.elapsed() > step, "{:?}", began.elapsed());
+    drop(pool);
+    serving.await.unwrap();
 }

@@ -133,6 +133,24 @@ async fn a_step_takes_no_longer_than_the_connection_allows() {
 }
 
 #[tokio::test]
+async fn the_answer_to_the_final_dot_may_take_longer_than_a_step() {
+    let mut world = World::plain().await;
+    world.stored.command_timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    world.control().at(Stage::Message, Action::Delay(Duration::from_millis(1_500)), Times::Once);
+    world.send(mail(&["bo@example.org"])).await.expect("a server that looks at the content takes its time");
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_on_a_kept_socket_is_told_as_where_it_passed() {
+    let world = World::plain().await;
+    world.send(mail(&["bo@example.org"])).await.unwrap();
+    world.control().at(Stage::Mail, Action::Silence, Times::Once);
+    let sent = world.send_within(DEADLINE, mail(&["bo@example.org"])).await;
+    assert_eq!(refused(sent, Code::Unavailable, "PROVIDER_UNAVAILABLE").stage(), "mail");
+    assert_eq!(world.control().connections_opened(), 1, "there is no time left for another");
+}
+
+#[tokio::test]
 async fn a_socket_that_went_stale_is_found_out_before_the_mail_is_handed_over() {
     let world = World::start().await;
     world.send(mail(&["bo@example.org"])).await.unwrap();

@@ -112,6 +112,23 @@ async fn a_server_that_takes_some_recipients_and_dies_has_taken_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_every_recipient_and_closes_is_not_asked_again() {
+    for pipelining in [true, false] {
+        let raw = Raw::start(false, move |line| match line.split(' ').next() {
+            Some("EHLO") if !pipelining => Some(b"250 raw\r\n".to_vec()),
+            Some("RCPT") if line.contains("last") => Some(b"550 5.1.1 no such user\r\n\0".to_vec()),
+            Some("RCPT") => Some(b"550 5.1.1 no such user\r\n".to_vec()),
+            _ => usual(line),
+        })
+        .await;
+        let sent = world_at(&raw).await.send(mail(&["bo@example.org", "last@example.org"])).await;
+        let said = refused(sent, Code::FailedPrecondition, "MESSAGE_REFUSED");
+        assert_eq!((said.stage(), said.retry), ("rcpt", false));
+        assert_eq!(said.recipients.unwrap().recipients.len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn a_tls_handshake_that_breaks_is_told_as_starttls() {
     let raw = Raw::start(false, |line| match line.split(' ').next() {
         Some("EHLO") => Some(b"250-raw\r\n250 STARTTLS\r\n".to_vec()),

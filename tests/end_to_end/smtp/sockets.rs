@@ -15,16 +15,20 @@ async fn two_hundred_mails_over_one_socket_wait_for_no_delayed_acknowledgement()
     for mut world in [World::plain().await, World::start().await] {
         world.stored.max_connections = 1;
         world.send(mail(&["bo@example.org"])).await.unwrap();
-        let began = tokio::time::Instant::now();
-        // Short ones in one write, and ones that go in two.
+        let mut took = [Vec::new(), Vec::new()];
         for number in 0..200 {
+            // Short ones in one write, and ones that go in two.
             let body = "0123456789\r\n".repeat(if number % 2 == 0 { 1 } else { 2_000 });
+            let began = tokio::time::Instant::now();
             world.send(Email { body, ..mail(&["bo@example.org"]) }).await.unwrap();
+            took[number % 2].push(began.elapsed());
         }
         // With Nagle's algorithm on, each of the long ones would take 40 ms more, and each of the others too if its
-        // final dot had a write of its own: 8 s in all.
-        let took = began.elapsed();
-        assert!(took < Duration::from_secs(4), "{took:?}");
+        // final dot had a write of its own. The fastest tell it, however much else the machine has to do.
+        for mut took in took {
+            took.sort_unstable();
+            assert!(took[10] < Duration::from_millis(40), "{took:?}");
+        }
         assert_eq!((world.server.accepted().len(), world.control().connections_opened()), (201, 1));
     }
 }

@@ -3,7 +3,6 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use memchr::memchr;
 
 use super::{BASE64_LINE_BYTES, Letter, Segment};
@@ -42,7 +41,7 @@ pub(crate) struct Chunks<'a> {
 #[derive(Debug)]
 enum Current<'a> {
     Text(&'a [u8]),
-    Base64 { piece: &'a [u8], pieces: std::slice::Iter<'a, Bytes> },
+    Base64(&'a [u8]),
 }
 
 impl<'a> Chunks<'a> {
@@ -97,12 +96,10 @@ impl<'a> Chunks<'a> {
                 self.buffer.extend_from_slice(now);
                 *text = rest;
             }
-            Current::Base64 { piece, pieces } => {
-                let mut gathered = [0; BASE64_LINE_BYTES];
-                let line = line_of(piece, pieces, &mut gathered);
-                if line.is_empty() {
-                    return self.advance();
-                }
+            Current::Base64([]) => return self.advance(),
+            Current::Base64(content) => {
+                let (line, rest) = content.split_at(content.len().min(BASE64_LINE_BYTES));
+                *content = rest;
                 let start = self.buffer.len();
                 self.buffer.resize(start + BASE64_LINE_BYTES / 3 * 4, 0);
                 // It fits: the buffer has the room of a full line.
@@ -124,7 +121,7 @@ impl<'a> Chunks<'a> {
                 Some(Segment::Text(text)) => Current::Text(text),
                 Some(Segment::Base64(content)) => {
                     self.at_start = true;
-                    Current::Base64 { piece: &[], pieces: content.pieces().iter() }
+                    Current::Base64(content)
                 }
             },
         };
@@ -132,29 +129,4 @@ impl<'a> Chunks<'a> {
         self.next += 1;
         true
     }
-}
-
-/// The bytes of the next line: from one piece where it has enough, else gathered from several.
-fn line_of<'a: 'b, 'b>(
-    piece: &mut &'a [u8],
-    pieces: &mut std::slice::Iter<'a, Bytes>,
-    gathered: &'b mut [u8; BASE64_LINE_BYTES],
-) -> &'b [u8] {
-    if let Some((line, rest)) = piece.split_at_checked(BASE64_LINE_BYTES) {
-        *piece = rest;
-        return line;
-    }
-    let mut count = 0;
-    while count < BASE64_LINE_BYTES {
-        if piece.is_empty() {
-            let Some(next) = pieces.next() else { break };
-            *piece = next;
-        }
-        let taken = piece.len().min(BASE64_LINE_BYTES - count);
-        let (now, rest) = piece.split_at(taken);
-        gathered[count..count + taken].copy_from_slice(now);
-        count += taken;
-        *piece = rest;
-    }
-    &gathered[..count]
 }

@@ -52,15 +52,15 @@ fn what_cannot_travel_makes_no_letter() {
     }
     assert!(Letter::new("A: b".into(), Vec::new()).is_err());
     assert!(Letter::new("A: b\r\n".into(), vec![text(&"x".repeat(500)), text(&"x".repeat(499))]).is_err());
-    let within_a_line = vec![text("x"), Segment::Base64(Bytes::from_static(b"y").into())];
+    let within_a_line = vec![text("x"), Segment::Base64(Bytes::from_static(b"y"))];
     assert!(Letter::new("A: b\r\n".into(), within_a_line).is_err());
 }
 
 #[test]
-fn content_is_encoded_while_it_is_read_whatever_its_pieces() {
-    let bytes: Vec<u8> = (0..=255).cycle().take(200_003).collect();
-    for size in [1, 2, 56, 57, 58, 1_000, 65_536, bytes.len()] {
-        let content: Content = bytes.chunks(size).map(Bytes::copy_from_slice).collect();
+fn content_is_encoded_while_it_is_read() {
+    for size in [1, 2, 56, 57, 58, 1_000, 65_536, 200_003] {
+        let bytes: Vec<u8> = (0..=255).cycle().take(size).collect();
+        let content = Bytes::from(bytes.clone());
         let letter = Letter::new("A: b\r\n".into(), vec![Segment::Base64(content), text("end")]).unwrap();
         let (message, wire) = texts(&letter);
         assert_eq!(wire, format!("{message}.\r\n"));
@@ -74,7 +74,7 @@ fn content_is_encoded_while_it_is_read_whatever_its_pieces() {
 fn a_small_letter_is_one_chunk_and_a_long_one_is_never_in_memory_as_a_whole() {
     let small = Letter::new("A: b\r\n".into(), vec![text(&".line\r\n".repeat(700))]).unwrap();
     assert!(small.wire().next_chunk().unwrap().1);
-    let content: Content = std::iter::repeat_n(Bytes::from_static(&[7; 1_000]), 1_000).collect();
+    let content = Bytes::from(vec![7; 1_000_000]);
     let long = Letter::new("A: b\r\n".into(), vec![Segment::Base64(content)]).unwrap();
     let (mut chunks, mut count) = (long.wire(), 0);
     while let Some((chunk, _)) = chunks.next_chunk() {

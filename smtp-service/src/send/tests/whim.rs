@@ -26,7 +26,7 @@ impl Whim {
         Self {
             odd: [0, 10, 40, 150][rng.usize(..4)],
             pipelining: rng.bool(),
-            piecemeal: rng.u8(..4) == 0,
+            piecemeal: rng.u8(..8) == 0,
             most_recipients: if rng.u8(..4) == 0 { rng.usize(1..4) } else { 100 },
         }
     }
