@@ -4,7 +4,7 @@ mod drain;
 mod gaps;
 mod pace;
 mod resume;
-mod world;
+pub(crate) mod world;
 
 use std::collections::BTreeSet;
 

@@ -7,20 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postern_chassis::fault::reason_of;
+use postern_client::{Client, Delivered, Retry, Settings, Start, Subscription, Wish};
+use postern_proto::event::v1::Event;
 use postern_proto::event::v1::event_data::Kind;
-use postern_proto::event::v1::event_service_client::EventServiceClient;
 use postern_proto::event::v1::start_position::Position;
-use postern_proto::event::v1::subscribe_response::Kind as Answer;
-use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
-use postern_proto::event::v1::{Event, StartPosition, SubscribeRequest};
+use postern_proto::smtp::v1::SendEmailRequest;
+use postern_proto::smtp::v1::send_email_request::Content;
 use postern_sandbox::child::Gateway;
-use tokio::sync::watch;
-use tonic::Code;
-use tonic::transport::Channel;
 
+use crate::client::Relay;
 use crate::outside;
-use crate::world::{OUTLOOK, SMTP, connect, create, events, mail, new_mail, place, send, subscribe, until};
+use crate::world::{OUTLOOK, SMTP, connect, create, events, mail, new_mail, place, subscribe, until};
 
 /// How often the gateway is killed.
 const KILLS: usize = 50;
@@ -34,59 +31,42 @@ struct Sent {
     unknown: BTreeSet<String>,
 }
 
-/// The channel to the gateway of the moment.
-type Moment = watch::Receiver<Channel>;
-
 /// Sends mail after mail, each repeated under its own request id until its outcome is known or told to be unknowable.
-async fn sender(moment: Moment, done: Arc<AtomicBool>, sent: Arc<Mutex<Sent>>) {
+async fn sender(client: Client, done: Arc<AtomicBool>, sent: Arc<Mutex<Sent>>) {
     for number in 0.. {
         if done.load(Ordering::Relaxed) {
             return;
         }
         let request_id = format!("mail-{number:05}");
-        loop {
-            let channel = moment.borrow().clone();
-            match send(&channel, &request_id, mail(&request_id)).await {
-                Ok(response) => {
-                    sent.lock().unwrap().confirmed.insert(request_id, response.message_id);
-                    break;
-                }
-                Err(status) if reason_of(&status) == "OUTCOME_UNKNOWN" => {
-                    sent.lock().unwrap().unknown.insert(request_id);
-                    break;
-                }
-                // The gateway died, or is not there yet: the same request again, to whichever comes.
-                Err(status)
-                    if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) =>
-                {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-                Err(status) => panic!("{request_id}: {status:?}"),
+        let request = SendEmailRequest {
+            connection: SMTP.to_owned(),
+            request_id: request_id.clone(),
+            content: Some(Content::Email(mail(&request_id))),
+            delivery_reports: None,
+        };
+        // The gateway may die, or not be there yet: the same request again, to whichever comes.
+        let sending = client.retrying(|client| {
+            let request = request.clone();
+            async move { client.smtp().send_email(request).await }
+        });
+        match sending.await {
+            Ok(response) => {
+                sent.lock().unwrap().confirmed.insert(request_id, response.into_inner().message_id);
             }
+            Err(error) if error.reason() == "OUTCOME_UNKNOWN" => {
+                sent.lock().unwrap().unknown.insert(request_id);
+            }
+            Err(error) => panic!("{request_id}: {error:?}"),
         }
     }
 }
 
-/// Follows the log from its cursor over every death, and keeps what it saw, until it is aborted.
-async fn subscriber(moment: Moment, seen: Arc<Mutex<Vec<Event>>>) {
-    let mut position = Position::Earliest(());
-    loop {
-        let mut client = EventServiceClient::new(moment.borrow().clone());
-        let start = Some(StartPosition { position: Some(position.clone()) });
-        let Ok(response) = client.subscribe(SubscribeRequest { start, ..Default::default() }).await else {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            continue;
-        };
-        let mut stream = response.into_inner();
-        while let Ok(Some(answer)) = stream.message().await {
-            match answer.kind {
-                Some(Answer::Batch(batch)) => {
-                    position = Position::Cursor(batch.events.last().unwrap().cursor.clone());
-                    seen.lock().unwrap().extend(batch.events);
-                }
-                Some(Answer::Opened(_) | Answer::Heartbeat(_)) => {}
-                other => panic!("unexpected on the stream: {other:?}"),
-            }
+/// Follows the log over every death, and keeps what it saw, until it is aborted.
+async fn subscriber(mut subscription: Subscription, seen: Arc<Mutex<Vec<Event>>>) {
+    while let Some(delivered) = subscription.next().await {
+        match delivered.unwrap() {
+            Delivered::Event(event) => seen.lock().unwrap().push(event),
+            Delivered::Gap(gap) => panic!("a gap: {gap:?}"),
         }
     }
 }
@@ -102,20 +82,24 @@ async fn fifty_kills_lose_no_event_store_none_twice_and_send_no_mail_twice() {
     let mut random = fastrand::Rng::with_seed(seed);
     let (place, folder) = (place().await, tempfile::tempdir().unwrap());
     let mut gateway = start(folder.path()).await;
-    let (next, moment) = watch::channel(connect(gateway.address()).await);
-    create(&moment.borrow().clone(), SMTP, place.smtp_connection()).await.unwrap();
-    create(&moment.borrow().clone(), OUTLOOK, place.outlook_connection()).await.unwrap();
-    TriggerServiceClient::new(moment.borrow().clone()).create_trigger(new_mail()).await.unwrap();
+    let channel = connect(gateway.address()).await;
+    create(&channel, SMTP, place.smtp_connection()).await.unwrap();
+    create(&channel, OUTLOOK, place.outlook_connection()).await.unwrap();
+    let relay = Relay::before(gateway.address().parse().unwrap()).await;
+    let (first_pause, longest_pause) = (Duration::from_millis(2), Duration::from_millis(20));
+    let retry = Retry { tries: u32::MAX, first_pause, longest_pause, ..Retry::default() };
+    let client = Client::connect(&Settings { retry, ..Settings::to(relay.url()) }).unwrap();
+    client.triggers().create_trigger(new_mail()).await.unwrap();
 
     let done = Arc::new(AtomicBool::new(false));
     let (sent, seen) = (Arc::new(Mutex::new(Sent::default())), Arc::new(Mutex::new(Vec::new())));
-    let sending = tokio::spawn(sender(moment.clone(), done.clone(), sent.clone()));
-    let following = tokio::spawn(subscriber(moment.clone(), seen.clone()));
+    let sending = tokio::spawn(sender(client.clone(), done.clone(), sent.clone()));
+    let following = tokio::spawn(subscriber(client.subscribe(Wish::from(Start::Earliest)), seen.clone()));
     for _ in 0..KILLS {
         tokio::time::sleep(LONGEST_LIFE.mul_f64(random.f64())).await;
         gateway.kill().await.unwrap();
         gateway = start(folder.path()).await;
-        next.send(connect(gateway.address()).await).unwrap();
+        relay.lead_to(gateway.address().parse().unwrap());
     }
     done.store(true, Ordering::Relaxed);
     sending.await.unwrap();
@@ -136,7 +120,7 @@ async fn fifty_kills_lose_no_event_store_none_twice_and_send_no_mail_twice() {
     assert!(lost.is_empty(), "confirmed and not sent: {lost:?}");
 
     // No event lost or stored twice: the log holds one for each mail in the mailbox.
-    let channel = moment.borrow().clone();
+    let channel = connect(gateway.address()).await;
     let mut stream = subscribe(&channel, Some(Position::Earliest(()))).await;
     let stored = events(&mut stream, taken.len()).await;
     let told: BTreeSet<_> = stored.iter().map(message_id).collect();

@@ -10,6 +10,7 @@
 )]
 
 mod auth;
+mod client;
 mod connections;
 mod edge;
 mod events;

@@ -6,9 +6,11 @@ use std::path::Path;
 use super::{none, project_files, root, text};
 
 /// Each room and the rooms that it may know.
-const MAY_KNOW: [(&str, &[&str]); 7] = [
+const MAY_KNOW: [(&str, &[&str]); 8] = [
     ("postern-proto", &[]),
     ("postern-chassis", &["postern-proto"]),
+    // What callers link must not drag the services along.
+    ("postern-client", &["postern-proto"]),
     ("postern-smtp-service", &["postern-chassis", "postern-proto"]),
     ("postern-outlook-service", &["postern-chassis", "postern-proto"]),
     // The connectors only to start them in its own process: all_in_one.rs alone names them, as the words below show.
@@ -30,6 +32,7 @@ const MAY_KNOW: [(&str, &[&str]); 7] = [
         "postern-tests",
         &[
             "postern-chassis",
+            "postern-client",
             "postern-gateway",
             "postern-outlook-service",
             "postern-proto",

@@ -1,0 +1,63 @@
+//! A door before a gateway: its address stays while gateways come and go behind it, and it can fall silent.
+
+use std::net::SocketAddr;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// A door on a port of its own. Gone when dropped, with all that goes through it.
+pub(crate) struct Relay {
+    address: SocketAddr,
+    behind: watch::Sender<SocketAddr>,
+    silent: watch::Sender<u64>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Relay {
+    pub(crate) async fn before(behind: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (behind, gateway) = watch::channel(behind);
+        let silent = watch::Sender::new(0);
+        let silences = silent.clone();
+        let serving = tokio::spawn(async move {
+            // Whoever is passed on goes with the door.
+            let mut passing = tokio::task::JoinSet::new();
+            while let Ok((outside, _)) = listener.accept().await {
+                let gateway = *gateway.borrow();
+                passing.spawn(pass(outside, gateway, silences.subscribe()));
+            }
+        });
+        Self { address, behind, silent, serving }
+    }
+
+    /// Where to call.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Leads to another gateway from the next connection on.
+    pub(crate) fn lead_to(&self, behind: SocketAddr) {
+        self.behind.send_replace(behind);
+    }
+
+    /// Passes nothing more of what is open, and keeps it open. New connections are passed on.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.send_modify(|times| *times += 1);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn pass(mut outside: TcpStream, gateway: SocketAddr, mut silent: watch::Receiver<u64>) {
+    let Ok(mut inside) = TcpStream::connect(gateway).await else { return };
+    tokio::select! {
+        _ = copy_bidirectional(&mut outside, &mut inside) => {}
+        Ok(()) = silent.changed() => std::future::pending().await,
+    }
+}
