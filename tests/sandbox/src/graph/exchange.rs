@@ -115,6 +115,7 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
     };
     let uploads = asked.segments.first().is_some_and(|segment| segment == uploads::PATH);
     let fault = shared.faults.take(&asked.method, &asked.target);
+    let on_demand = matches!(fault, Some(Fault::Answer { .. }));
     let mut answered = match fault {
         Some(Fault::Cut) => {
             cut.cut();
@@ -134,7 +135,7 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
     };
     finish(shared, &asked, &mut answered);
     if !signs_in && !uploads {
-        shared.recorder.record(&asked, &answered);
+        shared.recorder.record(&asked, &answered, on_demand);
     }
     match shared.faults.take_after(&asked.method, &asked.target) {
         Some(Fault::CutAfter) => cut.cut(),
@@ -284,7 +285,7 @@ pub(super) fn decode(text: &str, plus: bool) -> String {
 
 impl Exchanged {
     /// An exchange as it is recorded.
-    pub(super) fn new(asked: &Exchange, answered: &Answered) -> Self {
+    pub(super) fn new(asked: &Exchange, answered: &Answered, on_demand: bool) -> Self {
         let pairs = |headers: &HeaderMap| {
             let pair = |(name, value): (&http::HeaderName, &HeaderValue)| {
                 (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -301,6 +302,7 @@ impl Exchanged {
             status: answered.status.as_u16(),
             response_headers: pairs(&answered.headers),
             response_body: answered.json().cloned().unwrap_or_default(),
+            on_demand,
         }
     }
 }

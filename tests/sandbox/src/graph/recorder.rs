@@ -31,6 +31,8 @@ pub struct Exchanged {
     pub response_headers: Vec<(String, String)>,
     /// The answer's body where it is JSON, else null.
     pub response_body: Value,
+    /// Whether the answer was a fault on demand, and not what Graph would say.
+    pub on_demand: bool,
 }
 
 impl Exchanged {
@@ -44,26 +46,51 @@ impl Exchanged {
 
 /// Keeps the last exchanges with Graph; those with the identity platform hold secrets and are not kept.
 #[derive(Debug, Default)]
-pub struct Recorder(Mutex<VecDeque<Exchanged>>);
+pub struct Recorder(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    exchanges: VecDeque<Exchanged>,
+    /// Where all of them are written as they come.
+    file: Option<std::fs::File>,
+}
 
 impl Recorder {
-    pub(super) fn record(&self, asked: &Exchange, answered: &Answered) {
+    pub(super) fn record(&self, asked: &Exchange, answered: &Answered, on_demand: bool) {
+        let exchange = Exchanged::new(asked, answered, on_demand);
         let mut kept = self.lock();
-        if kept.len() == KEPT {
-            kept.pop_front();
+        if let Some(file) = &mut kept.file {
+            let mut line = serde_json::to_vec(&exchange).unwrap_or_default();
+            line.push(b'\n');
+            if let Err(error) = file.write_all(&line) {
+                tracing::warn!(%error, "an exchange could not be written");
+            }
         }
-        kept.push_back(Exchanged::new(asked, answered));
+        if kept.exchanges.len() == KEPT {
+            kept.exchanges.pop_front();
+        }
+        kept.exchanges.push_back(exchange);
+    }
+
+    /// Writes the exchanges from now on to the end of a file as well, one JSON object a line, whatever is forgotten.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn write_on(&self, path: &Path) -> io::Result<()> {
+        let file = std::fs::File::options().create(true).append(true).open(path)?;
+        self.lock().file = Some(file);
+        Ok(())
     }
 
     /// The exchanges so far.
     #[must_use]
     pub fn exchanges(&self) -> Vec<Exchanged> {
-        self.lock().iter().cloned().collect()
+        self.lock().exchanges.iter().cloned().collect()
     }
 
     /// Forgets the exchanges so far.
     pub fn clear(&self) {
-        self.lock().clear();
+        self.lock().exchanges.clear();
     }
 
     /// Writes the exchanges so far to a file, one JSON object a line.
@@ -79,7 +106,7 @@ impl Recorder {
         file.flush()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Exchanged>> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
