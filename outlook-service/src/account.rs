@@ -9,6 +9,7 @@ use postern_proto::outlook::v1::{Cloud, OutlookSettings};
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::addresses::names_mailbox;
 use crate::error::Error;
 use crate::identity::{self, Kept};
 
@@ -119,16 +120,6 @@ fn mailbox(setting: &str) -> Option<String> {
     (!setting.is_empty() && !setting.eq_ignore_ascii_case("me")).then(|| setting.to_owned())
 }
 
-/// Whether a text can name a mailbox in a URL: an address without anything that could be taken for a path.
-pub(crate) fn is_address(text: &str) -> bool {
-    let good = |c: char| !c.is_whitespace() && !c.is_control() && !"/\\?#<>\"(),:;[]".contains(c);
-    text.len() <= 320
-        && text.chars().all(good)
-        && text
-            .split_once('@')
-            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
-}
-
 fn check_names(settings: &OutlookSettings, problems: &mut Problems) {
     let name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     if settings.tenant.is_empty() || !settings.tenant.chars().all(name) || settings.tenant.starts_with('.') {
@@ -140,7 +131,7 @@ fn check_names(settings: &OutlookSettings, problems: &mut Problems) {
     if id.iter().map(|part| part.len()).collect::<Vec<_>>() != [8, 4, 4, 4, 12] || !id.iter().all(hex) {
         problems.push(("outlook.client_id".into(), "expected the application's id, a GUID".into()));
     }
-    if mailbox(&settings.mailbox).is_some_and(|address| !is_address(&address)) {
+    if mailbox(&settings.mailbox).is_some_and(|address| !names_mailbox(&address)) {
         problems.push(("outlook.mailbox".into(), "expected an address or `me`".into()));
     }
 }

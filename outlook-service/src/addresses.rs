@@ -71,12 +71,17 @@ fn unquoted(name: &str) -> String {
     text
 }
 
+/// Whether a text can name a mailbox in a URL: an address without anything that could be taken for a path.
+pub(crate) fn names_mailbox(text: &str) -> bool {
+    is_address(text) && !text.contains(|c: char| "/\\?#<>\"(),:;[]".contains(c))
+}
+
 /// Whether a text is an address: Graph has the last word, this keeps out what is certainly none.
-fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let quoted = local.len() > 2 && local.starts_with('"') && local.ends_with('"');
     let plain = !local.is_empty()
-        && local.chars().all(|c| !c.is_whitespace() && !"()<>[]:;@\\,\"".contains(c))
+        && local.chars().all(|c| !c.is_whitespace() && !c.is_control() && !"()<>[]:;@\\,\"".contains(c))
         && !local.starts_with('.')
         && !local.ends_with('.')
         && !local.contains("..");
@@ -107,6 +112,15 @@ mod tests {
             ["bo", "bo@", "@x", "a b@x", "Bo <bo@x", "\"Bo <bo@x>", "a@x\r\nBcc: b@x", "a..b@x", "a@x..y"]
         {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_names_a_mailbox_holds_nothing_of_a_path() {
+        assert!(names_mailbox("ann+x@contoso.example"));
+        for wrong in ["users/ann@x", "ann@x/../bo@x", "\"a/b\"@x", "ann@[1.2.3.4]", "a#b@x", "ann", "me", ""]
+        {
+            assert!(!names_mailbox(wrong), "{wrong}");
         }
     }
 }

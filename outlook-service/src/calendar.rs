@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status};
 
 use crate::error::Error;
 use crate::graph::{Failure, Mailbox, with_options};
+use crate::ids;
 use crate::outlook::{Outlook, answer};
 
 pub(crate) use change::{changed_since, is_conflict};
@@ -98,14 +99,8 @@ struct Named<'a> {
 impl Named<'_> {
     /// What is wrong with it before anybody is asked.
     fn check(table: &str, id: &str, problems: &mut Vec<(String, String)>) {
-        if id.is_empty() {
-            problems.push(("id".to_owned(), "is needed".to_owned()));
-        }
-        for (field, text) in [("table", table), ("id", id)] {
-            if let Some(problem) = wrong_id(text) {
-                problems.push((field.to_owned(), problem));
-            }
-        }
+        ids::check("table", table, problems);
+        ids::check_needed("id", id, problems);
     }
 
     fn url(&self) -> Url {
@@ -118,45 +113,26 @@ impl Named<'_> {
     /// What a failure to reach the entry means. That the calendar is not there is told from the entry not being there by
     /// asking for the calendar.
     async fn refused(&self, failure: Failure) -> Error {
-        let malformed = is_malformed(&failure);
-        if (failure.is_gone() || malformed)
+        if (failure.is_gone() || ids::is_malformed(&failure))
             && !self.table.is_empty()
             && let Err(error) = find_calendar(self.mailbox, self.table).await
         {
             return error;
         }
-        if malformed { Error::field("id", NO_ID) } else { failure.into() }
+        ids::of_item("id", failure, Error::from)
     }
-}
-
-/// What is wrong with an id that Graph cannot read.
-const NO_ID: &str = "is no id of Graph's";
-/// The longest id that is passed on.
-const MAX_ID: usize = 1_024;
-
-/// What is wrong with an id before Graph is asked. A name that a path takes for a way up would lead elsewhere.
-pub(crate) fn wrong_id(id: &str) -> Option<String> {
-    if id.len() > MAX_ID || !id.chars().all(|c| c.is_ascii_graphic()) || id == "." || id == ".." {
-        return Some(format!("{NO_ID}: expected at most {MAX_ID} visible ASCII characters"));
-    }
-    None
-}
-
-/// Whether Graph could not read an id.
-pub(crate) fn is_malformed(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(refusal) if refusal.has_code(&["ErrorInvalidIdMalformed"]))
 }
 
 /// Makes sure that there is a calendar.
 async fn find_calendar(mailbox: &Mailbox, table: &str) -> Result<(), Error> {
     let url = with_options(mailbox.url(&["calendars", table]), &[("$select", "id")]);
-    let found: Result<serde_json::Value, _> = mailbox.read(url, None).await;
+    let found: Result<serde_json::Value, _> = mailbox.read(url).await;
     found.map(drop).map_err(no_calendar)
 }
 
 /// A 404 where a calendar was asked for speaks of the calendar, unless it speaks of the mailbox.
 pub(crate) fn no_calendar(failure: Failure) -> Error {
-    if !failure.is_gone() && !is_malformed(&failure) {
+    if !failure.is_gone() && !ids::is_malformed(&failure) {
         return failure.into();
     }
     match failure {

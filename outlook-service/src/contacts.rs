@@ -17,10 +17,10 @@ use postern_proto::outlook::v1::{
 use reqwest::Url;
 use tonic::{Request, Response, Status};
 
-use crate::calendar::{is_malformed, wrong_id};
 use crate::error::Error;
 use crate::folders::no_folder;
 use crate::graph::{Failure, Mailbox, with_options};
+use crate::ids;
 use crate::outlook::{Outlook, answer};
 
 /// The contact service.
@@ -95,14 +95,8 @@ struct Named<'a> {
 impl Named<'_> {
     /// What is wrong with it before anybody is asked.
     fn check(table: &str, id: &str, problems: &mut Vec<(String, String)>) {
-        if id.is_empty() {
-            problems.push(("id".to_owned(), "is needed".to_owned()));
-        }
-        for (field, text) in [("table", table), ("id", id)] {
-            if let Some(problem) = wrong_id(text) {
-                problems.push((field.to_owned(), problem));
-            }
-        }
+        ids::check("table", table, problems);
+        ids::check_needed("id", id, problems);
     }
 
     fn url(&self) -> Url {
@@ -115,14 +109,13 @@ impl Named<'_> {
     /// What a failure to reach the contact means. That the folder is not there is told from the contact not being there
     /// by asking for the folder.
     async fn refused(&self, failure: Failure) -> Error {
-        let malformed = is_malformed(&failure);
-        if (failure.is_gone() || malformed) && !self.table.is_empty() {
+        if (failure.is_gone() || ids::is_malformed(&failure)) && !self.table.is_empty() {
             let url = with_options(self.mailbox.url(&["contactFolders", self.table]), &[("$select", "id")]);
-            if let Err(failure) = self.mailbox.read::<serde_json::Value>(url, None).await {
+            if let Err(failure) = self.mailbox.read::<serde_json::Value>(url).await {
                 return no_folder(failure);
             }
         }
-        if malformed { Error::field("id", "is no id of Graph's") } else { failure.into() }
+        ids::of_item("id", failure, Error::from)
     }
 }
 

@@ -109,7 +109,7 @@ impl From<Error> for Fault {
                 told(Fault::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", message), &refusal)
             }
             Error::Stalled => {
-                let message = "no chunk came for a minute: the mail was not sent";
+                let message = "the stream stood still for too long: the mail was not sent";
                 Fault::new(Code::DeadlineExceeded, "STREAM_STALLED", message)
             }
             Error::Abandoned => {

@@ -113,7 +113,7 @@ impl<'a> Folders<'a> {
     pub(crate) async fn show(&self, id: &str) -> Result<Folder, Error> {
         let select = [("$select", "id,displayName,totalItemCount,unreadItemCount")];
         let url = with_options(self.mailbox.url(&["mailFolders", id]), &select);
-        Ok(self.mailbox.get(url, None).await.map_err(no_folder)?.value)
+        self.mailbox.read(url).await.map_err(no_folder)
     }
 
     async fn child(&self, parent: Option<&str>, name: &str) -> Result<String, Error> {
@@ -126,7 +126,7 @@ impl<'a> Folders<'a> {
         let mut url = with_options(url, &[&options[..], &[("includeHiddenFolders", "true")]].concat());
         let mut alike = None;
         for _ in 0..MAX_PAGES {
-            let page: Page<Folder> = self.mailbox.get(url, None).await.map_err(no_folder)?.value;
+            let page: Page<Folder> = self.mailbox.read(url).await.map_err(no_folder)?;
             for folder in page.value {
                 let display_name = folder.display_name.as_deref().unwrap_or_default();
                 if display_name == name {

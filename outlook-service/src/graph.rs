@@ -2,14 +2,13 @@
 //! What a failure means is the caller's to decide. It knows nothing of mail.
 
 mod challenges;
-mod change;
 mod clients;
 mod download;
 mod failure;
 mod gates;
-mod items;
 pub(crate) mod model;
 mod upload;
+mod verbs;
 mod window;
 
 use std::sync::Arc;
@@ -19,7 +18,6 @@ use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -29,8 +27,8 @@ pub(crate) use challenges::Challenges;
 pub(crate) use clients::Clients;
 pub(crate) use failure::{Failure, Refusal, is_untrusted};
 pub(crate) use gates::{Gate, Gates};
-pub(crate) use items::Again;
 pub(crate) use upload::Stand;
+pub(crate) use verbs::Again;
 
 /// How often a request is made at most.
 const MAX_TRIES: u32 = 4;
@@ -52,31 +50,32 @@ pub(crate) struct Mailbox {
     /// The mailbox's address; absent: the signed-in user's own.
     pub(crate) user: Option<String>,
     pub(crate) token: SecretString,
+    /// A preference that goes with each request, beside the one for immutable ids.
+    pub(crate) prefer: Option<&'static str>,
     /// Lets as many requests through as Outlook allows.
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) gate: Gate,
     /// What Graph wants the next token to claim.
     pub(crate) challenges: Arc<Challenges>,
     /// When the call must be done.
     pub(crate) until: Instant,
 }
 
-/// What was read, and when Graph said so by its own clock.
-pub(crate) struct Read<T> {
-    pub(crate) value: T,
-    pub(crate) date: Option<Timestamp>,
-}
-
 /// A request.
-struct Ask<'a> {
+struct Ask {
     method: Method,
     url: Url,
-    /// A preference beside the one for immutable ids.
-    prefer: Option<String>,
+    /// How many items a page is to hold at most.
+    page: Option<usize>,
     /// The version that an item must still have.
     if_match: Option<String>,
-    body: Option<&'a [u8]>,
-    /// Whether it may be made twice without harm.
-    safe: bool,
+    body: Option<Vec<u8>>,
+    again: Again,
+}
+
+impl Ask {
+    fn new(method: Method, url: Url, again: Again) -> Self {
+        Self { method, url, page: None, if_match: None, body: None, again }
+    }
 }
 
 /// An answer of success.
@@ -87,6 +86,11 @@ struct Reply {
 }
 
 impl Mailbox {
+    /// The mailbox with a preference that goes with each request.
+    pub(crate) fn preferring(self, prefer: &'static str) -> Self {
+        Self { prefer: Some(prefer), ..self }
+    }
+
     /// The URL of something in the mailbox.
     pub(crate) fn url(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();
@@ -123,60 +127,15 @@ impl Mailbox {
         if inside { Ok(url) } else { Err(Failure::ForeignLink) }
     }
 
-    /// Reads JSON. `page`: how many items a page is to hold at most.
-    pub(crate) async fn get<T: DeserializeOwned>(
-        &self,
-        url: Url,
-        page: Option<usize>,
-    ) -> Result<Read<T>, Failure> {
-        let prefer = page.map(|size| format!("odata.maxpagesize={size}"));
-        let reply = self
-            .run(Ask { method: Method::GET, url, prefer, if_match: None, body: None, safe: true })
-            .await?;
-        Ok(Read { value: reply.json()?, date: reply.date })
-    }
-
-    /// Reads bytes.
-    pub(crate) async fn bytes(&self, url: Url) -> Result<Vec<u8>, Failure> {
-        let ask = Ask { method: Method::GET, url, prefer: None, if_match: None, body: None, safe: true };
-        Ok(self.run(ask).await?.body)
-    }
-
-    /// Makes something. Repeated only where it is certain that nothing was made.
-    pub(crate) async fn post<T: DeserializeOwned>(
-        &self,
-        url: Url,
-        body: &impl Serialize,
-    ) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body).map_err(|_| Failure::unreadable(0))?;
-        let ask =
-            Ask { method: Method::POST, url, prefer: None, if_match: None, body: Some(&body), safe: false };
-        self.run(ask).await?.json()
-    }
-
-    /// Has something done that answers nothing. Repeated only where it is certain that nothing was done.
-    pub(crate) async fn act(&self, url: Url) -> Result<(), Failure> {
-        self.run(Ask { method: Method::POST, url, prefer: None, if_match: None, body: None, safe: false })
-            .await
-            .map(drop)
-    }
-
-    /// Deletes something.
-    pub(crate) async fn delete(&self, url: Url) -> Result<(), Failure> {
-        self.run(Ask { method: Method::DELETE, url, prefer: None, if_match: None, body: None, safe: true })
-            .await
-            .map(drop)
-    }
-
     /// Makes a request until it succeeds, fails for good, or time or tries run out.
-    async fn run(&self, ask: Ask<'_>) -> Result<Reply, Failure> {
+    async fn run(&self, ask: Ask) -> Result<Reply, Failure> {
         let mut tries = 1;
         loop {
             let failure = match self.once(&ask).await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
-            let worth = failure.did_nothing() || (ask.safe && failure.is_passing());
+            let worth = failure.did_nothing() || (ask.again == Again::Harmless && failure.is_passing());
             let asked = failure.retry_after();
             let doubling = FIRST_PAUSE * 2_u32.pow(tries - 1);
             // Jitter keeps callers that were turned away together from coming back together.
@@ -198,8 +157,8 @@ impl Mailbox {
         }
     }
 
-    async fn once(&self, ask: &Ask<'_>) -> Result<Reply, Failure> {
-        let upload = ask.body.map_or(0, <[u8]>::len);
+    async fn once(&self, ask: &Ask) -> Result<Reply, Failure> {
+        let upload = ask.body.as_ref().map_or(0, Vec::len);
         let _place = self.gate.pass(upload as u64, self.until).await?;
         let client_request_id = request_id();
         self.in_time(&client_request_id, self.converse(ask, &client_request_id)).await
@@ -222,7 +181,7 @@ impl Mailbox {
         answered
     }
 
-    async fn converse(&self, ask: &Ask<'_>, client_request_id: &str) -> Result<Reply, Failure> {
+    async fn converse(&self, ask: &Ask, client_request_id: &str) -> Result<Reply, Failure> {
         self.reply(self.request(ask, client_request_id), client_request_id).await
     }
 
@@ -261,24 +220,25 @@ impl Mailbox {
         Ok(Reply { status: answer.status().as_u16(), date, body })
     }
 
-    fn request(&self, ask: &Ask<'_>, client_request_id: &str) -> RequestBuilder {
+    fn request(&self, ask: &Ask, client_request_id: &str) -> RequestBuilder {
         let request = self
             .http
             .request(ask.method.clone(), ask.url.clone())
             .headers(self.headers(ask, client_request_id));
-        match ask.body {
-            Some(body) => request.header("content-type", "application/json").body(body.to_vec()),
+        match &ask.body {
+            Some(body) => request.header("content-type", "application/json").body(body.clone()),
             None if ask.method == Method::POST => request.header("content-length", "0"),
             None => request,
         }
     }
 
-    fn headers(&self, ask: &Ask<'_>, client_request_id: &str) -> HeaderMap {
+    fn headers(&self, ask: &Ask, client_request_id: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let prefer = match &ask.prefer {
-            Some(prefer) => format!("{IMMUTABLE_IDS}, {prefer}"),
-            None => IMMUTABLE_IDS.to_owned(),
-        };
+        let mut prefer = IMMUTABLE_IDS.to_owned();
+        for wish in self.prefer.map(str::to_owned).into_iter().chain(ask.page.map(page_size)) {
+            prefer.push_str(", ");
+            prefer.push_str(&wish);
+        }
         if let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {}", self.token.expose_secret())) {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -292,6 +252,10 @@ impl Mailbox {
         }
         headers
     }
+}
+
+fn page_size(size: usize) -> String {
+    format!("odata.maxpagesize={size}")
 }
 
 async fn read(answer: &mut Response, client_request_id: &str) -> Result<Vec<u8>, Failure> {
@@ -347,6 +311,7 @@ mod tests {
             base: Url::parse("https://graph.example/v1.0/").unwrap(),
             user: Some("ann+x@example.org".into()),
             token: String::new().into(),
+            prefer: None,
             gate: Gates::new(crate::settings::LimitSettings::default()).gate("", 1),
             challenges: Arc::default(),
             until: Instant::now(),
@@ -368,6 +333,11 @@ mod tests {
             "/v1.0/users",
         ] {
             assert!(mailbox.link(foreign).is_err(), "{foreign}");
+        }
+        // Bytes are put where Graph says, but not in the clear.
+        assert!(mailbox.upload_link("https://outlook.example/upload?t=1").is_ok());
+        for unsafe_one in ["http://outlook.example/upload", "ftp://outlook.example/upload", "upload"] {
+            assert!(mailbox.upload_link(unsafe_one).is_err(), "{unsafe_one}");
         }
     }
 

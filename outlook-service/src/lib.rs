@@ -10,6 +10,7 @@ mod error;
 mod folders;
 mod graph;
 mod identity;
+mod ids;
 mod listing;
 mod mail;
 mod masks;

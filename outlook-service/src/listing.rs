@@ -16,13 +16,13 @@ use crate::graph::{Failure, Mailbox};
 /// The largest answer: a gRPC client takes 4 MiB unless told otherwise.
 pub(crate) const MAX_ANSWER: usize = 3 * 1024 * 1024;
 /// How many items are listed unless told otherwise.
-const TOP: usize = 256;
+pub(crate) const TOP: usize = 256;
 /// The most that may be told.
 const MAX_TOP: usize = 1_000;
 /// How many items a page of Graph's holds: larger pages take long and much memory.
 const PAGE: usize = 100;
 /// How many pages a call reads; a longer way goes on with `skip_token`.
-const MAX_PAGES: usize = 100;
+pub(crate) const MAX_PAGES: usize = 100;
 /// The version of what a token holds.
 const VERSION: u8 = 1;
 /// The longest token that is looked at.
@@ -32,6 +32,8 @@ const MAX_TOKEN: usize = 16 * 1024;
 pub(crate) struct Place {
     pub(crate) url: Url,
     pub(crate) position: usize,
+    /// How many items are still to be passed over, where Graph does not do that.
+    pub(crate) skip: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,6 +41,7 @@ struct Held {
     version: u8,
     url: String,
     position: usize,
+    skip: usize,
     digest: String,
 }
 
@@ -49,14 +52,14 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Reads `top` and `skip`.
-    pub(crate) fn read(top: i32, skip: i32, problems: &mut Vec<(String, String)>) -> Self {
+    /// Reads `top`, which is `usual` where nothing is told, and `skip`.
+    pub(crate) fn read(top: i32, skip: i32, usual: usize, problems: &mut Vec<(String, String)>) -> Self {
         let top = match usize::try_from(top) {
-            Ok(0) => TOP,
+            Ok(0) => usual,
             Ok(top) if top <= MAX_TOP => top,
             _ => {
                 problems.push(("top".to_owned(), format!("expected 1 to {MAX_TOP}")));
-                TOP
+                usual
             }
         };
         let skip = usize::try_from(skip).unwrap_or_else(|_| {
@@ -75,8 +78,6 @@ impl Bounds {
 /// What a list consists of, and what is done with it.
 pub(crate) struct Listing<'a, S, C, R> {
     pub(crate) mailbox: &'a Mailbox,
-    /// A preference that goes with each request.
-    pub(crate) prefer: Option<&'static str>,
     pub(crate) top: usize,
     /// An item in the shape of the contract. Nothing: it is left out.
     pub(crate) shape: S,
@@ -99,8 +100,7 @@ impl<S, C, R> Listing<'_, S, C, R> {
         let mut items: Vec<P> = Vec::new();
         let mut room = MAX_ANSWER;
         for _ in 0..MAX_PAGES {
-            let page: Page<T> =
-                self.mailbox.read(place.url.clone(), self.prefer).await.map_err(&self.refused)?;
+            let page: Page<T> = self.mailbox.read(place.url.clone()).await.map_err(&self.refused)?;
             let position = place.position;
             for (index, item) in page.value.into_iter().enumerate().skip(position) {
                 place.position = index;
@@ -119,7 +119,7 @@ impl<S, C, R> Listing<'_, S, C, R> {
                 items.push(item);
             }
             let Some(next) = page.next else { return Ok((items, None)) };
-            place = Place { url: self.mailbox.link(&next)?, position: 0 };
+            place = Place { url: self.mailbox.link(&next)?, position: 0, skip: 0 };
             if items.len() == self.top {
                 return Ok((items, Some(place)));
             }
@@ -129,7 +129,7 @@ impl<S, C, R> Listing<'_, S, C, R> {
 }
 
 /// How many bytes an item takes in the answer, with its tag and length.
-fn size_in_answer(item: &impl Message) -> usize {
+pub(crate) fn size_in_answer(item: &impl Message) -> usize {
     item.encoded_len() + 8
 }
 
@@ -142,7 +142,8 @@ pub(crate) fn digest(request: &impl Message) -> String {
 /// The token for a place in the list of a request with this digest.
 pub(crate) fn write_token(place: Option<&Place>, digest: String) -> String {
     let Some(place) = place else { return String::new() };
-    let held = Held { version: VERSION, url: place.url.to_string(), position: place.position, digest };
+    let (url, position, skip) = (place.url.to_string(), place.position, place.skip);
+    let held = Held { version: VERSION, url, position, skip, digest };
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&held).unwrap_or_default())
 }
 
@@ -172,5 +173,5 @@ pub(crate) fn read_token(
     if !ends.iter().any(|end| path.ends_with(end)) {
         return Err(none());
     }
-    Ok(Place { url, position: held.position })
+    Ok(Place { url, position: held.position, skip: held.skip })
 }

@@ -6,11 +6,11 @@ mod compose;
 mod get_attachment;
 mod large;
 mod list;
+mod quote;
 mod reply;
 mod send;
 mod sending;
 pub(crate) mod shape;
-mod skip_token;
 mod upload;
 
 use std::sync::Arc;

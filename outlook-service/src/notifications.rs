@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::graph::model::Page;
-use crate::graph::{Failure, Mailbox, Refusal};
+use crate::graph::{Again, Failure, Mailbox, Refusal};
 use crate::outlook::{Call, Outlook};
 use crate::times;
 
@@ -72,7 +72,10 @@ pub(crate) async fn renew(
     if let Some(agreed) = agreed(&asked.notification)? {
         // A longer life is leave given anew too: Graph wants one of the two, not both.
         let renewed = Renewed { expiration_date_time: expiry() };
-        match mailbox.set::<Subscription>(mailbox.service(&["subscriptions", &agreed.id]), &renewed).await {
+        match mailbox
+            .patch::<Subscription>(mailbox.service(&["subscriptions", &agreed.id]), &renewed, None)
+            .await
+        {
             Ok(subscription) => return told(&subscription, false),
             Err(failure) if failure.status() == Some(404) => {}
             Err(failure) => return Err(failure.into()),
@@ -170,7 +173,7 @@ fn owner(mailbox: &Mailbox) -> String {
 }
 
 async fn make(mailbox: &Mailbox, wanted: &Wanted<'_>) -> Result<Subscription, Failure> {
-    mailbox.post(mailbox.service(&["subscriptions"]), wanted).await
+    mailbox.make(mailbox.service(&["subscriptions"]), wanted, Again::Doubtful).await
 }
 
 /// Removes the notification that is in the way of the one that is wanted, where it is our own: what a renewal that broke

@@ -1,7 +1,11 @@
-//! What makes the making of an item safe to repeat: an id that is always the same for the same wish.
+//! What makes the making of an item safe to repeat: an id that is always the same for the same wish, which the item
+//! bears in a named property of our own where Graph has no place for it.
+
+use std::fmt::Write as _;
 
 use prost::Message;
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, SHA256, digest};
+use serde_json::{Value, json};
 
 /// The longest request id.
 const MAX_REQUEST_ID: usize = 128;
@@ -46,10 +50,47 @@ pub(crate) fn guid(request_id: &str, request: &impl Message) -> String {
     text
 }
 
+/// What tells a sending from all others, in words: the request id, and what is asked in short. Without a request id,
+/// nothing that comes again.
+pub(crate) fn mark(request_id: &str, asked: &impl Message) -> String {
+    if request_id.is_empty() {
+        return format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    }
+    let mut mark = format!("{request_id} ");
+    for byte in digest(&SHA256, &asked.encode_to_vec()).as_ref().iter().take(12) {
+        let _ = write!(mark, "{byte:02x}");
+    }
+    mark
+}
+
+/// The properties of an item that bears a value under a name (Graph: `singleValueExtendedProperties`).
+pub(crate) fn property(name: &str, value: &str) -> Value {
+    json!([{"id": name, "value": value}])
+}
+
+/// The condition that holds for items that bear a value under a name.
+pub(crate) fn bearing(name: &str, value: &str) -> String {
+    let value = value.replace('\'', "''");
+    format!("singleValueExtendedProperties/Any(ep: ep/id eq '{name}' and ep/value eq '{value}')")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use postern_proto::outlook::v1::CreateContactRequest;
+
+    #[test]
+    fn a_mark_is_that_of_its_request_and_of_no_other() {
+        let asked = |table: &str| CreateContactRequest { table: table.into(), ..Default::default() };
+        assert!(mark("a", &asked("1")).starts_with("a "));
+        assert_eq!(mark("a", &asked("1")), mark("a", &asked("1")));
+        assert_ne!(mark("a", &asked("1")), mark("a", &asked("2")));
+        assert_ne!(mark("", &asked("1")), mark("", &asked("1")));
+        let mut problems = Vec::new();
+        check("a b", &mut problems);
+        check(&"a".repeat(129), &mut problems);
+        assert_eq!(problems.len(), 2);
+    }
 
     #[test]
     fn the_same_wish_has_the_same_id_and_no_other_has_it() {

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
-use crate::account::{Account, is_address};
+use crate::account::Account;
+use crate::addresses::names_mailbox;
 use crate::error::Error;
 use crate::folders::Folders;
 use crate::graph::{Challenges, Clients, Gates, Mailbox};
@@ -32,6 +33,8 @@ pub(crate) struct Outlook {
     gates: Gates,
     challenges: Arc<Challenges>,
     folders: Mutex<HashMap<String, String>>,
+    /// How long a caller may be silent within a stream that it sends.
+    pub(crate) silence: Duration,
 }
 
 /// A call: the account it acts for, and when it must be done.
@@ -46,6 +49,7 @@ impl Outlook {
     pub(crate) fn new(limits: LimitSettings) -> Self {
         Self {
             clients: Clients::default(),
+            silence: limits.max_stream_silence,
             gates: Gates::new(limits),
             challenges: Arc::default(),
             folders: Mutex::default(),
@@ -95,7 +99,7 @@ impl Outlook {
                 }
                 None
             }
-            address if is_address(address) => Some(address.to_owned()),
+            address if names_mailbox(address) => Some(address.to_owned()),
             _ => return Err(Error::field(field, "expected an address")),
         };
         let token = account.token.clone().ok_or(Error::NoToken)?;
@@ -107,6 +111,7 @@ impl Outlook {
             challenges: Arc::clone(&self.challenges),
             user,
             token,
+            prefer: None,
             until: call.until,
         })
     }

@@ -5,7 +5,7 @@ use postern_proto::outlook::v1::PhysicalAddress;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::account::is_address;
+use crate::addresses::is_address;
 use crate::graph::model::EmailAddress;
 
 /// `physicalAddress` of Graph.

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use postern_chassis::serve::ServeSettings;
@@ -34,7 +35,7 @@ pub struct Settings {
     pub limits: LimitSettings,
 }
 
-/// How much is asked of Graph at most. What is allowed is Microsoft's to say (Graph: throttling limits): for an
+/// How much is asked of Graph at most, and how long callers are waited for. What is allowed is Microsoft's to say (Graph: throttling limits): for an
 /// application and mailbox, 10,000 requests in ten minutes and 150 MB in five.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
 #[group(skip)]
@@ -64,6 +65,15 @@ pub struct LimitSettings {
         value_parser = clap::value_parser!(u64).range(1_000_000..),
     )]
     pub max_upload_per_mailbox: u64,
+    /// How long a caller may be silent within a stream that it sends
+    #[arg(
+        long,
+        env = "POSTERN_MAX_STREAM_SILENCE",
+        value_name = "DURATION",
+        default_value = "60s",
+        value_parser = postern_chassis::settings::duration,
+    )]
+    pub max_stream_silence: Duration,
 }
 
 impl Default for LimitSettings {
@@ -72,6 +82,7 @@ impl Default for LimitSettings {
             max_concurrent_requests: 100,
             max_requests_per_mailbox: 10_000,
             max_upload_per_mailbox: 150_000_000,
+            max_stream_silence: Duration::from_secs(60),
         }
     }
 }

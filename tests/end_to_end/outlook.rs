@@ -25,6 +25,7 @@ mod interrupted;
 mod large_email;
 mod new_email;
 mod notifications;
+mod originals;
 mod repeats;
 mod reply;
 mod send_email;

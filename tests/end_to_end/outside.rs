@@ -14,6 +14,8 @@ const SMALL: &str = "POSTERN_TESTS";
 const JUDGE_SCRIPT: &str = "POSTERN_GRAPH_JUDGE";
 /// Microsoft's description of Graph that the script judges by.
 const JUDGE_DESCRIPTION: &str = "POSTERN_GRAPH_DESCRIPTION";
+/// The folder that traffic with the small Graph is kept in, to be judged and counted as a whole.
+const TRAFFIC: &str = "POSTERN_GRAPH_TRAFFIC";
 /// Says that traffic is not to be judged.
 const JUDGE: &str = "POSTERN_JUDGE";
 /// A Python with the packages of `tests/python/requirements.txt`.
@@ -59,6 +61,11 @@ pub(crate) fn judge() -> Option<Judge> {
     }
     let path = |name| file(name, JUDGE);
     Some(Judge { python: path(PYTHON), script: path(JUDGE_SCRIPT), description: path(JUDGE_DESCRIPTION) })
+}
+
+/// The folder that traffic with the small Graph is kept in, or `None` where it is not wanted.
+pub(crate) fn traffic() -> Option<PathBuf> {
+    std::env::var_os(TRAFFIC).map(PathBuf::from)
 }
 
 /// What the tests against real mail servers need, or `None` where it was said that they are not wanted.

@@ -11,6 +11,7 @@ use super::{Named, when, write};
 use crate::error::Error;
 use crate::graph::model::Page;
 use crate::graph::{Again, Failure, Mailbox, with_options};
+use crate::ids;
 use crate::once;
 use crate::outlook::{Call, Outlook};
 use crate::zones::PREFER_UTC;
@@ -30,22 +31,20 @@ pub(super) async fn create(
 ) -> Result<CreateEventResponse, Error> {
     let mut problems = Vec::new();
     once::check(&asked.request_id, &mut problems);
-    if let Some(problem) = super::wrong_id(&asked.table) {
-        problems.push(("table".to_owned(), problem));
-    }
+    ids::check("table", &asked.table, &mut problems);
     let transaction_id = once::guid(&asked.request_id, asked);
     let Some(item) = &asked.item else { return Err(Error::field("item", "is needed")) };
     let new = write::new(item, &transaction_id, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Fields(problems));
     }
-    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
+    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
     let url = match asked.table.as_str() {
         "" => mailbox.url(&["calendar", "events"]),
         table => mailbox.url(&["calendars", table, "events"]),
     };
     // Graph knows the id: asked again it makes no second entry.
-    let made = mailbox.make(url.clone(), &new, Some(PREFER_UTC), Again::Harmless).await;
+    let made = mailbox.make(url.clone(), &new, Again::Harmless).await;
     let made: Entry = match made {
         Ok(made) => made,
         Err(failure) if failure.status() == Some(409) || is_seen(&failure) => {
@@ -56,7 +55,7 @@ pub(super) async fn create(
         Err(failure) if failure.is_doubtful() && asked.request_id.is_empty() => {
             return Err(Error::ChangeUnknown { failure });
         }
-        Err(failure) if failure.is_gone() || super::is_malformed(&failure) => {
+        Err(failure) if failure.is_gone() || ids::is_malformed(&failure) => {
             return Err(super::no_calendar(failure));
         }
         Err(failure) => return Err(refused(failure)),
@@ -75,7 +74,7 @@ async fn made_before(mailbox: &Mailbox, url: reqwest::Url, new: &Value, id: &str
     let times = when::utc(start);
     let filter = format!("start/dateTime eq '{}'", times["dateTime"].as_str()?);
     let url = with_options(url, &[("$filter", &filter), ("$top", "100")]);
-    let found: Page<Entry> = mailbox.read(url, Some(PREFER_UTC)).await.ok()?;
+    let found: Page<Entry> = mailbox.read(url).await.ok()?;
     found.value.into_iter().find(|entry| entry.transaction_id.as_deref() == Some(id))
 }
 
@@ -116,11 +115,11 @@ pub(super) async fn update(
     if !problems.is_empty() {
         return Err(Error::Fields(problems));
     }
-    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
+    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
     let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
     let moves = fields.iter().any(|field| when::FIELDS.contains(field) || *field == "recurrence");
     if !moves && item.change_key.is_empty() {
-        let changed = mailbox.patch(named.url(), &plain, Some(PREFER_UTC), None).await;
+        let changed = mailbox.patch(named.url(), &plain, None).await;
         return match changed {
             Ok(changed) => Ok(UpdateEventResponse { event: Some(shown(changed, &asked.table)) }),
             Err(failure) => Err(refused_named(&named, failure).await),
@@ -130,30 +129,31 @@ pub(super) async fn update(
     // the entry as it is, and that it is still so when the change comes.
     let mut doubt = None;
     for _ in 0..MAX_TRIES {
-        let there: Entry = match mailbox.read(named.url(), Some(PREFER_UTC)).await {
+        let there: Entry = match mailbox.read(named.url()).await {
             Ok(there) => there,
             Err(failure) => return Err(refused_named(&named, failure).await),
         };
         let there = shown(there, &asked.table);
         // Without a key of the caller's a change that broke off is made again: it comes to the same.
         let is_other = !item.change_key.is_empty() && there.change_key != item.change_key;
-        if is_other && let Some(failure) = doubt {
-            // The change that broke off may have been made, or somebody else's.
-            return if agrees(&there, item, &fields) {
-                Ok(UpdateEventResponse { event: Some(there) })
-            } else {
-                Err(Error::ChangeUnknown { failure })
-            };
-        }
         if is_other {
-            return Err(Error::ItemChanged(None));
+            // A change that broke off, here or in an earlier run of the same call, may have been made, or somebody
+            // else's.
+            let may_be_ours = doubt.is_some() || call.is_repeat;
+            return match doubt {
+                _ if may_be_ours && agrees(&there, item, &fields) => {
+                    Ok(UpdateEventResponse { event: Some(there) })
+                }
+                Some(failure) => Err(Error::ChangeUnknown { failure }),
+                None => Err(Error::ItemChanged(None)),
+            };
         }
         let mut change = plain.clone();
         if moves {
             add_times(item, &there, &fields, &mut change)?;
         }
         let key = Some(there.change_key.as_str()).filter(|key| !key.is_empty());
-        let changed = mailbox.patch(named.url(), &change, Some(PREFER_UTC), key).await;
+        let changed = mailbox.patch(named.url(), &change, key).await;
         match changed {
             Ok(changed) => return Ok(UpdateEventResponse { event: Some(shown(changed, &asked.table)) }),
             Err(failure) if is_conflict(&failure) => {
@@ -163,14 +163,19 @@ pub(super) async fn update(
             }
             Err(failure) if failure.is_doubtful() => {
                 if !mailbox.pause_before_repeat(failure.retry_after()).await {
-                    return Err(Error::ChangeUnknown { failure });
+                    return Err(broke_off(item, failure));
                 }
                 doubt = Some(failure);
             }
             Err(failure) => return Err(refused_named(&named, failure).await),
         }
     }
-    Err(Error::ItemChanged(None))
+    Err(doubt.map_or(Error::ItemChanged(None), |failure| broke_off(item, failure)))
+}
+
+/// A change that broke off. Without a key of the caller's it may be asked for again, whether it was made or not.
+fn broke_off(item: &CalendarEvent, failure: Failure) -> Error {
+    if item.change_key.is_empty() { failure.into() } else { Error::ChangeUnknown { failure } }
 }
 
 /// Adds when the entry is to take place, and how it recurs.
@@ -223,7 +228,7 @@ pub(crate) fn changed_since(failure: Failure) -> Error {
 }
 
 async fn refused_named(named: &Named<'_>, failure: Failure) -> Error {
-    if failure.is_gone() || super::is_malformed(&failure) {
+    if failure.is_gone() || ids::is_malformed(&failure) {
         return named.refused(failure).await;
     }
     refused(failure)
@@ -244,22 +249,24 @@ pub(super) async fn delete(
     if !problems.is_empty() {
         return Err(Error::Fields(problems));
     }
-    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
+    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
     let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
     if !asked.comment.is_empty() {
-        return cancel(&named, &asked.comment).await;
+        return cancel(&named, &asked.comment, call.is_repeat).await;
     }
-    match mailbox.remove(named.url()).await {
+    match mailbox.delete(named.url()).await {
         Ok(()) => Ok(DeleteEventResponse {}),
+        // What an earlier run of the same call may have deleted is deleted.
+        Err(failure) if call.is_repeat && failure.is_gone() => Ok(DeleteEventResponse {}),
         Err(failure) => Err(named.refused(failure).await),
     }
 }
 
 /// Cancels a meeting with a word to those invited, which takes it out of the calendar as well.
-async fn cancel(named: &Named<'_>, comment: &str) -> Result<DeleteEventResponse, Error> {
-    let mut doubtful = false;
+/// `doubtful`: an earlier run of the same call may have done it.
+async fn cancel(named: &Named<'_>, comment: &str, mut doubtful: bool) -> Result<DeleteEventResponse, Error> {
     for left in (0..MAX_TRIES).rev() {
-        let there: Entry = match named.mailbox.read(named.url(), Some(PREFER_UTC)).await {
+        let there: Entry = match named.mailbox.read(named.url()).await {
             Ok(there) => there,
             Err(failure) if doubtful && failure.is_gone() => return Ok(DeleteEventResponse {}),
             Err(failure) => return Err(named.refused(failure).await),
@@ -270,7 +277,7 @@ async fn cancel(named: &Named<'_>, comment: &str) -> Result<DeleteEventResponse,
             return Err(Error::field("comment", problem));
         }
         let url = named.mailbox.url(&["events", named.id, "cancel"]);
-        match named.mailbox.act_with(url, &json!({"comment": comment})).await {
+        match named.mailbox.act(url, Some(&json!({"comment": comment}))).await {
             Ok(()) => return Ok(DeleteEventResponse {}),
             Err(failure) if failure.is_doubtful() && left > 0 => {
                 doubtful = true;

@@ -12,6 +12,7 @@ use super::{Named, no_calendar};
 use crate::error::Error;
 use crate::graph::model::EmailAddress;
 use crate::graph::{Failure, Mailbox, with_options};
+use crate::ids;
 use crate::listing::{self, Bounds, Listing, Place};
 use crate::outlook::{Call, Outlook};
 use crate::zones::PREFER_UTC;
@@ -61,13 +62,12 @@ pub(super) async fn get_calendars(
     let digest = listing::digest(&GetCalendarsRequest { page_token: String::new(), ..asked.clone() });
     let place = if asked.page_token.is_empty() {
         let options = [("$select", SELECT), ("$top", &size.to_string())];
-        Place { url: with_options(mailbox.url(&["calendars"]), &options), position: 0 }
+        Place { url: with_options(mailbox.url(&["calendars"]), &options), position: 0, skip: 0 }
     } else {
         listing::read_token(&mailbox, "page_token", &asked.page_token, &digest, &["/calendars"])?
     };
     let calendars = Listing {
         mailbox: &mailbox,
-        prefer: None,
         top: size,
         shape: |shown| Some(calendar(shown)),
         cut: |_: &mut Calendar, _| {},
@@ -101,17 +101,16 @@ pub(super) async fn get_events(
     asked: &GetEventsRequest,
 ) -> Result<GetEventsResponse, Error> {
     let (bounds, window) = check(asked)?;
-    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
+    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
     let digest = listing::digest(&GetEventsRequest { skip_token: String::new(), skip: 0, ..asked.clone() });
     let place = if asked.skip_token.is_empty() {
-        Place { url: first_page(&mailbox, asked, &bounds, window.as_ref()), position: 0 }
+        Place { url: first_page(&mailbox, asked, &bounds, window.as_ref()), position: 0, skip: 0 }
     } else {
         let ends: &[&str] = if window.is_some() { &["/calendarview"] } else { &["/events"] };
         listing::read_token(&mailbox, "skip_token", &asked.skip_token, &digest, ends)?
     };
     let events = Listing {
         mailbox: &mailbox,
-        prefer: Some(PREFER_UTC),
         top: bounds.top,
         shape: |entry: Entry| entry.removed.is_none().then(|| read::entry(entry, &asked.table)),
         cut: read::cut,
@@ -126,10 +125,8 @@ type Window = (String, String);
 
 fn check(asked: &GetEventsRequest) -> Result<(Bounds, Option<Window>), Error> {
     let mut problems = Vec::new();
-    let bounds = Bounds::read(asked.top, asked.skip, &mut problems);
-    if let Some(problem) = super::wrong_id(&asked.table) {
-        problems.push(("table".to_owned(), problem));
-    }
+    let bounds = Bounds::read(asked.top, asked.skip, listing::TOP, &mut problems);
+    ids::check("table", &asked.table, &mut problems);
     check_conditions(&asked.filter, &asked.order_by, &mut problems);
     let window = match (&asked.window_start, &asked.window_end) {
         (None, None) => None,
@@ -208,7 +205,7 @@ fn refused(asked: &GetEventsRequest, failure: Failure) -> Error {
         Ok(error) => return error,
         Err(failure) => failure,
     };
-    if super::is_malformed(&failure) && !asked.table.is_empty() {
+    if ids::is_malformed(&failure) && !asked.table.is_empty() {
         return no_calendar(failure);
     }
     match by_condition(&asked.filter, &asked.order_by, failure) {
@@ -256,9 +253,9 @@ pub(super) async fn get_event(
     if !problems.is_empty() {
         return Err(Error::Fields(problems));
     }
-    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
+    let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
     let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
-    let entry: Entry = match mailbox.read(named.url(), Some(PREFER_UTC)).await {
+    let entry: Entry = match mailbox.read(named.url()).await {
         Ok(entry) => entry,
         Err(failure) => return Err(named.refused(failure).await),
     };

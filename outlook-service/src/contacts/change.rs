@@ -5,15 +5,15 @@ use postern_proto::outlook::v1::{
     Contact, CreateContactRequest, CreateContactResponse, DeleteContactRequest, DeleteContactResponse,
     UpdateContactRequest, UpdateContactResponse,
 };
-use serde_json::json;
 
 use super::read::{self, Shown};
 use super::{Named, contacts_of, write};
-use crate::calendar::{changed_since, is_conflict, is_malformed, wrong_id};
+use crate::calendar::{changed_since, is_conflict};
 use crate::error::Error;
 use crate::folders::no_folder;
 use crate::graph::model::Page;
 use crate::graph::{Again, Failure, Mailbox, with_options};
+use crate::ids;
 use crate::once;
 use crate::outlook::{Call, Outlook};
 
@@ -30,9 +30,7 @@ pub(super) async fn create(
 ) -> Result<CreateContactResponse, Error> {
     let mut problems = Vec::new();
     once::check(&asked.request_id, &mut problems);
-    if let Some(problem) = wrong_id(&asked.table) {
-        problems.push(("table".to_owned(), problem));
-    }
+    ids::check("table", &asked.table, &mut problems);
     let Some(item) = &asked.item else { return Err(Error::field("item", "is needed")) };
     let set: Vec<_> =
         write::FIELDS.settable.iter().copied().filter(|name| write::is_set(item, name)).collect();
@@ -46,12 +44,12 @@ pub(super) async fn create(
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let url = contacts_of(&mailbox, &asked.table);
     let refused = |failure: Failure| match failure {
-        failure if failure.is_gone() || is_malformed(&failure) => no_folder(failure),
+        failure if failure.is_gone() || ids::is_malformed(&failure) => no_folder(failure),
         failure => failure.into(),
     };
     let contact = |shown| CreateContactResponse { contact: Some(read::contact(shown)) };
     if asked.request_id.is_empty() {
-        let made = mailbox.make(url, &new, None, Again::Doubtful).await;
+        let made = mailbox.make(url, &new, Again::Doubtful).await;
         return match made {
             Ok(made) => Ok(contact(made)),
             Err(failure) if failure.is_doubtful() => Err(Error::ChangeUnknown { failure }),
@@ -59,7 +57,7 @@ pub(super) async fn create(
         };
     }
     let wish = once::guid(&asked.request_id, asked);
-    new.insert("singleValueExtendedProperties".to_owned(), json!([{"id": WISH, "value": wish}]));
+    new.insert("singleValueExtendedProperties".to_owned(), once::property(WISH, &wish));
     let mut doubt: Option<Failure> = None;
     for _ in 0..MAX_TRIES {
         // Looked for before the first try as well: whoever asked before may have died before they had the answer.
@@ -68,7 +66,7 @@ pub(super) async fn create(
             Ok(None) => {}
             Err(failure) => return Err(refused(failure)),
         }
-        match mailbox.make(url.clone(), &new, None, Again::Doubtful).await {
+        match mailbox.make(url.clone(), &new, Again::Doubtful).await {
             Ok(made) => return Ok(contact(made)),
             Err(failure) if failure.is_doubtful() => {
                 if !mailbox.pause_before_repeat(failure.retry_after()).await {
@@ -90,9 +88,9 @@ pub(super) async fn create(
 
 /// The contact that an earlier wish of this id made.
 async fn find(mailbox: &Mailbox, url: reqwest::Url, wish: &str) -> Result<Option<Shown>, Failure> {
-    let filter = format!("singleValueExtendedProperties/any(p: p/id eq '{WISH}' and p/value eq '{wish}')");
+    let filter = once::bearing(WISH, wish);
     let url = with_options(url, &[("$filter", &filter), ("$top", "1")]);
-    let page: Page<Shown> = mailbox.read(url, None).await?;
+    let page: Page<Shown> = mailbox.read(url).await?;
     Ok(page.value.into_iter().next())
 }
 
@@ -120,15 +118,17 @@ pub(super) async fn update(
     let mut doubt: Option<Failure> = None;
     for _ in 0..MAX_TRIES {
         if let Some(key) = key {
-            let there: Shown = match mailbox.read(named.url(), None).await {
+            let there: Shown = match mailbox.read(named.url()).await {
                 Ok(there) => there,
                 Err(failure) => return Err(named.refused(failure).await),
             };
             let there = read::contact(there);
             if there.change_key != key {
-                // The change that broke off may have been made, or somebody else's.
+                // A change that broke off, here or in an earlier run of the same call, may have been made, or somebody
+                // else's.
+                let may_be_ours = doubt.is_some() || call.is_repeat;
                 return match doubt {
-                    Some(_) if write::fields(&there, &fields, &mut Vec::new()) == change => {
+                    _ if may_be_ours && write::fields(&there, &fields, &mut Vec::new()) == change => {
                         Ok(UpdateContactResponse { contact: Some(there) })
                     }
                     Some(failure) => Err(Error::ChangeUnknown { failure }),
@@ -136,7 +136,7 @@ pub(super) async fn update(
                 };
             }
         }
-        match mailbox.patch(named.url(), &change, None, key).await {
+        match mailbox.patch(named.url(), &change, key).await {
             Ok(changed) => return Ok(answer(changed)),
             Err(failure) if key.is_some() && is_conflict(&failure) && doubt.is_none() => {
                 return Err(changed_since(failure));
@@ -167,8 +167,10 @@ pub(super) async fn delete(
     }
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
-    match mailbox.remove(named.url()).await {
+    match mailbox.delete(named.url()).await {
         Ok(()) => Ok(DeleteContactResponse {}),
+        // What an earlier run of the same call may have deleted is deleted.
+        Err(failure) if call.is_repeat && failure.is_gone() => Ok(DeleteContactResponse {}),
         Err(failure) => Err(named.refused(failure).await),
     }
 }

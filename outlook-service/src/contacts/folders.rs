@@ -74,7 +74,7 @@ async fn list(mailbox: &Mailbox, parent: Option<&str>) -> Result<Vec<ContactFold
     let mut url = with_options(url, &[SELECT, ("$top", "100")]);
     let mut found = Vec::new();
     for _ in 0..MAX_PAGES {
-        let page: Page<Shown> = match mailbox.read(url, None).await {
+        let page: Page<Shown> = match mailbox.read(url).await {
             Ok(page) => page,
             // A folder that went away while its list was read has none within it.
             Err(failure) if parent.is_some() && failure.is_gone() => break,
@@ -102,13 +102,13 @@ fn folder(shown: Shown) -> ContactFolder {
 /// take that, told from a contact that is in it.
 async fn default_folder(mailbox: &Mailbox, top: &[ContactFolder]) -> Result<ContactFolder, Error> {
     let url = with_options(mailbox.url(&["contactFolders", DEFAULT]), &[SELECT]);
-    match mailbox.read(url, None).await {
+    match mailbox.read(url).await {
         Ok(shown) => return Ok(ContactFolder { is_default: true, ..folder(shown) }),
-        Err(failure) if failure.is_gone() || crate::calendar::is_malformed(&failure) => {}
+        Err(failure) if failure.is_gone() || crate::ids::is_malformed(&failure) => {}
         Err(failure) => return Err(failure.into()),
     }
     let options = [("$select", "parentFolderId"), ("$top", "1")];
-    let page: Page<Parent> = mailbox.read(with_options(mailbox.url(&["contacts"]), &options), None).await?;
+    let page: Page<Parent> = mailbox.read(with_options(mailbox.url(&["contacts"]), &options)).await?;
     let id = page.value.into_iter().find_map(|contact| contact.parent_folder_id);
     let listed = top.iter().find(|folder| Some(&folder.id) == id.as_ref());
     let known = listed.cloned().unwrap_or_else(|| ContactFolder {

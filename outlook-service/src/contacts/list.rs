@@ -5,10 +5,11 @@ use postern_proto::outlook::v1::{
 };
 
 use super::{Named, contacts_of, read};
-use crate::calendar::{by_condition, check_conditions, lost, wrong_id};
+use crate::calendar::{by_condition, check_conditions, lost};
 use crate::error::Error;
 use crate::folders::no_folder;
 use crate::graph::{Failure, with_options};
+use crate::ids;
 use crate::listing::{self, Bounds, Listing, Place};
 use crate::outlook::{Call, Outlook};
 
@@ -19,10 +20,8 @@ pub(super) async fn get_contacts(
     asked: &GetContactsRequest,
 ) -> Result<GetContactsResponse, Error> {
     let mut problems = Vec::new();
-    let bounds = Bounds::read(asked.top, asked.skip, &mut problems);
-    if let Some(problem) = wrong_id(&asked.table) {
-        problems.push(("table".to_owned(), problem));
-    }
+    let bounds = Bounds::read(asked.top, asked.skip, listing::TOP, &mut problems);
+    ids::check("table", &asked.table, &mut problems);
     check_conditions(&asked.filter, &asked.order_by, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Fields(problems));
@@ -37,13 +36,12 @@ pub(super) async fn get_contacts(
         if bounds.skip > 0 {
             options.push(("$skip", &skip));
         }
-        Place { url: with_options(contacts_of(&mailbox, &asked.table), &options), position: 0 }
+        Place { url: with_options(contacts_of(&mailbox, &asked.table), &options), position: 0, skip: 0 }
     } else {
         listing::read_token(&mailbox, "skip_token", &asked.skip_token, &digest, &["/contacts"])?
     };
     let contacts = Listing {
         mailbox: &mailbox,
-        prefer: None,
         top: bounds.top,
         shape: |shown| Some(read::contact(shown)),
         cut: read::cut,
@@ -55,7 +53,7 @@ pub(super) async fn get_contacts(
 
 /// What Graph refuses of a list: the condition or the order may be at fault, or the place to go on from.
 fn refused(asked: &GetContactsRequest, failure: Failure) -> Error {
-    if crate::calendar::is_malformed(&failure) {
+    if ids::is_malformed(&failure) {
         return no_folder(failure);
     }
     lost(&asked.skip_token, "skip_token", failure)
@@ -76,7 +74,7 @@ pub(super) async fn get_contact(
     }
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
-    match mailbox.read(named.url(), None).await {
+    match mailbox.read(named.url()).await {
         Ok(shown) => Ok(GetContactResponse { contact: Some(read::contact(shown)) }),
         Err(failure) => Err(named.refused(failure).await),
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use reqwest::{Method, Response, Url};
 
 use super::gates::Place;
-use super::{Ask, Failure, Mailbox, request_id};
+use super::{Again, Ask, Failure, Mailbox, request_id};
 
 /// An answer whose body is read on demand. It keeps its place at the mailbox's gate.
 pub(crate) struct Download<'a> {
@@ -19,7 +19,7 @@ impl Mailbox {
     pub(crate) async fn open(&self, url: Url) -> Result<Download<'_>, Failure> {
         let place = self.gate.pass(0, self.until).await?;
         let client_request_id = request_id();
-        let ask = Ask { method: Method::GET, url, prefer: None, if_match: None, body: None, safe: true };
+        let ask = Ask::new(Method::GET, url, Again::Harmless);
         let asked = self.send(self.request(&ask, &client_request_id), &client_request_id);
         let answer = self.in_time(&client_request_id, asked).await?;
         Ok(Download { mailbox: self, answer, client_request_id, _place: place })

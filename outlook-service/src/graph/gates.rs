@@ -27,18 +27,29 @@ const REQUESTS_WINDOW: Duration = Duration::from_secs(10 * 60);
 /// The time that an allowance of bytes uploaded is for.
 const UPLOAD_WINDOW: Duration = Duration::from_secs(5 * 60);
 
+/// How wide a gate is: it can be shared out evenly among any number up to 16. A request of a connection that lets four
+/// through takes a fourth of it, so that connections that let through different numbers share the one gate of a mailbox.
+const WIDTH: u32 = 720_720;
+
 /// Gates by application and mailbox.
 #[derive(Debug)]
 pub(crate) struct Gates {
     limits: LimitSettings,
     everywhere: Arc<Semaphore>,
-    gates: Mutex<HashMap<(String, usize), Arc<Gate>>>,
+    gates: Mutex<HashMap<String, Arc<OfMailbox>>>,
 }
 
-/// The gate of an application and mailbox.
-#[derive(Debug)]
+/// The gate of an application and mailbox, as the requests of one connection pass it.
+#[derive(Debug, Clone)]
 pub(crate) struct Gate {
-    places: Semaphore,
+    of_mailbox: Arc<OfMailbox>,
+    /// How much of its width a request takes.
+    share: u32,
+}
+
+#[derive(Debug)]
+struct OfMailbox {
+    width: Semaphore,
     everywhere: Arc<Semaphore>,
     waiting: AtomicUsize,
     counted: Mutex<Counted>,
@@ -65,7 +76,8 @@ impl Gates {
     }
 
     /// The gate of an application and mailbox, which lets `at_once` requests through.
-    pub(crate) fn gate(&self, whose: &str, at_once: usize) -> Arc<Gate> {
+    pub(crate) fn gate(&self, whose: &str, at_once: usize) -> Gate {
+        let at_once = u32::try_from(at_once).unwrap_or(WIDTH).clamp(1, WIDTH);
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if gates.len() >= KEPT {
             gates.retain(|_, gate| Arc::strong_count(gate) > 1 || !gate.is_at_rest());
@@ -74,41 +86,29 @@ impl Gates {
             // What they counted is lost: Graph counts too.
             gates.retain(|_, gate| Arc::strong_count(gate) > 1);
         }
-        let key = (whose.to_owned(), at_once);
-        let gate = || Arc::new(Gate::new(at_once, &self.limits, Arc::clone(&self.everywhere)));
-        Arc::clone(gates.entry(key).or_insert_with(gate))
+        let gate = || Arc::new(OfMailbox::new(&self.limits, Arc::clone(&self.everywhere)));
+        let of_mailbox = Arc::clone(gates.entry(whose.to_owned()).or_insert_with(gate));
+        Gate { of_mailbox, share: WIDTH / at_once }
     }
 }
 
 impl Gate {
-    pub(super) fn new(at_once: usize, limits: &LimitSettings, everywhere: Arc<Semaphore>) -> Self {
-        Self {
-            places: Semaphore::new(at_once),
-            everywhere,
-            waiting: AtomicUsize::new(0),
-            counted: Mutex::new(Counted {
-                shut_until: None,
-                requests: Window::new(limits.max_requests_per_mailbox.into(), REQUESTS_WINDOW),
-                upload: Window::new(limits.max_upload_per_mailbox, UPLOAD_WINDOW),
-            }),
-        }
-    }
-
     /// Waits for a place until `until`, and counts a request that uploads so many bytes.
     ///
     /// # Errors
     /// There was none in time, or the gate stays shut for longer.
     pub(super) async fn pass(&self, upload: u64, until: Instant) -> Result<Place<'_>, Failure> {
-        let _in_line = self.stand_in_line()?;
+        let gate = &*self.of_mailbox;
+        let _in_line = gate.stand_in_line()?;
         loop {
             // The mailbox's own place first: who waits for it takes nothing from other mailboxes meanwhile.
             let places = async {
-                let of_mailbox = self.places.acquire().await.ok()?;
-                Some((of_mailbox, self.everywhere.acquire().await.ok()?))
+                let of_mailbox = gate.width.acquire_many(self.share).await.ok()?;
+                Some((of_mailbox, gate.everywhere.acquire().await.ok()?))
             };
             let taken = tokio::time::timeout_at(until, places).await;
             let Ok(Some((of_mailbox, everywhere))) = taken else { return Err(Failure::Busy) };
-            let shut = match self.lock().enter(upload) {
+            let shut = match gate.lock().enter(upload) {
                 Ok(()) => return Ok(Place { _of_mailbox: of_mailbox, _everywhere: everywhere }),
                 Err(shut) => shut,
             };
@@ -124,8 +124,23 @@ impl Gate {
     /// Shuts the gate for a while.
     pub(super) fn shut(&self, pause: Duration) {
         let until = Instant::now() + pause.min(MAX_PAUSE);
-        let mut counted = self.lock();
+        let mut counted = self.of_mailbox.lock();
         counted.shut_until = Some(counted.shut_until.map_or(until, |before| before.max(until)));
+    }
+}
+
+impl OfMailbox {
+    fn new(limits: &LimitSettings, everywhere: Arc<Semaphore>) -> Self {
+        Self {
+            width: Semaphore::new(WIDTH as usize),
+            everywhere,
+            waiting: AtomicUsize::new(0),
+            counted: Mutex::new(Counted {
+                shut_until: None,
+                requests: Window::new(limits.max_requests_per_mailbox.into(), REQUESTS_WINDOW),
+                upload: Window::new(limits.max_upload_per_mailbox, UPLOAD_WINDOW),
+            }),
+        }
     }
 
     fn stand_in_line(&self) -> Result<InLine<'_>, Failure> {
@@ -201,6 +216,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn connections_that_let_through_different_numbers_share_the_gate_of_a_mailbox() {
+        let gates = Gates::new(LimitSettings::default());
+        let (two, four) = (gates.gate("a", 2), gates.gate("a", 4));
+        let held = two.pass(0, soon()).await;
+        let (third, fourth) = (four.pass(0, soon()).await, four.pass(0, soon()).await);
+        assert!(held.is_ok() && third.is_ok() && fourth.is_ok());
+        assert!(matches!(four.pass(0, Instant::now()).await, Err(Failure::Busy)), "a half and two fourths");
+        drop((held, third, fourth));
+        two.shut(Duration::from_secs(60));
+        assert!(matches!(four.pass(0, soon()).await, Err(Failure::Paused { .. })), "a pause is for all");
+        for at_once in 1..=16 {
+            assert_eq!(WIDTH % at_once, 0, "{at_once} take the whole width");
+        }
+    }
+
+    #[tokio::test]
     async fn all_gates_together_let_through_what_the_settings_say() {
         let gates = Gates::new(LimitSettings { max_concurrent_requests: 2, ..LimitSettings::default() });
         let (a, b) = (gates.gate("a", 4), gates.gate("b", 4));
@@ -248,10 +279,10 @@ mod tests {
         assert!(held.is_ok());
         let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..MOST_WAITING {
-            let gate = Arc::clone(&gate);
+            let gate = gate.clone();
             waiting.spawn(async move { gate.pass(0, soon()).await.is_ok() });
         }
-        while gate.waiting.load(Ordering::Relaxed) < MOST_WAITING {
+        while gate.of_mailbox.waiting.load(Ordering::Relaxed) < MOST_WAITING {
             tokio::task::yield_now().await;
         }
         assert!(matches!(gate.pass(0, soon()).await, Err(Failure::Busy)), "one more is sent away at once");
@@ -268,6 +299,6 @@ mod tests {
             gates.gate(&number.to_string(), 1);
         }
         assert!(gates.gates.lock().unwrap().len() <= KEPT);
-        assert!(Arc::ptr_eq(&kept, &gates.gate("kept", 1)));
+        assert!(Arc::ptr_eq(&kept.of_mailbox, &gates.gate("kept", 1).of_mailbox));
     }
 }

@@ -23,6 +23,17 @@ struct Session {
 }
 
 impl Mailbox {
+    /// The URL of an upload session. It is its own permission, and may be anywhere; it is no less safe on the way than
+    /// Graph itself.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn upload_link(&self, link: &str) -> Result<Url, Failure> {
+        let url = Url::parse(link).map_err(|_| Failure::ForeignLink)?;
+        let is_safe = url.scheme() == "https" || url.scheme() == self.base.scheme();
+        if is_safe { Ok(url) } else { Err(Failure::ForeignLink) }
+    }
+
     /// Puts the bytes from `from` on of `total`, once, and says where the upload then stands.
     pub(crate) async fn put_range(
         &self,

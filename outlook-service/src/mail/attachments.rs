@@ -8,8 +8,8 @@ use crate::graph::{Failure, Mailbox, with_options};
 
 /// What is asked of each; its content is fetched apart, once it is known to fit.
 const SELECT: &str = "id,name,contentType,size,isInline,microsoft.graph.fileAttachment/contentId";
-/// How many pages of attachments are read.
-const MAX_PAGES: usize = 10;
+/// How many pages of attachments are read: a mail has at most 250, and a page of Graph's no fewer than ten.
+const MAX_PAGES: usize = 30;
 /// What content takes beside its bytes: its tag and length, and what the lengths around it grow by.
 const AROUND: usize = 8;
 /// How many attachments are fetched at once. The mailbox's gate has the last word.
@@ -23,8 +23,8 @@ pub(crate) async fn list(mailbox: &Mailbox, message: &str) -> Result<Vec<Attachm
     let mut url = with_options(mailbox.url(&["messages", message, "attachments"]), &[("$select", SELECT)]);
     let mut listed = Vec::new();
     for _ in 0..MAX_PAGES {
-        let page: Page<Attachment> = match mailbox.get(url, None).await {
-            Ok(read) => read.value,
+        let page: Page<Attachment> = match mailbox.read(url).await {
+            Ok(page) => page,
             Err(failure) if failure.is_gone() => break,
             Err(failure) => return Err(failure),
         };
@@ -64,7 +64,7 @@ fn show(attachment: &Attachment) -> ReceivedAttachment {
 /// What Graph answered.
 pub(super) async fn one(mailbox: &Mailbox, message: &str, id: &str) -> Result<ReceivedAttachment, Failure> {
     let url = mailbox.url(&["messages", message, "attachments", id]);
-    let read: Attachment = mailbox.get(with_options(url, &[("$select", SELECT)]), None).await?.value;
+    let read: Attachment = mailbox.read(with_options(url, &[("$select", SELECT)])).await?;
     let mut shown = show(&read);
     tell_source(mailbox, message, &mut shown).await?;
     Ok(shown)
@@ -80,9 +80,8 @@ async fn tell_source(
     if shown.kind() != AttachmentKind::Reference {
         return Ok(());
     }
-    match mailbox.get::<Attachment>(mailbox.url(&["messages", message, "attachments", &shown.id]), None).await
-    {
-        Ok(read) => shown.source_url = read.value.source_url.unwrap_or_default(),
+    match mailbox.read::<Attachment>(mailbox.url(&["messages", message, "attachments", &shown.id])).await {
+        Ok(read) => shown.source_url = read.source_url.unwrap_or_default(),
         Err(failure) if failure.is_gone() => {}
         Err(failure) => return Err(failure),
     }

@@ -3,21 +3,18 @@
 mod fields;
 mod files;
 
-use std::fmt::Write as _;
-
 use postern_proto::mail::v1::{Attachment, Email, Importance, LargeAttachment, Mailbox};
 use serde_json::{Value, json};
 
 use crate::addresses;
 use crate::error::Error;
+use crate::once;
 
 pub(super) use files::{file, item, name};
 
 /// How much of the attachments travels within the draft: Graph takes requests of about 4 MB, in which bytes grow by a
 /// third.
 const INLINE_ATTACHMENTS: usize = 2 * 1024 * 1024;
-/// The longest request id.
-const MAX_REQUEST_ID: usize = 128;
 /// The property of a message that keeps its mark: a named property of our own, found by `$filter`.
 pub(super) const MARK: &str = "String {5c0d3c1a-6f0b-4b8e-9d6e-2f1f3a7c9e42} Name PosternRequestId";
 
@@ -45,34 +42,6 @@ pub(super) struct Draft {
     pub(super) message: Value,
     /// Attachments to be added one by one once the draft is made.
     pub(super) attachments: Vec<Attachment>,
-}
-
-/// What tells a sending from all others: the request's id, and what it asks. Without an id, nothing that comes again.
-pub(super) fn mark(request_id: &str, asked: &[u8]) -> String {
-    let mut mark = request_id.to_owned();
-    if request_id.is_empty() {
-        let _ = write!(mark, "{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        return mark;
-    }
-    let digest = ring::digest::digest(&ring::digest::SHA256, asked);
-    mark.push(' ');
-    for byte in digest.as_ref().iter().take(12) {
-        let _ = write!(mark, "{byte:02x}");
-    }
-    mark
-}
-
-/// The mark as a property of a message.
-pub(super) fn marked(mark: &str) -> Value {
-    json!([{"id": MARK, "value": mark}])
-}
-
-/// Says what is wrong with a request's id, if anything.
-pub(super) fn check_request_id(id: &str, problems: &mut Problems) {
-    if id.len() > MAX_REQUEST_ID || !id.chars().all(|c| c.is_ascii_graphic()) {
-        let problem = format!("expected at most {MAX_REQUEST_ID} visible ASCII characters");
-        problems.push(("request_id".into(), problem));
-    }
 }
 
 /// Checks a mail and writes it.
@@ -105,7 +74,7 @@ pub(super) fn draft(letter: &Letter<'_>, mark: &str) -> Result<Draft, Error> {
     if email.subject.chars().any(char::is_control) {
         problems.push((format!("{path}.subject"), "holds a control character".into()));
     }
-    check_request_id(letter.request_id, &mut problems);
+    once::check(letter.request_id, &mut problems);
     fields::refuse_others(path, email, &mut problems);
     let headers = fields::headers(path, &email.headers, &mut problems);
     let selves: Vec<&str> = match &from {
@@ -127,7 +96,7 @@ pub(super) fn draft(letter: &Letter<'_>, mark: &str) -> Result<Draft, Error> {
         "toRecipients": recipients(&to),
         "ccRecipients": recipients(&cc),
         "bccRecipients": recipients(&bcc),
-        "singleValueExtendedProperties": marked(mark),
+        "singleValueExtendedProperties": once::property(MARK, mark),
     });
     let mut put = |field: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -282,16 +251,5 @@ mod tests {
         };
         assert!(with(1).attachments.is_empty());
         assert_eq!(with(INLINE_ATTACHMENTS + 1).attachments.len(), 1);
-    }
-
-    #[test]
-    fn a_mark_is_that_of_its_request_and_of_no_other() {
-        assert_eq!(mark("a", b"1"), mark("a", b"1"));
-        assert_ne!(mark("a", b"1"), mark("a", b"2"));
-        assert_ne!(mark("", b"1"), mark("", b"1"));
-        let mut problems = Vec::new();
-        check_request_id("a b", &mut problems);
-        check_request_id(&"a".repeat(129), &mut problems);
-        assert_eq!(problems.len(), 2);
     }
 }

@@ -13,9 +13,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::attachments;
-use super::change::{check_ids, of_item};
+use super::change::check_ids;
 use crate::error::Error;
 use crate::graph::{Failure, Mailbox};
+use crate::ids;
 use crate::outlook::{Call, Outlook};
 
 /// The most bytes of a chunk.
@@ -42,7 +43,7 @@ pub(super) async fn get_attachment(
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let attachment = attachments::one(&mailbox, &asked.message_id, &asked.attachment_id)
         .await
-        .map_err(|failure| of_item(failure, Error::from))?;
+        .map_err(|failure| ids::of_item("message_id", failure, Error::from))?;
     let (parts, receiver) = mpsc::channel(AHEAD);
     let message = asked.message_id.clone();
     tokio::spawn(async move {

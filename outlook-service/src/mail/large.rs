@@ -6,7 +6,6 @@ use bytes::Bytes;
 use postern_proto::mail::v1::{Attachment, AttachmentChunk, LargeAttachment};
 use postern_proto::outlook::v1::send_large_email_request::Part;
 use postern_proto::outlook::v1::{LargeEmail, SendLargeEmailRequest, SendLargeEmailResponse};
-use prost::Message as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Streaming};
@@ -15,12 +14,11 @@ use super::compose::{self, Letter};
 use super::send::complete;
 use super::sending::{Begun, LARGE, Made, Sending};
 use crate::error::Error;
+use crate::once;
 use crate::outlook::{Call, Outlook};
 
 /// The most bytes of a chunk.
 const MAX_CHUNK: usize = 256 * 1024;
-/// How long the caller may be silent between two messages of its stream.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// Sends a mail whose attachments follow it.
 pub(super) async fn send_large_email(
@@ -29,15 +27,14 @@ pub(super) async fn send_large_email(
     stream: Streaming<SendLargeEmailRequest>,
     gone: &CancellationToken,
 ) -> Result<SendLargeEmailResponse, Error> {
-    let mut parts = Parts { stream, until: None };
+    let mut parts = Parts { stream, silence: outlook.silence, until: None };
     let first = parts.next().await?.unwrap_or_default();
-    let digested = first.encode_to_vec();
+    let mark = once::mark(&first.request_id, &first);
     let SendLargeEmailRequest { request_id, part: Some(Part::Email(asked)), .. } = first else {
         return Err(Error::field("email", "is absent: expected the mail as the first message of the stream"));
     };
     let mailbox = outlook.mailbox(call, "email.mailbox", &asked.mailbox)?;
     parts.until = Some(mailbox.until);
-    let mark = compose::mark(&request_id, &digested);
     let LargeEmail { email, large_attachments, .. } = asked;
     let email = email.unwrap_or_default();
     let letter = Letter {
@@ -116,13 +113,15 @@ async fn follow(
 /// The messages of the stream.
 struct Parts {
     stream: Streaming<SendLargeEmailRequest>,
+    /// How long the caller may be silent between two messages.
+    silence: Duration,
     /// When the call must be done, once that is known.
     until: Option<Instant>,
 }
 
 impl Parts {
     async fn next(&mut self) -> Result<Option<SendLargeEmailRequest>, Error> {
-        let silent = Instant::now() + SILENCE;
+        let silent = Instant::now() + self.silence;
         let until = self.until.map_or(silent, |until| until.min(silent));
         let next = tokio::time::timeout_at(until, self.stream.message()).await;
         next.map_err(|_| Error::Stalled)?.map_err(|status| match status.code() {

@@ -3,27 +3,20 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use postern_proto::mail::v1::ReceivedEmail;
 use postern_proto::outlook::v1::{GetEmailsRequest, GetEmailsResponse};
-use prost::Message as _;
 use reqwest::Url;
 
-use super::skip_token::{self, Place};
 use super::{attachments, shape};
 use crate::error::Error;
 use crate::folders::no_folder;
 use crate::graph::model::{Attachment, Message, Page};
 use crate::graph::{Failure, Mailbox, with_options};
+use crate::listing::{self, Bounds, MAX_ANSWER, MAX_PAGES, Place, size_in_answer};
 use crate::outlook::{Call, Outlook};
 
-/// The largest answer: a gRPC client takes 4 MiB unless told otherwise.
-const MAX_ANSWER: usize = 3 * 1024 * 1024;
 /// How many mails are listed unless told otherwise.
 const TOP: usize = 10;
-/// The most that may be told.
-const MAX_TOP: usize = 1_000;
 /// How many mails a page of Graph's holds: with their bodies, larger pages take long and much memory.
 const PAGE: usize = 25;
-/// How many pages a call reads; a longer way goes on with `skip_token`.
-const MAX_PAGES: usize = 100;
 /// How many mails have their attachments listed at once. The mailbox's gate has the last word.
 const AT_ONCE: usize = 4;
 
@@ -33,10 +26,11 @@ pub(super) async fn get_emails(
     call: &Call,
     asked: &GetEmailsRequest,
 ) -> Result<GetEmailsResponse, Error> {
-    let (top, skip) = bounds(asked)?;
+    let Bounds { top, skip } = bounds(asked)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     if !asked.skip_token.is_empty() {
-        let place = skip_token::read(asked, &mailbox)?;
+        let digest = digest(asked);
+        let place = listing::read_token(&mailbox, "skip_token", &asked.skip_token, &digest, &["/messages"])?;
         return read(&mailbox, asked, top, place).await;
     }
     let folders = outlook.folders(call, &mailbox);
@@ -56,24 +50,18 @@ pub(super) async fn get_emails(
     if now.id == found.id { listed } else { begin(&now.id).await }
 }
 
-fn bounds(asked: &GetEmailsRequest) -> Result<(usize, usize), Error> {
+fn bounds(asked: &GetEmailsRequest) -> Result<Bounds, Error> {
     let mut problems = Vec::new();
-    let top = match usize::try_from(asked.top) {
-        Ok(0) => TOP,
-        Ok(top) if top <= MAX_TOP => top,
-        _ => {
-            problems.push(("top".to_owned(), format!("expected 1 to {MAX_TOP}")));
-            TOP
-        }
-    };
-    let skip = usize::try_from(asked.skip).unwrap_or_else(|_| {
-        problems.push(("skip".to_owned(), "expected 0 or more".to_owned()));
-        0
-    });
+    let bounds = Bounds::read(asked.top, asked.skip, TOP, &mut problems);
     if asked.search_query.chars().any(char::is_control) {
         problems.push(("search_query".to_owned(), "holds a control character".to_owned()));
     }
-    if problems.is_empty() { Ok((top, skip)) } else { Err(Error::Fields(problems)) }
+    if problems.is_empty() { Ok(bounds) } else { Err(Error::Fields(problems)) }
+}
+
+/// What tells the request from others, whatever place it goes on from.
+fn digest(asked: &GetEmailsRequest) -> String {
+    listing::digest(&GetEmailsRequest { skip_token: String::new(), skip: 0, ..asked.clone() })
 }
 
 fn searches(asked: &GetEmailsRequest) -> bool {
@@ -111,11 +99,13 @@ async fn read(
 ) -> Result<GetEmailsResponse, Error> {
     let mut emails = Vec::new();
     let mut room = MAX_ANSWER;
-    let goes_on =
-        |emails, place: &Place| Ok(GetEmailsResponse { emails, skip_token: skip_token::write(asked, place) });
+    let goes_on = |emails, place: &Place| {
+        let skip_token = listing::write_token(Some(place), digest(asked));
+        Ok(GetEmailsResponse { emails, skip_token })
+    };
     for _ in 0..MAX_PAGES {
         let page: Page<Message> =
-            mailbox.get(place.url.clone(), None).await.map_err(|failure| refused(asked, failure))?.value;
+            mailbox.read(place.url.clone()).await.map_err(|failure| refused(asked, failure))?;
         let wanted = page.value.into_iter().enumerate().skip(place.position);
         let mut wanted: Vec<_> = wanted.filter(|(_, message)| is_wanted(asked, message)).collect();
         let passed = place.skip.min(wanted.len());
@@ -139,7 +129,9 @@ async fn read(
             }
             let id = email.id.clone();
             room = room.saturating_sub(size_in_answer(&email));
-            room -= attachments::fetch(mailbox, &id, &files, &mut email.attachments, room).await?;
+            let taken = attachments::fetch(mailbox, &id, &files, &mut email.attachments, room).await?;
+            // Links to files elsewhere are told whether they fit or not.
+            room = room.saturating_sub(taken);
             emails.push(email);
         }
         match page.next {
@@ -175,11 +167,6 @@ async fn with_files(
         email.has_attachment = !files.is_empty();
     }
     Ok((index, email, files))
-}
-
-/// How many bytes a mail takes in the answer, with its tag and length.
-fn size_in_answer(email: &ReceivedEmail) -> usize {
-    email.encoded_len() + 8
 }
 
 /// What Graph refuses of a list: the search may be at fault, or the place to go on from.

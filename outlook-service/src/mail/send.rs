@@ -2,12 +2,12 @@
 
 use postern_proto::mail::v1::Email;
 use postern_proto::outlook::v1::{SendEmailRequest, SendEmailResponse};
-use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
 use super::compose::{self, Draft, Letter};
 use super::sending::{Begun, Made, Sending};
 use crate::error::Error;
+use crate::once;
 use crate::outlook::{Call, Outlook};
 
 /// Sends a mail.
@@ -18,7 +18,7 @@ pub(super) async fn send_email(
     gone: &CancellationToken,
 ) -> Result<SendEmailResponse, Error> {
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
-    let mark = compose::mark(&asked.request_id, &asked.encode_to_vec());
+    let mark = once::mark(&asked.request_id, asked);
     let none = Email::default();
     let letter = Letter {
         path: "email",

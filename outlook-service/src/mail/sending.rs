@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use postern_proto::mail::v1::{Attachment, LargeAttachment};
-use serde_json::{Value, json};
+use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -12,17 +13,22 @@ use super::upload::Upload;
 use super::{attachments, compose};
 use crate::error::Error;
 use crate::graph::model::{Folder, Message, Page};
-use crate::graph::{Failure, Mailbox, with_options};
+use crate::graph::{Again, Failure, Mailbox, with_options};
+use crate::once;
 
 /// From how many bytes on an attachment is uploaded in ranges. One request takes up to 3,145,611 bytes of it, an upload
 /// session no fewer than 2,097,152 (as measured by others); Graph's documentation says 3 MB for both.
 pub(super) const LARGE: usize = 3_000_000;
 /// The pauses before each look for what a broken request left behind.
-const LOOKS: [u64; 5] = [0, 250, 500, 1_000, 2_000];
+pub(super) const LOOKS: [u64; 5] = [0, 250, 500, 1_000, 2_000];
 /// The pauses before each look for what an earlier run of the same call left behind: a sent copy may appear with delay.
 const LOOKS_OF_REPEAT: [u64; 6] = [0, 500, 1_000, 2_000, 3_000, 3_500];
-/// How long removing a draft may take beyond the time of its call.
-const REMOVAL: Duration = Duration::from_secs(10);
+/// How long removing a draft may take beyond the time of its call, while its caller waits.
+const REMOVAL: Duration = Duration::from_secs(2);
+/// How long it may take after that: longer than any pause that Graph asks for.
+const LATE_REMOVAL: Duration = Duration::from_secs(20 * 60);
+/// How many drafts are to be removed later at most.
+static LATE_REMOVALS: Semaphore = Semaphore::const_new(1_000);
 
 /// A sending.
 pub(super) struct Sending<'a> {
@@ -63,28 +69,25 @@ impl Sending<'_> {
         if is_repeat && let Some(begun) = self.find_earlier().await? {
             return Ok(begun);
         }
-        let failure = match self.mailbox.post(self.mailbox.url(&["messages"]), message).await {
+        let failure = match self.mailbox.make(self.mailbox.url(&["messages"]), message, Again::Doubtful).await
+        {
             Ok(message) => return Ok(Begun::Draft(made(message)?)),
             Err(failure) => failure,
         };
         match failure.is_doubtful() {
-            true => self.find(&LOOKS).await.ok().flatten().ok_or_else(|| self.refused(failure)),
+            true => self.find(&self.mark, &LOOKS).await.ok().flatten().ok_or_else(|| self.refused(failure)),
             false => Err(self.refused(failure)),
         }
     }
 
     /// Looks for what an earlier run of the same call left behind.
     pub(super) async fn find_earlier(&self) -> Result<Option<Begun>, Error> {
-        self.find(&LOOKS_OF_REPEAT).await
+        self.find(&self.mark, &LOOKS_OF_REPEAT).await
     }
 
-    /// Looks for a message with the mark, a few times.
-    async fn find(&self, pauses: &[u64]) -> Result<Option<Begun>, Error> {
-        let mark = self.mark.replace('\'', "''");
-        let filter = format!(
-            "singleValueExtendedProperties/Any(ep: ep/id eq '{}' and ep/value eq '{mark}')",
-            compose::MARK
-        );
+    /// Looks for a message with a mark, a few times.
+    pub(super) async fn find(&self, mark: &str, pauses: &[u64]) -> Result<Option<Begun>, Error> {
+        let filter = once::bearing(compose::MARK, mark);
         let options =
             [("$filter", filter.as_str()), ("$select", "id,internetMessageId,isDraft,isRead,parentFolderId")];
         let url = with_options(self.mailbox.url(&["messages"]), &options);
@@ -95,7 +98,7 @@ impl Sending<'_> {
             if !wait(*pause, latest).await {
                 break;
             }
-            let found: Page<Message> = self.mailbox.get(url.clone(), None).await?.value;
+            let found: Page<Message> = self.mailbox.read(url.clone()).await?;
             let is_sent = |message: &&Message| message.is_draft == Some(false);
             // One who writes to oneself has two copies; the one that was sent is read.
             let copy = found.value.iter().find(|message| is_sent(message) && message.is_read == Some(true));
@@ -120,7 +123,7 @@ impl Sending<'_> {
             return Ok(None);
         }
         let bin = self.mailbox.url(&["mailFolders", "deleteditems"]);
-        let bin: Folder = self.mailbox.get(with_options(bin, &[("$select", "id")]), None).await?.value;
+        let bin: Folder = self.mailbox.read(with_options(bin, &[("$select", "id")])).await?;
         let stays = |draft: &Message| draft.parent_folder_id.as_ref().is_none_or(|folder| *folder != bin.id);
         Ok(drafts.into_iter().find(stays))
     }
@@ -146,7 +149,9 @@ impl Sending<'_> {
             return Ok(());
         }
         let url = self.mailbox.url(&["messages", &made.id, "attachments"]);
-        if let Err(failure) = self.mailbox.post::<Value>(url, &compose::file(attachment)).await {
+        if let Err(failure) =
+            self.mailbox.make::<Value>(url, &compose::file(attachment), Again::Doubtful).await
+        {
             let may_be = failure.is_doubtful();
             if !may_be || attachments::list(self.mailbox, &made.id).await?.len() <= made.count {
                 return Err(self.refused(failure));
@@ -168,7 +173,8 @@ impl Sending<'_> {
             self.discard(&made.id).await;
             return Err(gone);
         }
-        if let Err(failure) = self.mailbox.act(self.mailbox.url(&["messages", &made.id, "send"])).await {
+        let url = self.mailbox.url(&["messages", &made.id, "send"]);
+        if let Err(failure) = self.mailbox.act(url, None).await {
             // An earlier run's sending may have got in between.
             let overtaken = made.is_found && matches!(failure.status(), Some(400 | 404 | 412));
             if !failure.is_doubtful() && !overtaken {
@@ -190,27 +196,36 @@ impl Sending<'_> {
             if !wait(pause, self.mailbox.until).await {
                 return false;
             }
-            let read = self.mailbox.get::<Message>(url.clone(), None).await;
-            if read.is_ok_and(|read| read.value.is_draft == Some(false)) {
+            let read = self.mailbox.read::<Message>(url.clone()).await;
+            if read.is_ok_and(|read| read.is_draft == Some(false)) {
                 return true;
             }
         }
         false
     }
 
-    /// Removes a draft that will not be sent, as far as possible.
+    /// Removes a draft that will not be sent, as far as possible: where Graph asks for a pause, when that is over, though
+    /// the call has ended by then.
     pub(super) async fn discard(&self, id: &str) {
         let until = self.mailbox.until.max(Instant::now() + REMOVAL);
         let mailbox = Mailbox { until, ..self.mailbox.clone() };
-        // For good where that is possible: a draft that nobody wrote is of no use in Deleted Items.
-        if mailbox.act(mailbox.url(&["messages", id, "permanentDelete"])).await.is_ok() {
-            return;
-        }
-        if let Err(failure) = mailbox.delete(mailbox.url(&["messages", id])).await
-            && !failure.is_gone()
-        {
+        let Err(failure) = remove(&mailbox, id).await else { return };
+        let place = match failure.is_passing() || matches!(failure, Failure::Busy) {
+            true => LATE_REMOVALS.try_acquire().ok(),
+            false => None,
+        };
+        let Some(place) = place else {
             tracing::warn!(%failure, "a draft that was not sent could not be removed");
-        }
+            return;
+        };
+        let id = id.to_owned();
+        tokio::spawn(async move {
+            let _place = place;
+            let mailbox = Mailbox { until: Instant::now() + LATE_REMOVAL, ..mailbox };
+            if let Err(failure) = remove_draft(&mailbox, &id).await {
+                tracing::warn!(%failure, "a draft that was not sent could not be removed");
+            }
+        });
     }
 
     /// What Graph refuses of a mail: its recipients may be at fault, its header fields, or its size.
@@ -270,7 +285,24 @@ pub(super) fn made(message: Message) -> Result<Made, Failure> {
     Ok(Made { id: message.id, internet_message_id, is_found: false, has: Vec::new(), count: 0 })
 }
 
-/// The mark of a sending, to be set on a draft that was made without it.
-pub(super) fn marking(mark: &str) -> Value {
-    json!({"singleValueExtendedProperties": compose::marked(mark)})
+/// Removes a message, for good where that is possible: a draft that nobody wrote is of no use in Deleted Items.
+async fn remove(mailbox: &Mailbox, id: &str) -> Result<(), Failure> {
+    if mailbox.act(mailbox.url(&["messages", id, "permanentDelete"]), None).await.is_ok() {
+        return Ok(());
+    }
+    match mailbox.delete(mailbox.url(&["messages", id])).await {
+        Err(failure) if !failure.is_gone() => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a message unless it was sent meanwhile: a repeat of the call may have found it and sent it.
+async fn remove_draft(mailbox: &Mailbox, id: &str) -> Result<(), Failure> {
+    let url = with_options(mailbox.url(&["messages", id]), &[("$select", "isDraft")]);
+    match mailbox.read::<Message>(url).await {
+        Ok(message) if message.is_draft == Some(false) => Ok(()),
+        Err(failure) if failure.is_gone() => Ok(()),
+        Err(failure) => Err(failure),
+        Ok(_) => remove(mailbox, id).await,
+    }
 }

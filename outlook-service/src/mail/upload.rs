@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{attachments, compose};
 use crate::graph::model::UploadSession;
-use crate::graph::{Failure, Mailbox, Stand};
+use crate::graph::{Again, Failure, Mailbox, Stand};
 
 /// How many bytes a range has: below Graph's bound of 4 MB, and a multiple of 320 KiB, which its storage prefers.
 const RANGE: usize = 12 * 320 * 1024;
@@ -44,8 +44,8 @@ impl<'a> Upload<'a> {
     ) -> Result<Self, Failure> {
         let url = mailbox.url(&["messages", message, "attachments", "createUploadSession"]);
         // A session that nobody uses harms nobody: it may be asked for again.
-        let session: UploadSession = mailbox.post_again(url, &compose::item(file)).await?;
-        let url = Url::parse(&session.upload_url).map_err(|_| Failure::ForeignLink)?;
+        let session: UploadSession = mailbox.make(url, &compose::item(file), Again::Harmless).await?;
+        let url = mailbox.upload_link(&session.upload_url)?;
         let size = u64::try_from(file.size).unwrap_or_default();
         let range = BytesMut::new();
         Ok(Self { mailbox, message: message.to_owned(), before, url, size, at: 0, range, done: false })

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use super::calendar::{Wants, Watched};
 use super::since;
 use super::soon::{self, Ahead};
-use crate::calendar::{no_calendar, wrong_id};
+use crate::calendar::no_calendar;
 use crate::error::Error;
 use crate::graph::{Mailbox, with_options};
+use crate::ids;
 use crate::outlook::{Call, Outlook};
 
 /// How many occurrences a look gives unless told otherwise.
@@ -50,7 +51,7 @@ pub(super) async fn check(
         false => Wants::read(trigger, Timestamp::UNIX_EPOCH).map(drop)?,
     }
     let (named, table) = whose(trigger);
-    if let Some(problem) = wrong_id(table) {
+    if let Some(problem) = ids::wrong(table) {
         return Err(Error::field(format!("{kind}.table"), problem));
     }
     let mailbox = outlook.mailbox(call, &format!("{kind}.mailbox"), named)?;

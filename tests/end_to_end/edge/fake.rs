@@ -324,6 +324,7 @@ impl ConnectorService for Connector {
             services: vec![
                 "test.echo.v1.EchoService".into(),
                 "postern.outlook.v1.MailService".into(),
+                "postern.smtp.v1.SmtpService".into(),
                 "postern.connection.v1.ConnectionService".into(),
             ],
             trigger_kinds: vec!["new_email".into()],

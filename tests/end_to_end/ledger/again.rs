@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use postern_chassis::fault::reason_of;
-use postern_proto::connection::v1::CreateConnectionRequest;
 use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
+use postern_proto::connection::v1::{Connection, CreateConnectionRequest};
 use postern_sandbox::child::Gateway;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use crate::edge::{Fake, Said, Say, ask, ask_with_stream, outlook, until};
+use crate::edge::{Fake, Said, Say, ask, ask_with_stream, outlook, smtp, until};
 use crate::outside;
 use crate::world::connect;
 
@@ -20,7 +20,7 @@ const REPEATABLE: &str = "/postern.outlook.v1.MailService/SendEmail";
 /// One that takes a stream.
 const REPEATABLE_STREAM: &str = "/postern.outlook.v1.MailService/SendLargeEmail";
 /// One that cannot.
-const ONCE_ONLY: &str = "/postern.outlook.v1.MailService/DeleteEmail";
+const ONCE_ONLY: &str = "/postern.smtp.v1.SmtpService/SendEmail";
 
 /// A gateway in a process of its own, before a fake.
 async fn start(folder: &Path, fake: &Fake) -> (Gateway, Channel) {
@@ -33,9 +33,13 @@ async fn start(folder: &Path, fake: &Fake) -> (Gateway, Channel) {
 }
 
 async fn create(channel: &Channel) {
+    create_of(channel, outlook()).await;
+}
+
+async fn create_of(channel: &Channel, connection: Connection) {
     let request = CreateConnectionRequest {
         connection_id: "office".to_owned(),
-        connection: Some(outlook()),
+        connection: Some(connection),
         ..Default::default()
     };
     ConnectionServiceClient::new(channel.clone()).create_connection(request).await.unwrap();
@@ -94,9 +98,9 @@ async fn a_stream_is_asked_again_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_connector_cannot_know_stays_unknown() {
-    let (fake, folder) = (Fake::of("outlook"), tempfile::tempdir().unwrap());
+    let (fake, folder) = (Fake::of("smtp"), tempfile::tempdir().unwrap());
     let (gateway, channel) = start(folder.path(), &fake).await;
-    create(&channel).await;
+    create_of(&channel, smtp()).await;
     let hanging = tokio::spawn(async move { ask(&channel, ONCE_ONLY, Request::new(say("a"))).await });
     until("it has begun", || async { fake.state.begun.load(Ordering::SeqCst) == 1 }).await;
     gateway.kill().await.unwrap();

@@ -4,7 +4,7 @@ use http::Method;
 use postern_proto::mail::v1::Mailbox;
 use postern_proto::outlook::v1::{
     Contact, CreateContactRequest, DeleteContactRequest, GetContactFoldersRequest, GetContactRequest,
-    GetContactsRequest, GetContactsResponse, PhysicalAddress,
+    GetContactsRequest, GetContactsResponse, PhysicalAddress, UpdateContactRequest,
 };
 use postern_sandbox::graph::Fault;
 use serde_json::json;
@@ -255,4 +255,22 @@ async fn a_contact_is_deleted_and_one_that_is_not_there_is_told() {
     assert_eq!(refusal(delete("", &made.id, "")).await, item);
     assert_eq!(wrong_fields(delete("", "", "")).await, ["id"]);
     assert!(stage.world.contacts(ANN).is_empty());
+}
+
+#[tokio::test]
+async fn a_repeat_finds_that_the_change_was_made_and_then_that_the_contact_is_gone() {
+    let stage = Stage::set().await;
+    let made = stage.create_contact("", full()).await.unwrap();
+    let change = |surname: &str| UpdateContactRequest {
+        id: made.id.clone(),
+        item: Some(Contact { change_key: made.change_key.clone(), ..named(surname) }),
+        ..UpdateContactRequest::default()
+    };
+    let first = inner(stage.contacts().update_contact(stage.with_connection(change("New"))).await);
+    assert_eq!(inner(stage.contacts().update_contact(stage.as_repeat(change("New"))).await), first);
+    let changed = (Code::Aborted, "ITEM_CHANGED".to_owned());
+    assert_eq!(refusal(stage.contacts().update_contact(stage.as_repeat(change("Other")))).await, changed);
+    let asked = || DeleteContactRequest { id: made.id.clone(), ..DeleteContactRequest::default() };
+    inner(stage.contacts().delete_contact(stage.with_connection(asked())).await);
+    inner(stage.contacts().delete_contact(stage.as_repeat(asked())).await);
 }

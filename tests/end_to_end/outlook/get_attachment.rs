@@ -135,3 +135,20 @@ async fn what_is_not_there_is_told() {
     let fields: Vec<&str> = fields.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(fields, ["message_id", "attachment_id"]);
 }
+
+#[tokio::test]
+async fn links_in_a_mail_that_fills_the_answer_are_told_all_the_same() {
+    let stage = Stage::set().await;
+    let url = "https://files.example/plan.docx";
+    let link = || Attachment { kind: Kind::Reference, source_url: Some(url.into()), ..file(Vec::new()) };
+    let id = deliver(&stage, link()).message_id;
+    stage.world.edit_message(ANN, &id, |message| message.body.content = "x".repeat(4_000_000));
+    deliver(&stage, link());
+    let asked = GetEmailsRequest { include_attachments: true, ..GetEmailsRequest::default() };
+    let first = stage.get_emails(asked.clone()).await.unwrap();
+    let rest = stage.get_emails(GetEmailsRequest { skip_token: first.skip_token, ..asked }).await.unwrap();
+    let emails = [first.emails, rest.emails].concat();
+    assert_eq!(emails.len(), 2);
+    assert!(emails.iter().all(|email| email.attachments[0].source_url == url));
+    assert!(emails.iter().any(|email| email.body_truncated && email.body.len() > 2_000_000));
+}

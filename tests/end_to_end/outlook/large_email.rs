@@ -1,11 +1,15 @@
 //! SendLargeEmail: bytes passed on in ranges, uploads that break off, streams that do not keep to what they said.
 
+use std::time::Duration;
+
 use http::Method;
 use postern_chassis::fault::reason_of;
+use postern_outlook_service::LimitSettings;
 use postern_proto::mail::v1::{AttachmentChunk, Email, LargeAttachment};
 use postern_proto::outlook::v1::send_large_email_request::Part;
 use postern_proto::outlook::v1::{LargeEmail, SendLargeEmailRequest, SendLargeEmailResponse};
 use postern_sandbox::graph::Fault;
+use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -273,4 +277,16 @@ async fn another_mailbox_may_send() {
     }
     send(&stage, vec![asked, chunk(0, b"abc")]).await.unwrap();
     assert_eq!(stage.world.messages(ANN, "inbox")[0].from.as_ref().unwrap().address, BO);
+}
+
+#[tokio::test]
+async fn a_stream_that_stands_still_is_given_up_and_its_draft_removed() {
+    let limits = LimitSettings { max_stream_silence: Duration::from_millis(300), ..LimitSettings::default() };
+    let mut stage = Stage::set_signed_out_with(limits).await;
+    stage.refresh().await.unwrap();
+    let begun = tokio_stream::iter([first(&[file("a", 10)]), chunk(0, b"12345")]);
+    let request = stage.with_connection(begun.chain(tokio_stream::pending()));
+    let stalled = stage.mail.clone().send_large_email(request).await.unwrap_err();
+    assert_eq!((stalled.code(), reason_of(&stalled).as_str()), (Code::DeadlineExceeded, "STREAM_STALLED"));
+    assert!(stage.world.messages(ANN, "drafts").is_empty() && stage.world.messages(BO, "inbox").is_empty());
 }

@@ -184,3 +184,19 @@ async fn a_search_that_fails_sends_nothing() {
     assert_eq!(reason_of(&again(&stage, order()).await.unwrap_err()), "PROVIDER_REFUSED");
     assert_eq!(received(&stage), 1);
 }
+
+#[tokio::test]
+async fn a_draft_that_a_long_pause_kept_from_being_removed_is_removed_after_it() {
+    let stage = Stage::set().await;
+    let throttled = Fault::refuse(429, "ApplicationThrottled", Some("3.5"));
+    stage.graph.faults().plan(Some(Method::POST), "/send", 1, throttled);
+    let email = Email { to: vec![BO.into()], subject: "late".into(), ..Email::default() };
+    let asked = SendEmailRequest { email: Some(email), ..SendEmailRequest::default() };
+    let mut request = stage.with_connection(asked);
+    request.set_timeout(Duration::from_secs(1));
+    stage.mail.clone().send_email(request).await.unwrap_err();
+    assert_eq!(stage.world.messages(ANN, "drafts").len(), 1);
+    let removed = stage.world.wait_until(|world| world.messages(ANN, "drafts").is_empty());
+    tokio::time::timeout(Duration::from_secs(30), removed).await.unwrap();
+    assert!(stage.world.messages(BO, "inbox").is_empty());
+}

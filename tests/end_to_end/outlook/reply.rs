@@ -4,6 +4,7 @@ use http::Method;
 use postern_chassis::fault::reason_of;
 use postern_proto::outlook::v1::{ReplyToEmailRequest, ReplyToEmailResponse};
 use postern_sandbox::graph::Fault;
+use postern_sandbox::world::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -112,4 +113,79 @@ async fn another_mailbox_may_answer() {
     let id = stage.world.deliver(ANN, &[BO.into()], raw.as_bytes()).remove(0);
     reply(&stage, ReplyToEmailRequest { mailbox: BO.into(), ..answer(&id) }).await.unwrap();
     assert_eq!(stage.world.messages(ANN, "inbox")[0].subject, "RE: for Bo");
+}
+
+#[tokio::test]
+async fn an_answer_reads_as_it_was_written_whatever_kind_of_text_the_mail_is() {
+    for is_html in [false, true] {
+        let stage = Stage::set().await;
+        let id = stage.deliver("question");
+        let quoted = "<html><body class=\"q\"><p>asked</p></body></html>";
+        stage.world.edit_message(ANN, &id, |message| {
+            message.body = Body { content: quoted.into(), is_html };
+        });
+        let comment = "if a < b & c:\n  <b>yes</b>".to_owned();
+        reply(&stage, ReplyToEmailRequest { comment: comment.clone(), ..answer(&id) }).await.unwrap();
+        let got = stage.world.messages(BO, "inbox")[0].body.clone();
+        assert_eq!(got.is_html, is_html);
+        let expected = match is_html {
+            true => "<div>if a &lt; b &amp; c:<br>\n&nbsp;&nbsp;&lt;b&gt;yes&lt;/b&gt;</div>",
+            false => comment.as_str(),
+        };
+        let (said, asked) = (got.content.find(expected), got.content.find("<p>asked"));
+        assert!(said.is_some() && said < asked, "{}", got.content);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_whose_drafting_broke_off_is_found_and_leaves_no_other_draft() {
+    for request_id in ["answer's-1", ""] {
+        let stage = Stage::set().await;
+        let id = stage.deliver("question");
+        stage.graph.faults().plan(Some(Method::POST), "/createReply", 1, Fault::CutAfter);
+        let asked = ReplyToEmailRequest { request_id: request_id.into(), ..answer(&id) };
+        let sent = reply(&stage, asked).await.unwrap();
+        assert_eq!(stage.world.messages(ANN, "sentitems")[0].id, sent.message_id);
+        assert!(stage.world.messages(BO, "inbox")[0].body.content.contains("gladly"));
+        assert!(stage.world.messages(ANN, "drafts").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_repeat_completes_a_draft_that_says_nothing_yet() {
+    let stage = Stage::set().await;
+    let id = stage.deliver("question");
+    // The first try dies between the draft and what it says, and so does the removal.
+    let denied = Fault::refuse(403, "ErrorAccessDenied", None);
+    stage.graph.faults().plan(Some(Method::PATCH), "/messages", 1, denied.clone());
+    stage.graph.faults().plan(Some(Method::POST), "/permanentDelete", 1, denied.clone());
+    stage.graph.faults().plan(Some(Method::DELETE), "/messages", 1, denied);
+    reply(&stage, answer(&id)).await.unwrap_err();
+    let draft = stage.world.messages(ANN, "drafts").remove(0);
+    assert!(!draft.body.content.contains("gladly"));
+    let again = stage.mail.clone().reply_to_email(stage.as_repeat(answer(&id))).await.unwrap().into_inner();
+    assert_eq!(again.message_id, draft.id);
+    assert!(stage.world.messages(BO, "inbox")[0].body.content.contains("gladly"));
+}
+
+#[tokio::test]
+async fn a_graph_that_takes_no_property_of_a_new_answer_gets_it_afterwards() {
+    let stage = Stage::set().await;
+    let id = stage.deliver("question");
+    let refused = Fault::refuse(400, "ErrorInvalidProperty", None);
+    stage.graph.faults().plan(Some(Method::POST), "/createReply", 1, refused);
+    let sent = reply(&stage, answer(&id)).await.unwrap();
+    let again = stage.mail.clone().reply_to_email(stage.as_repeat(answer(&id))).await.unwrap().into_inner();
+    assert_eq!(again, sent);
+    assert_eq!(stage.world.messages(BO, "inbox").len(), 1);
+}
+
+#[tokio::test]
+async fn a_mail_too_long_to_be_quoted_is_told_and_no_draft_stays() {
+    let stage = Stage::set().await;
+    let id = stage.deliver("question");
+    stage.world.edit_message(ANN, &id, |message| message.body.content = "x".repeat(3 * 1024 * 1024));
+    let refused = reply(&stage, answer(&id)).await.unwrap_err();
+    assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].field, "message_id");
+    assert!(stage.world.messages(ANN, "drafts").is_empty() && stage.world.messages(BO, "inbox").is_empty());
 }

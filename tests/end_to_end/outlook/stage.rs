@@ -26,6 +26,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
+use crate::outside;
+
 /// Whose mailbox the connection is for.
 pub(super) const ANN: &str = "ann@contoso.example";
 /// Another account.
@@ -63,6 +65,10 @@ impl Stage {
         world.add_account(BO, "Bo");
         let settings = GraphSettings::default();
         let graph = GraphServer::start(settings.clone(), world.clone()).await.unwrap();
+        if let Some(folder) = outside::traffic() {
+            let name = format!("{}.jsonl", graph.address().port());
+            graph.recorder().write_on(&folder.join(name)).unwrap();
+        }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -123,6 +123,7 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
     if !uploads {
         shared.recorder.count(&asked, signs_in);
     }
+    let on_demand = matches!(fault, Some(Fault::Answer { .. }));
     let mut answered = match fault {
         Some(Fault::Cut) => {
             cut.cut();
@@ -142,7 +143,7 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
     };
     finish(shared, &asked, &mut answered);
     if !signs_in && !uploads {
-        shared.recorder.record(&asked, &answered);
+        shared.recorder.record(&asked, &answered, on_demand);
     }
     match drawn.or_else(|| shared.faults.take_after(&asked.method, &asked.target)) {
         Some(Fault::CutAfter) => cut.cut(),
@@ -292,7 +293,7 @@ pub(super) fn decode(text: &str, plus: bool) -> String {
 
 impl Exchanged {
     /// An exchange as it is recorded.
-    pub(super) fn new(asked: &Exchange, answered: &Answered) -> Self {
+    pub(super) fn new(asked: &Exchange, answered: &Answered, on_demand: bool) -> Self {
         let pairs = |headers: &HeaderMap| {
             let pair = |(name, value): (&http::HeaderName, &HeaderValue)| {
                 (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -309,6 +310,7 @@ impl Exchanged {
             status: answered.status.as_u16(),
             response_headers: pairs(&answered.headers),
             response_body: answered.json().cloned().unwrap_or_default(),
+            on_demand,
         }
     }
 }

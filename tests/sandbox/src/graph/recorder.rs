@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -32,6 +31,8 @@ pub struct Exchanged {
     pub response_headers: Vec<(String, String)>,
     /// The answer's body where it is JSON, else null.
     pub response_body: Value,
+    /// Whether the answer was a fault on demand, and not what Graph would say.
+    pub on_demand: bool,
 }
 
 impl Exchanged {
@@ -46,34 +47,60 @@ impl Exchanged {
 /// Keeps the last exchanges with Graph; those with the identity platform hold secrets and are not kept.
 #[derive(Debug)]
 pub struct Recorder {
-    exchanges: Mutex<VecDeque<Exchanged>>,
-    kept: AtomicUsize,
+    kept: Mutex<Kept>,
     counts: Mutex<BTreeMap<String, u64>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    exchanges: VecDeque<Exchanged>,
+    /// How many are kept.
+    most: usize,
+    /// Where all of them are written as they come.
+    file: Option<std::fs::File>,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { exchanges: Mutex::default(), kept: AtomicUsize::new(KEPT), counts: Mutex::default() }
+        let kept = Kept { exchanges: VecDeque::new(), most: KEPT, file: None };
+        Self { kept: Mutex::new(kept), counts: Mutex::default() }
     }
 }
 
 impl Recorder {
-    pub(super) fn record(&self, asked: &Exchange, answered: &Answered) {
-        let most = self.kept.load(Ordering::Relaxed);
-        if most == 0 {
+    pub(super) fn record(&self, asked: &Exchange, answered: &Answered, on_demand: bool) {
+        let mut kept = self.lock();
+        if kept.most == 0 && kept.file.is_none() {
             return;
         }
-        let mut kept = self.lock();
-        while kept.len() >= most {
-            kept.pop_front();
+        let exchange = Exchanged::new(asked, answered, on_demand);
+        if let Some(file) = &mut kept.file {
+            let mut line = serde_json::to_vec(&exchange).unwrap_or_default();
+            line.push(b'\n');
+            if let Err(error) = file.write_all(&line) {
+                tracing::warn!(%error, "an exchange could not be written");
+            }
         }
-        kept.push_back(Exchanged::new(asked, answered));
+        kept.exchanges.push_back(exchange);
+        let excess = kept.exchanges.len().saturating_sub(kept.most);
+        kept.exchanges.drain(..excess);
+    }
+
+    /// Writes the exchanges from now on to the end of a file as well, one JSON object a line, whatever is forgotten.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn write_on(&self, path: &Path) -> io::Result<()> {
+        let file = std::fs::File::options().create(true).append(true).open(path)?;
+        self.lock().file = Some(file);
+        Ok(())
     }
 
     /// Keeps no more exchanges than this from now on; 0: none, where there are very many.
     pub fn keep(&self, most: usize) {
-        self.kept.store(most, Ordering::Relaxed);
-        self.lock().truncate(most);
+        let mut kept = self.lock();
+        kept.most = most;
+        kept.exchanges.truncate(most);
     }
 
     /// Counts a request before anything is done with it.
@@ -102,12 +129,12 @@ impl Recorder {
     /// The exchanges so far.
     #[must_use]
     pub fn exchanges(&self) -> Vec<Exchanged> {
-        self.lock().iter().cloned().collect()
+        self.lock().exchanges.iter().cloned().collect()
     }
 
     /// Forgets the exchanges so far.
     pub fn clear(&self) {
-        self.lock().clear();
+        self.lock().exchanges.clear();
     }
 
     /// Writes the exchanges so far to a file, one JSON object a line.
@@ -123,7 +150,7 @@ impl Recorder {
         file.flush()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Exchanged>> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
