@@ -141,7 +141,7 @@ async fn a_calendar_is_watched_by_its_id_and_one_that_is_not_there_is_told() {
     assert_eq!(reason_of(&wrong), "FIELD_INVALID");
     stage.as_ann(Method::DELETE, &format!("calendars/{team}"), Value::Null);
     assert_eq!(reason_of(&diary.watch.look().await.unwrap_err()), "CALENDAR_NOT_FOUND");
-    judge(&stage.graph, 10);
+    judge(&stage.graph, 8);
 }
 
 #[tokio::test]

@@ -80,8 +80,9 @@ async fn what_is_cancelled_is_not_told() {
     let mut diary = quarter(&stage).await;
     let id = diary.make(at("cancelled", within(5)));
     assert!(stage.world.edit_event(ANN, &id, |event| event.is_cancelled = true));
-    let series = diary.make(daily(at("series", within(6)), Some(3)));
-    let today = within(6).strftime("%Y-%m-%d").to_string();
+    let start = within(6);
+    let series = diary.make(daily(at("series", start), Some(3)));
+    let today = start.strftime("%Y-%m-%d").to_string();
     diary.delete(&time_of(&series, &today));
     assert_eq!(diary.told().await, NONE);
 }
