@@ -94,9 +94,11 @@ async fn a_damaged_database_is_refused() {
     let mut mangled = whole.clone();
     mangled[40_000..80_000].fill(0xA5);
     std::fs::write(&path, mangled).unwrap();
-    assert!(refusal(folder.path()).contains("damaged"));
+    let problem = refusal(folder.path());
+    assert!(problem.contains("damaged"), "{problem}");
     std::fs::write(&path, "this is no database, and long enough to be seen as none. ".repeat(100)).unwrap();
-    assert!(refusal(folder.path()).contains("damaged"));
+    let problem = refusal(folder.path());
+    assert!(problem.contains("damaged"), "{problem}");
     std::fs::write(&path, whole).unwrap();
     assert_eq!(Sqlite::open(folder.path()).unwrap().bounds().await.unwrap().last, 500);
 }
