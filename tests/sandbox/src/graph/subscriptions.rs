@@ -76,7 +76,11 @@ struct Subscription {
 impl Default for Subscriptions {
     fn default() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(SENT_AT_ONCE).build().unwrap_or_default();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(SENT_AT_ONCE)
+            .build()
+            .unwrap_or_default();
         Self {
             all: Mutex::default(),
             life: Mutex::new(LONGEST_LIFE),
