@@ -17,6 +17,9 @@ const SLACK: i64 = 2;
 /// same by chance.
 const MOST_UNNAMED: usize = 1;
 
+/// What is told of an entry: none for `created`, the changed fields for `modified`, and the look.
+type Told = (Option<Vec<String>>, Look);
+
 /// What the log says, sorted by what it is about.
 #[derive(Default)]
 struct Said {
@@ -24,8 +27,8 @@ struct Said {
     mails: HashMap<usize, usize>,
     order: BTreeMap<usize, Vec<usize>>,
     gaps: HashMap<usize, Vec<(i64, i64)>>,
-    /// What was told of each entry: none for `created`, the changed fields for `modified`, and the look.
-    entries: HashMap<usize, Vec<(Option<Vec<String>>, Look)>>,
+    /// What was told of each entry.
+    entries: HashMap<usize, Vec<Told>>,
     /// The looks that were told as starting soon.
     soon: HashMap<usize, Vec<Look>>,
     problems: Vec<String>,
@@ -198,7 +201,7 @@ fn entries(truth: &Truth, said: &Said) -> Vec<String> {
 
 /// Checks what is told of an entry: once that it was made, and of changes each time a later look and what differs. Gives
 /// how many changed fields were not named.
-fn sequence(entry: &Entry, told: &[(Option<Vec<String>>, Look)]) -> Result<usize, String> {
+fn sequence(entry: &Entry, told: &[Told]) -> Result<usize, String> {
     let (mut before, mut unnamed, mut made): (Option<usize>, usize, bool) = (None, 0, false);
     for (changed, look) in told {
         let found = entry.looks.iter().position(|(known, _)| known == look);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::Settings;
 use crate::plan::{Deed, When};
-use crate::stage::{Stage, address};
+use crate::stage::address;
 use crate::truth::{Entry, Look, Mail, Truth};
 
 /// How long ahead triggers look for what starts soon, in seconds.
@@ -36,7 +36,7 @@ pub(crate) struct Deeds {
 }
 
 impl Deeds {
-    pub(crate) fn new(_stage: &Stage, settings: &Settings, seed: u64) -> Self {
+    pub(crate) fn new(settings: &Settings, seed: u64) -> Self {
         let lasts = SignedDuration::try_from(settings.lasts).unwrap_or_default();
         Self {
             truth: Truth::default(),

@@ -110,7 +110,7 @@ async fn day(settings: &Settings, seed: u64) -> Result<Vec<String>, BoxError> {
     stage.disturb(settings.faults, seed);
 
     let begun = Instant::now();
-    let mut deeds = deeds::Deeds::new(&stage, settings, seed);
+    let mut deeds = deeds::Deeds::new(settings, seed);
     let restarts = plan.restarts;
     let (world, graph) = (stage.world.clone(), stage.graph.clone());
     let doing = deeds.run(&world, &graph, plan.deeds, begun);

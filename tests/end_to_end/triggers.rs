@@ -209,7 +209,7 @@ async fn what_is_wrong_with_a_trigger_is_said() {
             kind(Some(Kind::EventCreated(condition))),
             Code::InvalidArgument,
             "FIELD_INVALID",
-            "event_created.filter",
+            "trigger.event_created.filter",
         ),
         (kind(Some(Kind::NewEmail(folder))), Code::NotFound, "FOLDER_NOT_FOUND", ""),
         (

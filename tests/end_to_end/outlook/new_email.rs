@@ -234,7 +234,7 @@ async fn a_forgotten_cursor_floods_nothing_loses_nothing_and_tells_of_the_gap() 
     assert_eq!(watch.subjects().await, ["later"]);
     // Asked again, the same loss has the same key.
     watch.cursor = lost;
-    assert_eq!(watch.look().await.unwrap().occurrences[0].key, gaps[0].key);
+    assert_eq!(watch.look_all().await.unwrap()[0].key, gaps[0].key);
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@ mod delivery;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::exchange::{self, Exchange};
 use super::refusal::{self, Answer, Answered, Refusal};
@@ -19,6 +20,9 @@ pub(super) use delivery::follow;
 
 /// The longest life that Outlook gives.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_mins(10_080);
+/// How many notifications are on their way at once: the others wait, so that a receiver that is away for a while is not
+/// met by thousands of sockets.
+const SENT_AT_ONCE: usize = 32;
 /// How many subscriptions a mailbox has at most.
 const MOST: usize = 1_000;
 
@@ -31,6 +35,8 @@ pub struct Subscriptions {
     lost: AtomicUsize,
     doubled: AtomicBool,
     chances: Mutex<Chances>,
+    /// Places for notifications that are on their way.
+    places: Arc<Semaphore>,
     http: reqwest::Client,
 }
 
@@ -70,7 +76,11 @@ struct Subscription {
 impl Default for Subscriptions {
     fn default() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(SENT_AT_ONCE)
+            .build()
+            .unwrap_or_default();
         Self {
             all: Mutex::default(),
             life: Mutex::new(LONGEST_LIFE),
@@ -78,6 +88,7 @@ impl Default for Subscriptions {
             lost: AtomicUsize::new(0),
             doubled: AtomicBool::new(false),
             chances: Mutex::default(),
+            places: Arc::new(Semaphore::new(SENT_AT_ONCE)),
             http,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Luck, Subscription};
+use super::{Luck, Subscription, Subscriptions};
 use crate::graph::{GraphServer, Shared};
 use crate::world::{Event, State};
 
@@ -158,7 +158,7 @@ impl Shared {
             let doubled = luck == Luck::Doubled || self.subscriptions.doubled.load(Ordering::Relaxed);
             let times = if doubled { 2 } else { 1 };
             for _ in 0..times {
-                send(&self.subscriptions.http, &one.url, item.clone());
+                send(&self.subscriptions, &one.url, item.clone());
             }
         }
     }
@@ -177,7 +177,7 @@ impl GraphServer {
             let Some(url) = &one.lifecycle_url else { continue };
             let mut item = common(&one, &self.shared.settings.tenant);
             item["lifecycleEvent"] = event.into();
-            send(&subscriptions.http, url, item);
+            send(subscriptions, url, item);
         }
     }
 }
@@ -192,8 +192,10 @@ fn common(one: &Subscription, tenant: &str) -> Value {
 }
 
 /// Sends in the background, again where it is not taken.
-fn send(http: &reqwest::Client, url: &str, item: Value) {
-    let asked = http
+fn send(subscriptions: &Subscriptions, url: &str, item: Value) {
+    let places = Arc::clone(&subscriptions.places);
+    let asked = subscriptions
+        .http
         .post(url)
         .header("content-type", "application/json")
         .body(json!({"value": [item]}).to_string())
@@ -201,9 +203,11 @@ fn send(http: &reqwest::Client, url: &str, item: Value) {
     tokio::spawn(async move {
         for number in 0..TRIES {
             let Some(asked) = asked.try_clone() else { return };
+            let place = places.acquire().await;
             if asked.send().await.is_ok_and(|answer| answer.status().is_success()) {
                 return;
             }
+            drop(place);
             tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(number)).await;
         }
     });
