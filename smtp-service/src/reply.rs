@@ -1,5 +1,7 @@
 //! Replies of an SMTP server (RFC 5321, section 4.2; enhanced codes: RFC 3463): read from lines, bounded and cleaned.
 
+use std::borrow::Cow;
+
 use postern_proto::mail::v1;
 
 /// The longest line read. RFC 5321 asks for 512 octets; servers have been seen to pass it.
@@ -57,7 +59,11 @@ impl Reply {
 
     /// The text for callers: the lines joined, cut at 1,024 characters.
     pub(crate) fn text(&self) -> String {
-        self.lines.join("\n").chars().take(MAX_TEXT_CHARS).collect()
+        match &self.lines[..] {
+            // Most replies.
+            [line] if line.len() <= MAX_TEXT_CHARS => line.clone(),
+            lines => lines.join("\n").chars().take(MAX_TEXT_CHARS).collect(),
+        }
     }
 }
 
@@ -102,7 +108,7 @@ impl Partial {
             [b'-', text @ ..] => (false, text),
             _ => return Err("a code followed by neither space nor dash"),
         };
-        let text: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).collect();
+        let text = cleaned(text);
         let (enhanced, text) = split_enhanced(code, &text);
         self.enhanced = self.enhanced.take().or(enhanced.map(str::to_owned));
         self.lines.push(text.to_owned());
@@ -114,11 +120,17 @@ impl Partial {
     }
 }
 
+/// A line's text without control characters.
+fn cleaned(text: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(text);
+    if text.contains(char::is_control) { text.chars().filter(|c| !c.is_control()).collect() } else { text }
+}
+
 /// The enhanced code at the beginning of a text, and the rest. Its class is that of the code.
 fn split_enhanced(code: u16, text: &str) -> (Option<&str>, &str) {
     let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
     let mut parts = first.split('.');
-    let class = parts.next().is_some_and(|class| class == (code / 100).to_string());
+    let class = parts.next().is_some_and(|class| class.len() == 1 && class.parse() == Ok(code / 100));
     let is_number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     let numbers = parts.next().is_some_and(is_number) && parts.next().is_some_and(is_number);
     if class && numbers && parts.next().is_none() { (Some(first), rest) } else { (None, text) }

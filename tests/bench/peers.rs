@@ -50,7 +50,7 @@ impl Peer {
         let id = self.process.id().ok_or("a measured program has ended")?;
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
         let ids = std::iter::once(id.to_string()).chain(children.split_whitespace().map(str::to_owned));
-        ids.map(|id| ticks(&std::fs::read_to_string(format!("/proc/{id}/stat"))?)).sum()
+        ids.map(|id| ticks(&std::fs::read_to_string(format!("/proc/{id}/stat"))?, 2)).sum()
     }
 }
 
@@ -67,11 +67,20 @@ impl Drop for Peer {
     }
 }
 
+/// The processor time that a process and those of its children that have ended have used so far, in seconds.
+///
+/// # Errors
+/// It is gone.
+pub(crate) fn processor_seconds_of(id: u32) -> Result<f64, BoxError> {
+    ticks(&std::fs::read_to_string(format!("/proc/{id}/stat"))?, 4)
+}
+
 /// The processor time in a line of /proc/PID/stat, in seconds: user and system time are the 12th and 13th value after
-/// the name, which alone may hold blanks and ends with a parenthesis (proc(5)).
-fn ticks(stat: &str) -> Result<f64, BoxError> {
+/// the name, which alone may hold blanks and ends with a parenthesis; those of children that have ended are the next
+/// two (proc(5)).
+fn ticks(stat: &str, values: usize) -> Result<f64, BoxError> {
     let after_name = stat.rsplit_once(')').ok_or("an unexpected /proc/PID/stat")?.1;
-    let values = after_name.split_whitespace().skip(11).take(2);
+    let values = after_name.split_whitespace().skip(11).take(values);
     let ticks: f64 = values.map(str::parse::<f64>).sum::<Result<_, _>>()?;
     Ok(ticks / TICKS_PER_SECOND)
 }
@@ -162,7 +171,8 @@ mod tests {
 
     #[test]
     fn processor_time_is_read_past_a_name_with_blanks() {
-        let stat = "7 (nginx: (worker) 1) S 1 7 7 0 -1 4194624 1 0 0 0 250 50 0 0 20 0 1 0 1 1 1";
-        assert!((ticks(stat).unwrap() - 3.0).abs() < f64::EPSILON);
+        let stat = "7 (nginx: (worker) 1) S 1 7 7 0 -1 4194624 1 0 0 0 250 50 60 40 20 0 1 0 1 1 1";
+        assert!((ticks(stat, 2).unwrap() - 3.0).abs() < f64::EPSILON);
+        assert!((ticks(stat, 4).unwrap() - 4.0).abs() < f64::EPSILON);
     }
 }

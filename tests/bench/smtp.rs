@@ -23,8 +23,10 @@ use crate::peers;
 
 /// How many connections to the server each sender may have, one level after the other.
 pub(crate) const LEVELS: [u32; 3] = [1, 10, 50];
-/// Of so many mails a run, lettre's pool sends one for each connection: it waits 40 ms for each mail.
-const MAILS_TO_ONE_OF_LETTRE: u32 = 100;
+/// The most mails a run.
+const MOST_MAILS: u32 = 100_000;
+/// How long a run takes by which it is found out how fast a sender is.
+const TRIAL: f64 = 0.5;
 
 /// How much is measured.
 #[derive(Args, Debug)]
@@ -32,9 +34,9 @@ pub(crate) struct Settings {
     /// How many rounds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// How many mails each sender sends in each round; over one connection a third of it
-    #[arg(long, default_value_t = 6_000, value_parser = clap::value_parser!(u32).range(100..))]
-    mails: u32,
+    /// For about how many seconds each sender sends in each round
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=60))]
+    seconds: u16,
     /// How large the attachment is by which memory is measured, in MiB
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
     large: u32,
@@ -42,7 +44,7 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rounds: 5, mails: 6_000, large: 50 }
+        Self { rounds: 5, seconds: 3, large: 50 }
     }
 }
 
@@ -73,17 +75,6 @@ impl Sender {
             Self::Other(other) => other.name(),
         }
     }
-
-    /// How many mails it sends in a round.
-    fn count(self, settings: &Settings, connections: u32) -> u32 {
-        let mails = if connections == 1 { settings.mails / 3 } else { settings.mails };
-        match self {
-            Self::Other(Other::Lettre) => {
-                (mails / MAILS_TO_ONE_OF_LETTRE).max(10).saturating_mul(connections).min(mails)
-            }
-            _ => mails,
-        }
-    }
 }
 
 /// Measures, and gives the sections.
@@ -98,18 +89,22 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
     let sink = Sink::start().await?;
     let ours = Ours::start(folder.path(), sink.address()).await?;
 
-    let mut measured = Measured::default();
+    let (mut measured, mut used) = (Measured::default(), Measured::default());
     for connections in LEVELS {
+        // What comes before the first round opens sockets and warms code, and tells how many mails a round takes.
+        let mut counts = Vec::new();
         for sender in Sender::ALL {
-            // Sockets are opened and code is warm before the first round.
-            let few = sender.count(settings, connections).min(connections * 10);
-            others.run(&ours, sender, &sink, connections, few, &body).await?;
+            let speed = others.trial(&ours, sender, &sink, connections, &body).await?;
+            counts.push(mails_in(f64::from(settings.seconds), speed));
         }
         for round in 0..usize::from(settings.rounds) {
             for turn in 0..Sender::ALL.len() {
-                let sender = Sender::ALL[(round + turn) % Sender::ALL.len()];
-                let count = sender.count(settings, connections);
+                let at = (round + turn) % Sender::ALL.len();
+                let (sender, count) = (Sender::ALL[at], counts[at]);
+                // Whoever sends, nobody else does: all processor time but the server's is the sender's.
+                let before = ours.processor_seconds()?;
                 let seconds = others.run(&ours, sender, &sink, connections, count, &body).await?;
+                used.add(sender, connections, (ours.processor_seconds()? - before) * 1e6 / f64::from(count));
                 measured.add(sender, connections, f64::from(count) / seconds);
             }
         }
@@ -118,7 +113,9 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
     let relayed = relay::measure(sink.address()).await?;
     let grown = large::measure(sink.address(), settings.large).await?;
     let version = postfix_version().await?;
-    Ok(told(settings, &measured, &version) + "\n" + &goals::table(&measured, &relayed, &grown).markdown())
+    Ok(told(settings, &measured, &used, &version)
+        + "\n"
+        + &goals::table(&measured, &relayed, &grown).markdown())
 }
 
 /// The programs that stand beside ours, and where they are.
@@ -145,6 +142,25 @@ impl Others {
         Ok(found)
     }
 
+    /// How many mails a second a sender sends: more and more of them, until that takes long enough to tell.
+    async fn trial(
+        &self,
+        ours: &Ours,
+        sender: Sender,
+        sink: &Sink,
+        connections: u32,
+        body: &Path,
+    ) -> Result<f64, BoxError> {
+        let mut count = connections * 10;
+        loop {
+            let seconds = self.run(ours, sender, sink, connections, count, body).await?;
+            if seconds >= TRIAL || count >= MOST_MAILS {
+                return Ok(f64::from(count) / seconds);
+            }
+            count = mails_in(TRIAL * 1.5, f64::from(count) / seconds).max(count * 2).min(MOST_MAILS);
+        }
+    }
+
     /// Has a sender send so many mails, and gives how many seconds that took.
     async fn run(
         &self,
@@ -163,13 +179,25 @@ impl Others {
     }
 }
 
+/// How many mails take so many seconds at a speed.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded before it is cast")]
+fn mails_in(seconds: f64, speed: f64) -> u32 {
+    (seconds * speed).clamp(10.0, f64::from(MOST_MAILS)) as u32
+}
+
 async fn postfix_version() -> Result<String, BoxError> {
     let told = tokio::process::Command::new("postconf").args(["-d", "-h", "mail_version"]).output().await?;
     Ok(String::from_utf8_lossy(&told.stdout).trim().to_owned())
 }
 
-fn told(settings: &Settings, measured: &Measured, postfix: &str) -> String {
-    let columns = ["sender", "1 connection", "10 connections", "50 connections"];
+fn told(settings: &Settings, measured: &Measured, used: &Measured, postfix: &str) -> String {
+    let columns = [
+        "sender",
+        "1 connection",
+        "10 connections",
+        "50 connections",
+        "processor time a mail, 10 connections",
+    ];
     let mut table = Table::new("Mails handed over per second", &columns);
     for sender in Sender::ALL {
         let figures = LEVELS.map(|connections| {
@@ -177,17 +205,19 @@ fn told(settings: &Settings, measured: &Measured, postfix: &str) -> String {
             let (low, high) = ends(per_second);
             format!("**{:.0}** ({low:.0} to {high:.0})", median(per_second))
         });
-        table.row(&[vec![sender.name().to_owned()], figures.to_vec()].concat());
+        let used = format!("{:.0} µs", median(used.of(sender, 10)));
+        table.row(&[vec![sender.name().to_owned()], figures.to_vec(), vec![used]].concat());
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     table.note(&format!(
-        "Median, lowest and highest of {} rounds in rotated order. {} mails a run (over one connection a third of it; \
-         lettre fewer), each of {} bytes of text and its header, to one `smtp-sink` of Postfix {postfix} in the clear, \
-         over connections that are kept. Sender, server and what is between share {cores} cores. Postern's connector \
+        "Median, lowest and highest of {} rounds in rotated order, each of as many mails as take the sender about {} s \
+         by a run before, each mail of {} bytes of text and its header, to one `smtp-sink` of Postfix {postfix} in the clear, \
+         over connections that are kept. Sender, server and what is between share {cores} cores; processor time is that \
+         of all but the server, callers included, and changes least with what else the machine does. Postern's connector \
          and gateway are processes of their own; so many callers wait at once: {} for each connection. nodemailer {}, \
          aiosmtplib {}, lettre {} by its own pool.",
         settings.rounds,
-        settings.mails,
+        settings.seconds,
         mails::body().len(),
         ours::CALLERS_TO_A_CONNECTION,
         others::NODEMAILER.trim().trim_start_matches("nodemailer@"),

@@ -13,8 +13,10 @@ const QUOTED_LINE_CHARS: usize = 75;
 /// A text as it is written: 7bit where it is plain, else the shorter of quoted-printable and base64.
 pub(super) fn written(text: &str) -> (Encoding, Bytes) {
     let text = with_crlf(text);
-    let strange = text.bytes().filter(|byte| !matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t')).count();
-    if strange == 0 && Lines::default().read(text.as_bytes()).is_ok() {
+    let strange = strange_in(text.as_bytes());
+    // The lines of one that is borrowed, as most are, have been read already.
+    let fits = || matches!(text, Cow::Borrowed(_)) || Lines::default().read(text.as_bytes()).is_ok();
+    if strange == 0 && fits() {
         return (Encoding::SevenBit, Bytes::from(text.into_owned().into_bytes()));
     }
     // Quoted-printable makes three characters of each that is strange, base64 four of each three.
@@ -22,6 +24,15 @@ pub(super) fn written(text: &str) -> (Encoding, Bytes) {
         return (Encoding::QuotedPrintable, quoted_printable(text.as_bytes()));
     }
     (Encoding::Base64, Bytes::from(text.into_owned().into_bytes()))
+}
+
+/// How many bytes of a text do not travel as they are. Counted in stretches whose count fits a byte: so the compiler
+/// counts many at once, and a mail's text is looked through in a fraction of a microsecond.
+fn strange_in(text: &[u8]) -> usize {
+    let is_strange = |byte: &u8| !matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
+    text.chunks(usize::from(u8::MAX))
+        .map(|bytes| usize::from(bytes.iter().fold(0_u8, |count, byte| count + u8::from(is_strange(byte)))))
+        .sum()
 }
 
 /// The text with every line end, CR, LF or CRLF, as CRLF.
@@ -115,6 +126,15 @@ mod tests {
         let long = quoted(&"xyü".repeat(100));
         assert!(long.lines().all(|line| line.len() <= 76) && long.contains("=\r\n"));
         assert_eq!(long.replace("=\r\n", ""), "xy=C3=BC".repeat(100));
+    }
+
+    #[test]
+    fn every_strange_byte_is_counted() {
+        for strange in [0, 1, 254, 255, 256, 511, 1_000] {
+            let text = ["plain\t\r\n~ ".repeat(100), "\u{7}".repeat(strange)].concat();
+            assert_eq!(strange_in(text.as_bytes()), strange);
+        }
+        assert_eq!(strange_in("é\u{7f}".as_bytes()), 3);
     }
 
     #[test]

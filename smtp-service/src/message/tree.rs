@@ -91,7 +91,9 @@ pub(super) fn of(email: &Email, invitation: Option<Invitation>, pieces: Vec<Piec
 /// What cannot travel in spite of all checks.
 pub(super) fn write(mut head: Head, root: Part, seed: &str) -> Result<Letter, Problem> {
     head.field("MIME-Version", "1.0");
-    let mut writer = Writer { stem: stem(&root, seed), ..Writer::default() };
+    // A mail of one part has no boundary.
+    let stem = if matches!(root, Part::Multi(..)) { stem(&root, seed) } else { String::new() };
+    let mut writer = Writer { stem, ..Writer::default() };
     let (fields, body) = writer.open(root);
     writer.body(body);
     writer.cut();
@@ -174,10 +176,11 @@ impl Writer {
         }
     }
 
-    /// Adds content that is written.
+    /// Adds content that is written. What has nothing before it to be gathered with is not copied.
     fn add(&mut self, content: Bytes) {
-        match std::str::from_utf8(&content) {
-            Ok(text) if text.len() < GATHERED_BYTES => self.text.push_str(text),
+        let is_short = content.len() < GATHERED_BYTES && !self.text.is_empty();
+        match is_short.then(|| std::str::from_utf8(&content)) {
+            Some(Ok(text)) => self.text.push_str(text),
             _ => {
                 self.cut();
                 self.segments.push(Segment::Text(content));

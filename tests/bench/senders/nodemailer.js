@@ -1,5 +1,6 @@
 // Sends mails through nodemailer's pool, and prints how many seconds that took.
-// PORT CONNECTIONS MAILS BODY_FILE: all mails are given to the pool at once, which queues them.
+// PORT CONNECTIONS MAILS BODY_FILE: four callers for each connection, so that the pool always has the next mail; each
+// sends one after the other. It is a little faster so than with all mails in its queue at once.
 const fs = require('fs');
 const nodemailer = require('nodemailer');
 
@@ -12,9 +13,14 @@ const transport = nodemailer.createTransport({
 
 async function main() {
   const begun = process.hrtime.bigint();
-  await Promise.all(Array.from({ length: Number(mails) }, () => transport.sendMail({
-    from: 'sender@example.org', to: 'anna@example.org', subject: 'a mail of the benchmark', text,
-  })));
+  let left = Number(mails);
+  await Promise.all(Array.from({ length: 4 * Number(connections) }, async () => {
+    while (left-- > 0) {
+      await transport.sendMail({
+        from: 'sender@example.org', to: 'anna@example.org', subject: 'a mail of the benchmark', text,
+      });
+    }
+  }));
   console.log(Number(process.hrtime.bigint() - begun) / 1e9);
   transport.close();
 }

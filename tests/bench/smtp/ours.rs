@@ -55,7 +55,8 @@ pub(crate) struct Ours {
     connector: Vec<Channel>,
     gateway: Vec<Channel>,
     body: Arc<str>,
-    _processes: (Child, Peer),
+    connector_process: Child,
+    gateway_process: Peer,
 }
 
 impl Ours {
@@ -68,7 +69,8 @@ impl Ours {
             connector: channels(&address).await?,
             gateway: channels(&gateway.address.to_string()).await?,
             body: mails::body().into(),
-            _processes: (process, gateway),
+            connector_process: process,
+            gateway_process: gateway,
         };
         let mut connections = ConnectionServiceClient::new(ours.gateway[0].clone());
         for level in LEVELS {
@@ -94,6 +96,15 @@ impl Ours {
             Way::GatewaySendEmails => self.as_stream(&self.gateway[0], connections, count, false).await?,
         }
         Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// The processor time that has been used so far by this process, its children that have ended, the connector and the
+    /// gateway, in seconds.
+    pub(super) fn processor_seconds(&self) -> Result<f64, BoxError> {
+        let connector = self.connector_process.id().ok_or("the connector has ended")?;
+        Ok(peers::processor_seconds_of(std::process::id())?
+            + peers::processor_seconds_of(connector)?
+            + self.gateway_process.processor_seconds()?)
     }
 
     async fn alone(&self, connections: u32, count: u32) -> Result<(), BoxError> {
