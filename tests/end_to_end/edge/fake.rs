@@ -1,5 +1,4 @@
-//! A small connector: it runs on a runtime of its own, so that it can be killed with its sockets, and answers as it is
-//! told, by settings of the fake or by what the caller says.
+//! A small connector on a runtime of its own, so that it can be killed with its sockets. It answers as it is told.
 
 mod gathering;
 pub(crate) mod watching;
@@ -345,8 +344,8 @@ impl ConnectorService for Connector {
         request: Asked<CheckConnectionRequest>,
     ) -> Result<Answered<CheckConnectionResponse>, Status> {
         opened::decode(request.metadata())?;
-        let details = vec!["hello".into()];
-        unless(&self.0.check_refusal, CheckConnectionResponse { account: "billing".into(), details })
+        let said = CheckConnectionResponse { account: "billing".into(), details: vec!["hello".into()] };
+        unless(&self.0.check_refusal, said)
     }
 
     async fn refresh_credentials(

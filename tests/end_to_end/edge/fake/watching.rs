@@ -92,6 +92,9 @@ impl Watching {
 
     /// A look: it sees what is in the folder, and then waits where it is told to.
     pub(super) async fn poll(&self, asked: PollRequest) -> Result<PollResponse, Status> {
+        if asked.triggers.is_empty() {
+            return Ok(PollResponse { next_cursor: asked.cursor, ..Default::default() });
+        }
         let name = Self::key(asked.triggers.first().and_then(|watched| watched.trigger.as_ref()));
         // `from` and, midway through what took several looks, where that ends: as far as things had come when it began.
         let cursor = String::from_utf8_lossy(&asked.cursor);
