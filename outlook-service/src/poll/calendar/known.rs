@@ -79,16 +79,12 @@ impl Known {
         if self.entries.len() <= MAX_KNOWN {
             return false;
         }
-        let mut times: Vec<_> = self.entries.values().map(|seen| seen.modified).collect();
-        let excess = times.len() - MAX_KNOWN;
-        let (_, newest_dropped, _) = times.select_nth_unstable(excess - 1);
-        let newest_dropped = *newest_dropped;
-        let mut left = excess;
-        self.entries.retain(|_, seen| {
-            let drops = left > 0 && seen.modified <= newest_dropped;
-            left -= usize::from(drops);
-            !drops
-        });
+        // Of those that changed at the same moment, always the same go: a look that is made again must end alike.
+        let age = |(key, seen): (&u64, &Seen)| (seen.modified, *key);
+        let mut ages: Vec<_> = self.entries.iter().map(age).collect();
+        let excess = ages.len() - MAX_KNOWN;
+        let (_, &mut newest_dropped, _) = ages.select_nth_unstable(excess - 1);
+        self.entries.retain(|key, seen| age((key, seen)) > newest_dropped);
         true
     }
 
