@@ -56,6 +56,26 @@ pub struct Write {
     pub expect: Expect,
 }
 
+/// What must hold of a key that is not written: that it has not changed since it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// The key.
+    pub key: String,
+    /// The revision that its value has.
+    pub revision: Revision,
+}
+
+/// What is to become durable together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Events to append.
+    pub events: Vec<NewEvent>,
+    /// Writes, each of another key.
+    pub writes: Vec<Write>,
+    /// What must hold besides.
+    pub guards: Vec<Guard>,
+}
+
 /// One change, as watchers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -170,10 +190,14 @@ pub struct Retention {
 /// The log of events: append-only, each id once for as long as it is kept.
 #[tonic::async_trait]
 pub trait EventLog: Send + Sync + 'static {
-    /// Appends events and makes writes, each of another key: durable once answered. The writes never become durable
-    /// before the events do; the embedded engine makes both at once. Where a write's expectation does not hold, nothing
-    /// is appended. Goes on in the background where the caller stops waiting.
-    async fn append(&self, events: Vec<NewEvent>, writes: Vec<Write>) -> Result<Appended, StoreError>;
+    /// Appends events and makes writes, all or nothing: durable once answered. Where a write's expectation or a guard
+    /// does not hold, nothing is done. Goes on in the background where the caller stops waiting.
+    async fn commit(&self, commit: Commit) -> Result<Appended, StoreError>;
+
+    /// The same without guards.
+    async fn append(&self, events: Vec<NewEvent>, writes: Vec<Write>) -> Result<Appended, StoreError> {
+        self.commit(Commit { events, writes, guards: Vec::new() }).await
+    }
 
     /// Events after a place, in order: at most `events` of them and about `bytes` (one event at least, where there is
     /// one). Places that retention has passed are skipped: compare with [`EventLog::bounds`].

@@ -21,7 +21,7 @@ use self::readers::Readers;
 use self::tail::Tail;
 use self::writer::{Answer, Done, QUEUE, Request, TRIM_EVENTS, Writer};
 use super::{
-    Appended, Bounds, Change, Entry, EventLog, MAX_KEY_BYTES, MAX_VALUE_BYTES, NewEvent, Retention, Revision,
+    Appended, Bounds, Change, Commit, Entry, EventLog, MAX_KEY_BYTES, MAX_VALUE_BYTES, Retention, Revision,
     Sequence, Store, StoreError, StoredEvent, WATCH_BACKLOG, Write,
 };
 use crate::events::record::MAX_EVENT_BYTES;
@@ -97,9 +97,9 @@ impl Sqlite {
         answered.await.map_err(|_| closed())?
     }
 
-    async fn make(&self, events: Vec<NewEvent>, writes: Vec<Write>) -> Result<Done, StoreError> {
-        admit(&events, &writes)?;
-        self.ask(|answer| Request::Append { events, writes, answer }).await
+    async fn make(&self, commit: Commit) -> Result<Done, StoreError> {
+        admit(&commit)?;
+        self.ask(|answer| Request::Commit { commit, answer }).await
     }
 }
 
@@ -109,7 +109,7 @@ fn failed(error: &rusqlite::Error) -> StoreError {
 }
 
 /// Refuses what no store takes, before it can hold up others.
-fn admit(events: &[NewEvent], writes: &[Write]) -> Result<(), StoreError> {
+fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreError> {
     let refused = |problem: String| Err(StoreError::Refused(problem));
     for event in events {
         if event.encoded.len() > MAX_EVENT_BYTES {
@@ -146,7 +146,7 @@ impl Store for Sqlite {
     }
 
     async fn write(&self, write: Write) -> Result<Revision, StoreError> {
-        Ok(self.make(Vec::new(), vec![write]).await?.revision)
+        Ok(self.make(Commit { writes: vec![write], ..Commit::default() }).await?.revision)
     }
 
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
@@ -161,8 +161,8 @@ impl Store for Sqlite {
 
 #[tonic::async_trait]
 impl EventLog for Sqlite {
-    async fn append(&self, events: Vec<NewEvent>, writes: Vec<Write>) -> Result<Appended, StoreError> {
-        Ok(self.make(events, writes).await?.appended)
+    async fn commit(&self, commit: Commit) -> Result<Appended, StoreError> {
+        Ok(self.make(commit).await?.appended)
     }
 
     async fn read(

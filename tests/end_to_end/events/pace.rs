@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use postern_gateway::store::sqlite::Sqlite;
 use postern_gateway::store::{
-    Appended, Bounds, EventLog, NewEvent, Retention, Sequence, StoreError, StoredEvent, Write,
+    Appended, Bounds, Commit, EventLog, Retention, Sequence, StoreError, StoredEvent,
 };
 use postern_proto::event::v1::SubscribeRequest;
 use postern_proto::event::v1::subscribe_response::Kind;
@@ -24,8 +24,8 @@ struct Counted {
 
 #[tonic::async_trait]
 impl EventLog for Counted {
-    async fn append(&self, events: Vec<NewEvent>, writes: Vec<Write>) -> Result<Appended, StoreError> {
-        self.log.append(events, writes).await
+    async fn commit(&self, commit: Commit) -> Result<Appended, StoreError> {
+        self.log.commit(commit).await
     }
 
     async fn read(

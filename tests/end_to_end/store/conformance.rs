@@ -49,6 +49,7 @@ macro_rules! conform {
                 an_id_that_is_kept_is_not_stored_again,
                 a_conflict_of_a_write_appends_nothing,
                 events_and_writes_are_made_together,
+                a_guard_that_does_not_hold_refuses_everything,
                 reads_keep_to_their_bounds,
                 the_tail_tells_of_what_is_readable,
                 a_time_has_its_place,

@@ -11,7 +11,9 @@ use super::tail::time_of;
 use super::writer::{Done, TRIM_EVENTS};
 use crate::events::cursor::{self, Cursor};
 use crate::events::record;
-use crate::store::{Appended, Change, Entry, Expect, NewEvent, Retention, StoreError, StoredEvent, Write};
+use crate::store::{
+    Appended, Change, Commit, Entry, Expect, NewEvent, Retention, StoreError, StoredEvent, Write,
+};
 
 /// What became of one request, told once the transaction is durable.
 pub(super) enum Outcome {
@@ -41,16 +43,17 @@ pub(super) fn milliseconds(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Appends events and makes writes.
-pub(super) fn append(
+/// Appends events and makes writes, where what is expected holds.
+pub(super) fn commit(
     connection: &Connection,
     pending: &mut Pending,
-    events: &[NewEvent],
-    writes: &[Write],
+    Commit { events, writes, guards }: &Commit,
 ) -> rusqlite::Result<Outcome> {
-    for write in writes {
-        if !holds(connection, write)? {
-            return Ok(Outcome::Refused(StoreError::Conflict { key: write.key.clone() }));
+    let writes_expect = writes.iter().map(|write| (&write.key, write.expect));
+    let guards_expect = guards.iter().map(|guard| (&guard.key, Expect::Revision(guard.revision)));
+    for (key, expect) in writes_expect.chain(guards_expect) {
+        if !holds(connection, key, expect)? {
+            return Ok(Outcome::Refused(StoreError::Conflict { key: key.clone() }));
         }
     }
     let mut stored = 0;
@@ -64,14 +67,14 @@ pub(super) fn append(
     Ok(Outcome::Done(Done { appended, revision: pending.counters.revision }))
 }
 
-fn holds(connection: &Connection, write: &Write) -> rusqlite::Result<bool> {
-    if write.expect == Expect::Any {
+fn holds(connection: &Connection, key: &str, expect: Expect) -> rusqlite::Result<bool> {
+    if expect == Expect::Any {
         return Ok(true);
     }
     let mut statement = connection.prepare_cached("SELECT revision FROM entries WHERE key = ?1")?;
-    let revision: Option<i64> = statement.query_row([&write.key], |row| row.get(0)).optional()?;
+    let revision: Option<i64> = statement.query_row([key], |row| row.get(0)).optional()?;
     let revision = revision.map(i64::cast_unsigned);
-    Ok(match write.expect {
+    Ok(match expect {
         Expect::Any => true,
         Expect::Absent => revision.is_none(),
         Expect::Revision(expected) => revision == Some(expected),

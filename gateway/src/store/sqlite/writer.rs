@@ -12,7 +12,7 @@ use super::failed;
 use super::folder::Folder;
 use super::schema::{Counters, write_counters};
 use super::tail::Tail;
-use crate::store::{Appended, Change, NewEvent, Retention, Revision, StoreError, Write};
+use crate::store::{Appended, Change, Commit, Retention, Revision, StoreError};
 
 /// Requests that may wait. Beyond them callers wait for room: a disk that is too slow slows whoever writes.
 pub(super) const QUEUE: usize = 256;
@@ -23,8 +23,8 @@ pub(super) const TRIM_EVENTS: usize = 1_000;
 
 /// What is asked of the writer.
 pub(super) enum Request {
-    /// Append events and make writes.
-    Append { events: Vec<NewEvent>, writes: Vec<Write>, answer: Answer<Done> },
+    /// Append events and make writes, where what is expected holds.
+    Commit { commit: Commit, answer: Answer<Done> },
     /// Remove the oldest events that retention has passed, up to [`TRIM_EVENTS`].
     Trim { retention: Retention, answer: Answer<u64> },
     /// Stop, after what was asked before.
@@ -70,7 +70,7 @@ impl Writer {
                         closing = Some(answer);
                         break;
                     }
-                    Request::Append { events: ref new, .. } => events += new.len().max(1),
+                    Request::Commit { ref commit, .. } => events += commit.events.len().max(1),
                     Request::Trim { .. } => events += TRIM_EVENTS,
                 }
                 group.push(request);
@@ -119,9 +119,7 @@ impl Writer {
         let outcomes = group
             .iter()
             .map(|request| match request {
-                Request::Append { events, writes, .. } => {
-                    apply::append(&transaction, &mut pending, events, writes)
-                }
+                Request::Commit { commit, .. } => apply::commit(&transaction, &mut pending, commit),
                 Request::Trim { retention, .. } => apply::trim(&transaction, &mut pending, *retention),
                 Request::Close { .. } => Ok(Outcome::Trimmed(0)),
             })
@@ -140,8 +138,8 @@ impl Writer {
 /// Answers one request. Who asked may have gone.
 fn answer(request: Request, outcome: Outcome) {
     match (request, outcome) {
-        (Request::Append { answer, .. }, Outcome::Done(done)) => drop(answer.send(Ok(done))),
-        (Request::Append { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
+        (Request::Commit { answer, .. }, Outcome::Done(done)) => drop(answer.send(Ok(done))),
+        (Request::Commit { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
         (Request::Trim { answer, .. }, Outcome::Trimmed(removed)) => drop(answer.send(Ok(removed))),
         (Request::Trim { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
         // A request is applied by its own kind, so the other pairs do not come.
@@ -154,7 +152,7 @@ mod tests {
     use super::*;
     use crate::events::new_event;
     use crate::store::sqlite::{apply, query, schema};
-    use crate::store::{Expect, Sequence};
+    use crate::store::{Expect, NewEvent, Sequence, Write};
     use postern_proto::event::v1::Event;
     use prost::Message as _;
     use std::time::SystemTime;
@@ -171,7 +169,8 @@ mod tests {
     fn append(events: Vec<NewEvent>, key: &str) -> (Request, Answered) {
         let (answer, answered) = oneshot::channel();
         let write = Write { key: key.to_owned(), value: Some("value".into()), expect: Expect::Absent };
-        (Request::Append { events, writes: vec![write], answer }, answered)
+        let commit = Commit { events, writes: vec![write], guards: Vec::new() };
+        (Request::Commit { commit, answer }, answered)
     }
 
     fn events(count: usize) -> Vec<NewEvent> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use postern_gateway::events::cursor::Cursor;
-use postern_gateway::store::{Appended, Expect, Retention};
+use postern_gateway::store::{Appended, Commit, Expect, Guard, Retention};
 use postern_proto::event::v1::Event;
 use prost::Message as _;
 
@@ -70,6 +70,23 @@ pub(crate) async fn events_and_writes_are_made_together(engine: &impl Engine) {
     assert_eq!(log.append(events("e", 2), writes).await.unwrap(), Appended { stored: 2, last: 2 });
     assert_eq!(value(&*store, "cursor").await.unwrap(), "two");
     assert_eq!(whole_log(&*log).await.len(), 2);
+}
+
+pub(crate) async fn a_guard_that_does_not_hold_refuses_everything(engine: &impl Engine) {
+    let Opened { store, log, .. } = engine.open().await;
+    let revision = store.write(put("lease", "mine", Expect::Absent)).await.unwrap();
+    let guarded = |key: &str| Commit {
+        events: vec![event(key)],
+        writes: vec![put(key, "made", Expect::Absent)],
+        guards: vec![Guard { key: "lease".to_owned(), revision }],
+    };
+    assert_eq!(log.commit(guarded("before")).await.unwrap(), Appended { stored: 1, last: 1 });
+    store.write(put("lease", "another's", Expect::Revision(revision))).await.unwrap();
+    assert!(is_conflict(&log.commit(guarded("after")).await, "lease"));
+    store.write(delete("lease", Expect::Any)).await.unwrap();
+    assert!(is_conflict(&log.commit(guarded("later")).await, "lease"));
+    assert_eq!((value(&*store, "after").await, value(&*store, "later").await), (None, None));
+    assert_eq!(whole_log(&*log).await.len(), 1);
 }
 
 pub(crate) async fn reads_keep_to_their_bounds(engine: &impl Engine) {
