@@ -4,13 +4,16 @@ use std::error::Error;
 use std::path::PathBuf;
 
 /// Messages that hold a secret: their `Debug` is written by hand in `src/redacted.rs`.
-const REDACTED: [&str; 8] = [
+const REDACTED: [&str; 11] = [
     ".postern.smtp.v1.SmtpCredentials",
     ".postern.outlook.v1.OutlookCredentials",
     ".postern.outlook.v1.ClientCertificate",
     ".postern.outlook.v1.DelegatedToken",
     ".postern.connector.v1.OpenConnection",
     ".postern.connector.v1.RefreshCredentialsResponse",
+    ".postern.connector.v1.StartSignInResponse",
+    ".postern.connector.v1.CompleteSignInRequest",
+    ".postern.connector.v1.CompleteSignInResponse",
     ".postern.connector.v1.RenewNotificationRequest",
     ".postern.connector.v1.ReadNotificationRequest",
 ];
@@ -19,12 +22,15 @@ const REDACTED: [&str; 8] = [
 fn main() -> Result<(), Box<dyn Error>> {
     let files = [
         "postern/approval/v1/approval.proto",
+        "postern/approval/v1/approval_service.proto",
         "postern/connection/v1/connection_service.proto",
         "postern/connector/v1/connector_service.proto",
         "postern/event/v1/event.proto",
         "postern/event/v1/event_service.proto",
+        "postern/event/v1/subscription_service.proto",
         "postern/event/v1/trigger_service.proto",
         "postern/mail/v1/mail.proto",
+        "postern/outbox/v1/outbox_service.proto",
         "postern/outlook/v1/calendar.proto",
         "postern/outlook/v1/calendar_service.proto",
         "postern/outlook/v1/contact.proto",

@@ -3,9 +3,12 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use postern_proto::approval::v1::approval_service_client::ApprovalServiceClient;
 use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
 use postern_proto::event::v1::event_service_client::EventServiceClient;
+use postern_proto::event::v1::subscription_service_client::SubscriptionServiceClient;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
+use postern_proto::outbox::v1::outbox_service_client::OutboxServiceClient;
 use postern_proto::outlook::v1::calendar_service_client::CalendarServiceClient;
 use postern_proto::outlook::v1::contact_service_client::ContactServiceClient;
 use postern_proto::outlook::v1::mail_service_client::MailServiceClient;
@@ -78,10 +81,16 @@ impl Client {
         calendar: CalendarServiceClient,
         /// The contacts of Outlook accounts.
         contacts: ContactServiceClient,
+        /// Mails that the gateway hands over by itself.
+        outbox: OutboxServiceClient,
+        /// Questions put to people by mail.
+        approvals: ApprovalServiceClient,
         /// Connections to providers.
         connections: ConnectionServiceClient,
         /// Triggers.
         triggers: TriggerServiceClient,
+        /// Stored subscriptions.
+        subscriptions: SubscriptionServiceClient,
         /// Events, bare: [`subscribe`](Client::subscribe) goes on by itself.
         events: EventServiceClient,
     }

@@ -22,8 +22,14 @@ use table::Table;
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Services that are never a connector's to take, whatever it says: the gateway's own, and the one between the two.
-const OWN_PACKAGES: [&str; 5] =
-    ["grpc.", "postern.approval.", "postern.connection.", "postern.connector.", "postern.event."];
+const OWN_PACKAGES: [&str; 6] = [
+    "grpc.",
+    "postern.approval.",
+    "postern.connection.",
+    "postern.connector.",
+    "postern.event.",
+    "postern.outbox.",
+];
 
 /// Where a connector is: `http://HOST:PORT`, or `https://HOST:PORT` for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use postern_proto::connector::v1::connector_service_server::ConnectorService;
 use postern_proto::connector::v1::{
     CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
-    DescribeRequest, DescribeResponse, EndNotificationRequest, EndNotificationResponse, PollRequest,
-    PollResponse, ReadNotificationRequest, ReadNotificationResponse, RefreshCredentialsRequest,
-    RefreshCredentialsResponse, RenewNotificationRequest, RenewNotificationResponse,
+    CompleteSignInRequest, CompleteSignInResponse, DescribeRequest, DescribeResponse, EndNotificationRequest,
+    EndNotificationResponse, PollRequest, PollResponse, ReadNotificationRequest, ReadNotificationResponse,
+    RefreshCredentialsRequest, RefreshCredentialsResponse, RenewNotificationRequest,
+    RenewNotificationResponse, SendEmailRequest, SendEmailResponse, StartSignInRequest, StartSignInResponse,
     ValidateConnectionRequest, ValidateConnectionResponse,
 };
 use postern_proto::outlook::v1::calendar_service_server::CalendarServiceServer;
@@ -72,6 +73,7 @@ impl ConnectorService for Connector {
                 .map(str::to_owned)
                 .to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..DescribeResponse::default()
         }))
     }
 
@@ -98,6 +100,24 @@ impl ConnectorService for Connector {
     ) -> Result<Response<RefreshCredentialsResponse>, Status> {
         let call = self.outlook.call(request.metadata())?;
         answer("RefreshCredentials", self.refresh(&call).await)
+    }
+
+    async fn start_sign_in(
+        &self,
+        _: Request<StartSignInRequest>,
+    ) -> Result<Response<StartSignInResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn complete_sign_in(
+        &self,
+        _: Request<CompleteSignInRequest>,
+    ) -> Result<Response<CompleteSignInResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn send_email(&self, _: Request<SendEmailRequest>) -> Result<Response<SendEmailResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 
     async fn check_trigger(

@@ -32,6 +32,8 @@ packages! {
     event: "postern.event.v1",
     /// Shapes of mail.
     mail: "postern.mail.v1",
+    /// Mails that the gateway hands over by itself.
+    outbox: "postern.outbox.v1",
     /// The Office 365 Outlook connector.
     outlook: "postern.outlook.v1",
     /// The SMTP connector.

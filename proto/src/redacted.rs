@@ -3,7 +3,8 @@
 use std::fmt::{Debug, Formatter, Result};
 
 use crate::connector::v1::{
-    OpenConnection, ReadNotificationRequest, RefreshCredentialsResponse, RenewNotificationRequest,
+    CompleteSignInRequest, CompleteSignInResponse, OpenConnection, ReadNotificationRequest,
+    RefreshCredentialsResponse, RenewNotificationRequest, StartSignInResponse,
 };
 use crate::outlook::v1::outlook_credentials::SignIn;
 use crate::outlook::v1::{ClientCertificate, DelegatedToken, OutlookCredentials};
@@ -102,5 +103,36 @@ impl Debug for RefreshCredentialsResponse {
             .field("grant", &mask(&self.grant))
             .field("expire_time", &self.expire_time)
             .finish()
+    }
+}
+
+impl Debug for StartSignInResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("StartSignInResponse")
+            .field("verification_url", &self.verification_url)
+            .field("expire_time", &self.expire_time)
+            .field("poll_interval", &self.poll_interval)
+            .field("sign_in", &mask(&self.sign_in))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for CompleteSignInRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("CompleteSignInRequest")
+            .field("sign_in", &mask(&self.sign_in))
+            .field("query", &mask(self.query.as_bytes()))
+            .field("redirect_url", &self.redirect_url)
+            .finish()
+    }
+}
+
+impl Debug for CompleteSignInResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("CompleteSignInResponse")
+            .field("grant", &mask(&self.grant))
+            .field("expire_time", &self.expire_time)
+            .field("poll_interval", &self.poll_interval)
+            .finish_non_exhaustive()
     }
 }

@@ -4,9 +4,10 @@ use postern_chassis::opened;
 use postern_proto::connector::v1::connector_service_server::ConnectorService;
 use postern_proto::connector::v1::{
     CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
-    DescribeRequest, DescribeResponse, EndNotificationRequest, EndNotificationResponse, PollRequest,
-    PollResponse, ReadNotificationRequest, ReadNotificationResponse, RefreshCredentialsRequest,
-    RefreshCredentialsResponse, RenewNotificationRequest, RenewNotificationResponse,
+    CompleteSignInRequest, CompleteSignInResponse, DescribeRequest, DescribeResponse, EndNotificationRequest,
+    EndNotificationResponse, PollRequest, PollResponse, ReadNotificationRequest, ReadNotificationResponse,
+    RefreshCredentialsRequest, RefreshCredentialsResponse, RenewNotificationRequest,
+    RenewNotificationResponse, SendEmailRequest, SendEmailResponse, StartSignInRequest, StartSignInResponse,
     ValidateConnectionRequest, ValidateConnectionResponse,
 };
 use postern_proto::smtp::v1::smtp_service_server::SERVICE_NAME;
@@ -27,6 +28,7 @@ impl ConnectorService for Service {
             services: vec![SERVICE_NAME.to_owned()],
             trigger_kinds: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..DescribeResponse::default()
         }))
     }
 
@@ -70,6 +72,24 @@ impl ConnectorService for Service {
         let refreshed = provider.refresh(Grant::read(&opened.grant).as_ref()).await;
         let refreshed = refreshed.map_err(|error| told("RefreshCredentials", &connection, began, error))?;
         Ok(Response::new(refreshed))
+    }
+
+    async fn start_sign_in(
+        &self,
+        _: Request<StartSignInRequest>,
+    ) -> Result<Response<StartSignInResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn complete_sign_in(
+        &self,
+        _: Request<CompleteSignInRequest>,
+    ) -> Result<Response<CompleteSignInResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn send_email(&self, _: Request<SendEmailRequest>) -> Result<Response<SendEmailResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 
     async fn check_trigger(

@@ -1,6 +1,7 @@
 //! A connector that does nothing but answer, so that what is measured is the way to it.
 
 use postern_chassis::serve::{self as chassis, BoxError, ServeSettings};
+use postern_proto::connector::v1 as connector;
 use postern_proto::connector::v1::connector_service_server::{ConnectorService, ConnectorServiceServer};
 use postern_proto::connector::v1::{
     CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
@@ -108,6 +109,27 @@ impl ConnectorService for Echo {
         _: Request<RefreshCredentialsRequest>,
     ) -> Result<Response<RefreshCredentialsResponse>, Status> {
         Err(Status::unimplemented("an echo needs no grant"))
+    }
+
+    async fn start_sign_in(
+        &self,
+        _: Request<connector::StartSignInRequest>,
+    ) -> Result<Response<connector::StartSignInResponse>, Status> {
+        Err(Status::unimplemented("not served"))
+    }
+
+    async fn complete_sign_in(
+        &self,
+        _: Request<connector::CompleteSignInRequest>,
+    ) -> Result<Response<connector::CompleteSignInResponse>, Status> {
+        Err(Status::unimplemented("not served"))
+    }
+
+    async fn send_email(
+        &self,
+        _: Request<connector::SendEmailRequest>,
+    ) -> Result<Response<connector::SendEmailResponse>, Status> {
+        Err(Status::unimplemented("not served"))
     }
 
     async fn check_trigger(

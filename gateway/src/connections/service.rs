@@ -6,7 +6,8 @@ use postern_proto::connection::v1::connection_service_server::ConnectionService;
 use postern_proto::connection::v1::{
     CheckConnectionRequest, CheckConnectionResponse, CreateConnectionRequest, CreateConnectionResponse,
     DeleteConnectionRequest, DeleteConnectionResponse, GetConnectionRequest, GetConnectionResponse,
-    ListConnectionsRequest, ListConnectionsResponse, UpdateConnectionRequest, UpdateConnectionResponse,
+    GetSignInRequest, GetSignInResponse, ListConnectionsRequest, ListConnectionsResponse, StartSignInRequest,
+    StartSignInResponse, UpdateConnectionRequest, UpdateConnectionResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -89,5 +90,16 @@ impl ConnectionService for ConnectionRpc {
         request: Request<CheckConnectionRequest>,
     ) -> Result<Response<CheckConnectionResponse>, Status> {
         Ok(Response::new(self.connections.room.check(&request.into_inner().name).await?))
+    }
+
+    async fn start_sign_in(
+        &self,
+        _: Request<StartSignInRequest>,
+    ) -> Result<Response<StartSignInResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn get_sign_in(&self, _: Request<GetSignInRequest>) -> Result<Response<GetSignInResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 }

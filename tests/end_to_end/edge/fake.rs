@@ -364,6 +364,24 @@ impl ConnectorService for Connector {
         unless(&self.0.refresh_refusal, grant)
     }
 
+    async fn start_sign_in(
+        &self,
+        _: Asked<StartSignInRequest>,
+    ) -> Result<Answered<StartSignInResponse>, Status> {
+        Err(Status::unimplemented("not served"))
+    }
+
+    async fn complete_sign_in(
+        &self,
+        _: Asked<CompleteSignInRequest>,
+    ) -> Result<Answered<CompleteSignInResponse>, Status> {
+        Err(Status::unimplemented("not served"))
+    }
+
+    async fn send_email(&self, _: Asked<SendEmailRequest>) -> Result<Answered<SendEmailResponse>, Status> {
+        Err(Status::unimplemented("not served"))
+    }
+
     async fn check_trigger(
         &self,
         request: Asked<CheckTriggerRequest>,

@@ -19,11 +19,23 @@ struct Shown {
 }
 
 /// Every message with a secret field: a new one is added here once its `Debug` hides the secret.
-const SHOWN: [Shown; 8] = [
+const SHOWN: [Shown; 11] = [
     Shown { name: "postern.connector.v1.OpenConnection", show: show::<connector::v1::OpenConnection> },
     Shown {
         name: "postern.connector.v1.RefreshCredentialsResponse",
         show: show::<connector::v1::RefreshCredentialsResponse>,
+    },
+    Shown {
+        name: "postern.connector.v1.StartSignInResponse",
+        show: show::<connector::v1::StartSignInResponse>,
+    },
+    Shown {
+        name: "postern.connector.v1.CompleteSignInRequest",
+        show: show::<connector::v1::CompleteSignInRequest>,
+    },
+    Shown {
+        name: "postern.connector.v1.CompleteSignInResponse",
+        show: show::<connector::v1::CompleteSignInResponse>,
     },
     Shown { name: "postern.outlook.v1.ClientCertificate", show: show::<outlook::v1::ClientCertificate> },
     Shown {
