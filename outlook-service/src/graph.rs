@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use postern_chassis::untrusted::is_untrusted;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -25,7 +26,7 @@ use crate::times;
 
 pub(crate) use challenges::Challenges;
 pub(crate) use clients::Clients;
-pub(crate) use failure::{Failure, Refusal, is_untrusted};
+pub(crate) use failure::{Failure, Refusal};
 pub(crate) use gates::{Gate, Gates};
 pub(crate) use upload::Stand;
 pub(crate) use verbs::Again;

@@ -8,15 +8,16 @@ mod refused;
 
 use std::time::Duration;
 
+use postern_chassis::untrusted::is_untrusted;
+use postern_proto::connector::v1::RefreshCredentialsResponse;
 use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
 use crate::account::{Account, Proof};
 use crate::error::Error;
-use crate::graph::{Failure, is_untrusted};
+use crate::graph::Failure;
 use crate::times;
-use postern_proto::connector::v1::RefreshCredentialsResponse;
 
 pub(crate) use assertion::Signer;
 pub(crate) use grant::{Kept, read};

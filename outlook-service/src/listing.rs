@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use postern_chassis::digest;
 use prost::Message;
 use reqwest::Url;
 use serde::de::DeserializeOwned;
@@ -135,8 +136,7 @@ pub(crate) fn size_in_answer(item: &impl Message) -> usize {
 
 /// What tells a request from others, whatever place it goes on from.
 pub(crate) fn digest(request: &impl Message) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &request.encode_to_vec());
-    URL_SAFE_NO_PAD.encode(digest.as_ref())
+    URL_SAFE_NO_PAD.encode(digest::of(&request.encode_to_vec()))
 }
 
 /// The token for a place in the list of a request with this digest.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use postern_chassis::digest;
 use postern_proto::connection::v1::Connection as Stored;
 use prost::Message as _;
-use ring::digest::{SHA256, digest};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::connection::Connection;
@@ -116,9 +116,7 @@ fn key(stored: &Stored) -> Key {
         credentials: stored.credentials.clone(),
         ..Default::default()
     };
-    let mut key = Key::default();
-    key.copy_from_slice(digest(&SHA256, &bearing.encode_to_vec()).as_ref());
-    key
+    digest::of(&bearing.encode_to_vec())
 }
 
 #[cfg(test)]

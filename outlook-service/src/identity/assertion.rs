@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use postern_chassis::digest;
 use postern_proto::outlook::v1::ClientCertificate;
 use ring::rsa::KeyPair;
 use rustls::pki_types::pem::PemObject as _;
@@ -54,8 +55,7 @@ impl Signer {
             // A certificate holds its public key as RSA's own encoding of it, which nothing else in it can be taken for.
             let public = key.public().as_ref();
             if certificate.windows(public.len()).any(|part| part == public) {
-                let digest = ring::digest::digest(&ring::digest::SHA256, &certificate);
-                return Ok(Self { key, thumbprint: URL_SAFE_NO_PAD.encode(digest) });
+                return Ok(Self { key, thumbprint: URL_SAFE_NO_PAD.encode(digest::of(&certificate)) });
             }
             wrong(PRIVATE_KEY, "expected the key of the certificate");
         }
