@@ -16,6 +16,12 @@ use crate::error::Error;
 use crate::outlook::{Call, Outlook};
 use crate::times;
 
+/// The most that an occurrence's data may take.
+const MAX_DATA: usize = 60 * 1024;
+/// The most that the data of all occurrences of an answer take: a gRPC message is bounded by 4 MiB, the names of those
+/// who are told besides.
+const MAX_ALL: usize = 3_000_000;
+
 /// Checks a trigger, and says what it watches.
 pub(crate) async fn check_trigger(
     outlook: &Outlook,
@@ -35,6 +41,11 @@ pub(crate) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) ->
         Some(kind) => entries::poll(outlook, call, asked, kind).await,
         None => mail::poll(outlook, call, asked).await,
     }
+}
+
+/// The most that the data of each of so many occurrences in an answer may take.
+fn bound(count: usize) -> usize {
+    (MAX_ALL / count.max(1)).min(MAX_DATA)
 }
 
 /// When a trigger was made.
