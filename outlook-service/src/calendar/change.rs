@@ -7,11 +7,12 @@ use postern_proto::outlook::v1::{
 use serde_json::{Value, json};
 
 use super::read::{self, Entry};
-use super::{Named, when, write};
+use super::{ENTRY, when, write};
 use crate::error::Error;
 use crate::graph::model::Page;
 use crate::graph::{Again, Failure, Mailbox, with_options};
 use crate::ids;
+use crate::named::Named;
 use crate::once;
 use crate::outlook::{Call, Outlook};
 use crate::zones::PREFER_UTC;
@@ -116,7 +117,7 @@ pub(super) async fn update(
         return Err(Error::Fields(problems));
     }
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &ENTRY, table: &asked.table, id: &asked.id };
     let moves = fields.iter().any(|field| when::FIELDS.contains(field) || *field == "recurrence");
     if !moves && item.change_key.is_empty() {
         let changed = mailbox.patch(named.url(), &plain, None).await;
@@ -250,7 +251,7 @@ pub(super) async fn delete(
         return Err(Error::Fields(problems));
     }
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &ENTRY, table: &asked.table, id: &asked.id };
     if !asked.comment.is_empty() {
         return cancel(&named, &asked.comment, call.is_repeat).await;
     }

@@ -8,12 +8,13 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::read::{self, Entry};
-use super::{Named, no_calendar};
+use super::{ENTRY, no_calendar};
 use crate::error::Error;
 use crate::graph::model::EmailAddress;
 use crate::graph::{Failure, Mailbox, with_options};
 use crate::ids;
 use crate::listing::{self, Bounds, Listing, Place};
+use crate::named::Named;
 use crate::outlook::{Call, Outlook};
 use crate::zones::PREFER_UTC;
 use crate::{places, times};
@@ -254,7 +255,7 @@ pub(super) async fn get_event(
         return Err(Error::Fields(problems));
     }
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &ENTRY, table: &asked.table, id: &asked.id };
     let entry: Entry = match mailbox.read(named.url()).await {
         Ok(entry) => entry,
         Err(failure) => return Err(named.refused(failure).await),

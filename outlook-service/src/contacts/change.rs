@@ -7,13 +7,14 @@ use postern_proto::outlook::v1::{
 };
 
 use super::read::{self, Shown};
-use super::{Named, contacts_of, write};
+use super::{CONTACT, contacts_of, write};
 use crate::calendar::{changed_since, is_conflict};
 use crate::error::Error;
 use crate::folders::no_folder;
 use crate::graph::model::Page;
 use crate::graph::{Again, Failure, Mailbox, with_options};
 use crate::ids;
+use crate::named::Named;
 use crate::once;
 use crate::outlook::{Call, Outlook};
 
@@ -112,7 +113,7 @@ pub(super) async fn update(
         return Err(Error::Fields(problems));
     }
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &CONTACT, table: &asked.table, id: &asked.id };
     let answer = |shown| UpdateContactResponse { contact: Some(read::contact(shown)) };
     let key = Some(item.change_key.as_str()).filter(|key| !key.is_empty());
     let mut doubt: Option<Failure> = None;
@@ -166,7 +167,7 @@ pub(super) async fn delete(
         return Err(Error::Fields(problems));
     }
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &CONTACT, table: &asked.table, id: &asked.id };
     match mailbox.delete(named.url()).await {
         Ok(()) => Ok(DeleteContactResponse {}),
         // What an earlier run of the same call may have deleted is deleted.

@@ -4,13 +4,14 @@ use postern_proto::outlook::v1::{
     GetContactRequest, GetContactResponse, GetContactsRequest, GetContactsResponse,
 };
 
-use super::{Named, contacts_of, read};
+use super::{CONTACT, contacts_of, read};
 use crate::calendar::{by_condition, check_conditions, lost};
 use crate::error::Error;
 use crate::folders::no_folder;
 use crate::graph::{Failure, with_options};
 use crate::ids;
 use crate::listing::{self, Bounds, Listing, Place};
+use crate::named::Named;
 use crate::outlook::{Call, Outlook};
 
 /// Lists contacts.
@@ -73,7 +74,7 @@ pub(super) async fn get_contact(
         return Err(Error::Fields(problems));
     }
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &CONTACT, table: &asked.table, id: &asked.id };
     match mailbox.read(named.url()).await {
         Ok(shown) => Ok(GetContactResponse { contact: Some(read::contact(shown)) }),
         Err(failure) => Err(named.refused(failure).await),
