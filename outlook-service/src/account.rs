@@ -10,7 +10,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::addresses::names_mailbox;
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::identity::{self, Kept};
 
 pub(crate) use proof::Proof;
@@ -111,7 +111,7 @@ impl Account {
             let problem = "expected a tenant's own id or domain with app-only sign-in";
             problems.push(("outlook.tenant".into(), problem.into()));
         }
-        if problems.is_empty() { Ok(()) } else { Err(Error::Fields(problems)) }
+        refuse(problems)
     }
 }
 

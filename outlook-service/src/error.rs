@@ -76,6 +76,11 @@ pub(crate) enum Error {
     Graph(#[from] Failure),
 }
 
+/// Refuses a request with wrong fields, pairs of path and problem. Nothing where there are none.
+pub(crate) fn refuse(problems: Vec<(String, String)>) -> Result<(), Error> {
+    if problems.is_empty() { Ok(()) } else { Err(Error::Fields(problems)) }
+}
+
 impl Error {
     /// One wrong field: its path, and what was wrong and expected.
     pub(crate) fn field(path: impl Into<String>, problem: impl Into<String>) -> Self {

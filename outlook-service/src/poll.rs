@@ -48,6 +48,15 @@ fn bound(count: usize) -> usize {
     (MAX_ALL / count.max(1)).min(MAX_DATA)
 }
 
+/// How many occurrences are asked for at most; `usual` where nothing is said.
+fn most(asked: &PollRequest, usual: usize) -> Result<usize, Error> {
+    match usize::try_from(asked.max_occurrences) {
+        Ok(0) => Ok(usual),
+        Ok(most) => Ok(most),
+        Err(_) => Err(Error::field("max_occurrences", "expected 0 or more")),
+    }
+}
+
 /// When a trigger was made.
 fn since(watched: &WatchedTrigger) -> Result<Timestamp, Error> {
     let since = watched.since.as_ref().map_or(Some(Timestamp::UNIX_EPOCH), times::from_proto);

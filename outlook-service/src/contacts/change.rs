@@ -9,7 +9,7 @@ use postern_proto::outlook::v1::{
 use super::read::{self, Shown};
 use super::{CONTACT, contacts_of, write};
 use crate::calendar::{changed_since, is_conflict};
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::folders::no_folder;
 use crate::graph::model::Page;
 use crate::graph::{Again, Failure, Mailbox, with_options};
@@ -39,9 +39,7 @@ pub(super) async fn create(
         problems.push(("item".to_owned(), "expected at least one field".to_owned()));
     }
     let mut new = write::fields(item, &set, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let url = contacts_of(&mailbox, &asked.table);
     let refused = |failure: Failure| match failure {
@@ -109,9 +107,7 @@ pub(super) async fn update(
     let fields =
         write::FIELDS.named(asked.update_mask.as_ref(), |name| write::is_set(item, name), &mut problems);
     let change = write::fields(item, &fields, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let named = Named { mailbox: &mailbox, kind: &CONTACT, table: &asked.table, id: &asked.id };
     let answer = |shown| UpdateContactResponse { contact: Some(read::contact(shown)) };
@@ -163,9 +159,7 @@ pub(super) async fn delete(
     let mut problems = Vec::new();
     once::check(&asked.request_id, &mut problems);
     Named::check(&asked.table, &asked.id, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let named = Named { mailbox: &mailbox, kind: &CONTACT, table: &asked.table, id: &asked.id };
     match mailbox.delete(named.url()).await {

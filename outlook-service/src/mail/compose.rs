@@ -7,7 +7,7 @@ use postern_proto::mail::v1::{Attachment, Email, Importance, LargeAttachment, Ma
 use serde_json::{Value, json};
 
 use crate::addresses;
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::once;
 
 pub(super) use files::{file, item, name};
@@ -85,9 +85,7 @@ pub(super) fn draft(letter: &Letter<'_>, mark: &str) -> Result<Draft, Error> {
     let delivers =
         fields::receipt(path, "delivery_receipt_to", &email.delivery_receipt_to, &selves, &mut problems);
     files::check(letter, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let kind = if email.is_html { "html" } else { "text" };
     let mut message = json!({
         "subject": email.subject,
