@@ -10,7 +10,7 @@ use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::{Error, Problems};
 use crate::graph::model::Page;
 use crate::graph::{Failure, Mailbox};
 
@@ -54,7 +54,7 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     /// Reads `top`, which is `usual` where nothing is told, and `skip`.
-    pub(crate) fn read(top: i32, skip: i32, usual: usize, problems: &mut Vec<(String, String)>) -> Self {
+    pub(crate) fn read(top: i32, skip: i32, usual: usize, problems: &mut Problems) -> Self {
         let top = match usize::try_from(top) {
             Ok(0) => usual,
             Ok(top) if top <= MAX_TOP => top,

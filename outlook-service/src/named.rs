@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use crate::error::Error;
+use crate::error::{Error, Problems};
 use crate::graph::{Failure, Mailbox, with_options};
 use crate::ids;
 
@@ -27,7 +27,7 @@ pub(crate) struct Named<'a> {
 
 impl Named<'_> {
     /// What is wrong with it before anybody is asked.
-    pub(crate) fn check(table: &str, id: &str, problems: &mut Vec<(String, String)>) {
+    pub(crate) fn check(table: &str, id: &str, problems: &mut Problems) {
         ids::check("table", table, problems);
         ids::check_needed("id", id, problems);
     }

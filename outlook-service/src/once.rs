@@ -5,13 +5,15 @@ use postern_chassis::digest;
 use prost::Message;
 use serde_json::{Value, json};
 
+use crate::error::Problems;
+
 /// The longest request id.
 const MAX_REQUEST_ID: usize = 128;
 /// Bytes of the digest in a mark.
 const MARK_BYTES: usize = 12;
 
 /// What is wrong with a request id.
-pub(crate) fn check(id: &str, problems: &mut Vec<(String, String)>) {
+pub(crate) fn check(id: &str, problems: &mut Problems) {
     if id.len() > MAX_REQUEST_ID || !id.chars().all(|c| c.is_ascii_graphic()) {
         let problem = format!("expected at most {MAX_REQUEST_ID} visible ASCII characters");
         problems.push(("request_id".to_owned(), problem));

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::read::{self, Entry};
 use super::{ENTRY, no_calendar};
-use crate::error::{Error, refuse};
+use crate::error::{Error, Problems, refuse};
 use crate::graph::model::EmailAddress;
 use crate::graph::{Failure, Mailbox, with_options};
 use crate::ids;
@@ -155,7 +155,7 @@ fn check(asked: &GetEventsRequest) -> Result<(Bounds, Option<Window>), Error> {
 }
 
 /// What is wrong with a condition and an order before Graph is asked.
-pub(crate) fn check_conditions(filter: &str, order_by: &str, problems: &mut Vec<(String, String)>) {
+pub(crate) fn check_conditions(filter: &str, order_by: &str, problems: &mut Problems) {
     for (field, text) in [("filter", filter), ("order_by", order_by)] {
         if text.chars().any(char::is_control) {
             problems.push((field.to_owned(), "holds a control character".to_owned()));

@@ -33,8 +33,7 @@ pub(super) async fn create(
     once::check(&asked.request_id, &mut problems);
     ids::check("table", &asked.table, &mut problems);
     let Some(item) = &asked.item else { return Err(Error::field("item", "is needed")) };
-    let set: Vec<_> =
-        write::FIELDS.settable.iter().copied().filter(|name| write::is_set(item, name)).collect();
+    let set = write::FIELDS.set(|name| write::is_set(item, name));
     if set.is_empty() {
         problems.push(("item".to_owned(), "expected at least one field".to_owned()));
     }

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::ParsedCertificate;
 use serde_json::json;
 
-use crate::error::Error;
+use crate::error::{Error, Problems};
 use crate::graph;
 
 /// How long an assertion holds good, in seconds: time for one request, and for clocks that differ.
@@ -32,7 +32,7 @@ impl Signer {
     ///
     /// # Errors
     /// What is wrong: pairs of field and problem.
-    pub(crate) fn read(proof: &ClientCertificate) -> Result<Self, Vec<(String, String)>> {
+    pub(crate) fn read(proof: &ClientCertificate) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut wrong = |field: &str, problem: &str| problems.push((field.to_owned(), problem.to_owned()));
         let certificate = CertificateDer::from_pem_slice(proof.certificate.as_bytes())
