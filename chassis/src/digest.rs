@@ -15,8 +15,8 @@ pub fn of(bytes: &[u8]) -> [u8; DIGEST_BYTES] {
     finished(ring::digest::digest(&SHA256, bytes))
 }
 
-/// The digest over several parts, each after its length (eight bytes, big-endian), so that no two lists of parts read the
-/// same.
+/// The digest over several parts, each after its length (eight bytes, big-endian), so that no two lists of parts read
+/// the same.
 #[must_use]
 pub fn of_parts(parts: impl IntoIterator<Item: AsRef<[u8]>>) -> [u8; DIGEST_BYTES] {
     let mut context = Context::new(&SHA256);

@@ -252,8 +252,8 @@ impl Mailbox {
     }
 }
 
-/// How long to wait after so many tries: as long as was asked for, else longer each time. Jitter keeps callers that were
-/// turned away together from coming back together.
+/// How long to wait after so many tries: as long as was asked for, else longer each time. Jitter keeps callers that
+/// were turned away together from coming back together.
 pub(crate) fn pause_after(tries: u32, asked: Option<Duration>) -> Duration {
     let doubling = FIRST_PAUSE * 2_u32.pow(tries - 1);
     asked.unwrap_or(doubling) + doubling.mul_f64(fastrand::f64())

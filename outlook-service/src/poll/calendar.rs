@@ -189,8 +189,8 @@ impl Watched<'_> {
         Ok(Page::Last)
     }
 
-    /// An event of a page, with what belongs to it. It counts whole or not at all: what belongs to a series is asked for,
-    /// and where that fails, nothing of it is noted.
+    /// An event of a page, with what belongs to it. It counts whole or not at all: what belongs to a series is asked
+    /// for, and where that fails, nothing of it is noted.
     async fn event(
         &self,
         wants: &[Wants],
