@@ -3,6 +3,7 @@
 //! It knows the contract's error model and the metadata between gateway and connector; it knows no provider.
 
 pub mod deadline;
+pub mod digest;
 pub mod fault;
 pub mod healthcheck;
 pub mod opened;
@@ -11,3 +12,4 @@ pub mod serve;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+pub mod untrusted;

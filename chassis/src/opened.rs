@@ -26,6 +26,12 @@ pub fn encode(connection: &OpenConnection) -> BinaryMetadataValue {
     value
 }
 
+/// The connection in the metadata of a call as it travelled: the same bytes are the same connection.
+#[must_use]
+pub fn encoded(metadata: &MetadataMap) -> Option<&[u8]> {
+    Some(metadata.get_bin(CONNECTION_METADATA)?.as_encoded_bytes())
+}
+
 /// The connection in the metadata of a call.
 ///
 /// # Errors

@@ -15,9 +15,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::Either;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
+use postern_chassis::digest::{self, DIGEST_BYTES};
 use postern_chassis::fault::Fault;
 use postern_chassis::settings::SettingsError;
-use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -35,8 +35,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const TOKEN_PREFIX: &str = "postern_";
 /// Random bytes of a token.
 const TOKEN_BYTES: usize = 32;
-/// Bytes of a digest.
-const DIGEST_BYTES: usize = 32;
 /// Paths that anybody may call.
 const OPEN_TO_ALL: &str = "/grpc.health.v1.Health/";
 
@@ -101,12 +99,12 @@ impl Callers {
         if !scheme.eq_ignore_ascii_case(b"bearer ") {
             return Err(missing());
         }
-        let given = digest(&SHA256, token.trim_ascii());
+        let given = digest::of(token.trim_ascii());
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
         // Every line is compared, each whole: how long it takes says nothing of what is there.
         let mut found = None;
         for caller in known.iter() {
-            let differing = caller.digest.iter().zip(given.as_ref()).fold(0, |sum, (a, b)| sum | (a ^ b));
+            let differing = caller.digest.iter().zip(&given).fold(0, |sum, (a, b)| sum | (a ^ b));
             if std::hint::black_box(differing) == 0 {
                 found = Some(caller);
             }
@@ -194,9 +192,8 @@ pub fn new_token(name: &str) -> Result<(SecretString, String), SettingsError> {
     let random = SystemRandom::new().fill(&mut bytes);
     random.map_err(|_| SettingsError::value("NAME", "the system gives no random numbers"))?;
     let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
-    let digest = digest(&SHA256, token.as_bytes());
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((token.into(), format!("{name} sha256:{hex}")))
+    let line = format!("{name} sha256:{}", digest::hex(&digest::of(token.as_bytes())));
+    Ok((token.into(), line))
 }
 
 /// Refuses to listen beyond this machine where nothing says who may call.

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use postern_chassis::digest;
 use postern_chassis::fault::Fault;
 use prost::Message as _;
-use ring::digest::{Context, SHA256};
 use ring::hmac;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -220,13 +220,7 @@ fn remembered(record: &Record, now: SystemTime) -> bool {
 
 /// The key of a change: by caller, method and request id, of which only the digest shows.
 fn key(caller: &str, method: &str, request_id: &str) -> String {
-    let mut context = Context::new(&SHA256);
-    for part in [caller, method, request_id] {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
-    }
-    let hex: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{RECORDS}{hex}")
+    format!("{RECORDS}{}", digest::hex(&digest::of_parts([caller, method, request_id])))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest::{Context, SHA256};
+use postern_chassis::digest;
 
 use crate::error::Error;
 use crate::store::{Entry, Store};
@@ -37,7 +37,7 @@ impl Page {
         let size = usize::try_from(page_size)
             .map_err(|_| Error::field("page_size", "is negative: expected 0 to 1000"))?;
         let size = if size == 0 { DEFAULT_SIZE } else { size.min(MAX_SIZE) };
-        let digest = digest(arguments);
+        let digest = short_digest(arguments);
         let foreign = || {
             let problem = "is not the next_page_token of this list: expected it unchanged, with the other \
                            arguments unchanged";
@@ -76,14 +76,9 @@ impl Page {
     }
 }
 
-fn digest(arguments: &[&str]) -> [u8; DIGEST_BYTES] {
-    let mut context = Context::new(&SHA256);
-    for argument in arguments {
-        context.update(&(argument.len() as u64).to_be_bytes());
-        context.update(argument.as_bytes());
-    }
+fn short_digest(arguments: &[&str]) -> [u8; DIGEST_BYTES] {
     let mut short = [0; DIGEST_BYTES];
-    short.copy_from_slice(&context.finish().as_ref()[..DIGEST_BYTES]);
+    short.copy_from_slice(&digest::of_parts(arguments)[..DIGEST_BYTES]);
     short
 }
 

@@ -10,7 +10,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::addresses::names_mailbox;
-use crate::error::Error;
+use crate::error::{Error, Problems, refuse};
 use crate::identity::{self, Kept};
 
 pub(crate) use proof::Proof;
@@ -47,9 +47,6 @@ pub(crate) struct Account {
     /// What the grant keeps for the next sign-in.
     pub(crate) kept: Option<Kept>,
 }
-
-/// Fields found wrong: path and problem.
-type Problems = Vec<(String, String)>;
 
 impl Account {
     /// Reads the settings of a connection.
@@ -111,7 +108,7 @@ impl Account {
             let problem = "expected a tenant's own id or domain with app-only sign-in";
             problems.push(("outlook.tenant".into(), problem.into()));
         }
-        if problems.is_empty() { Ok(()) } else { Err(Error::Fields(problems)) }
+        refuse(problems)
     }
 }
 

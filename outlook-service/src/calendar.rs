@@ -16,12 +16,12 @@ use postern_proto::outlook::v1::{
     GetCalendarsResponse, GetEventRequest, GetEventResponse, GetEventsRequest, GetEventsResponse,
     UpdateEventRequest, UpdateEventResponse,
 };
-use reqwest::Url;
 use tonic::{Request, Response, Status};
 
 use crate::error::Error;
-use crate::graph::{Failure, Mailbox, with_options};
+use crate::graph::Failure;
 use crate::ids;
+use crate::named::Kind;
 use crate::outlook::{Outlook, answer};
 
 pub(crate) use change::{changed_since, is_conflict};
@@ -89,46 +89,8 @@ impl CalendarService for Calendars {
     }
 }
 
-/// An entry by its id, and the calendar that the caller says it is in.
-struct Named<'a> {
-    mailbox: &'a Mailbox,
-    table: &'a str,
-    id: &'a str,
-}
-
-impl Named<'_> {
-    /// What is wrong with it before anybody is asked.
-    fn check(table: &str, id: &str, problems: &mut Vec<(String, String)>) {
-        ids::check("table", table, problems);
-        ids::check_needed("id", id, problems);
-    }
-
-    fn url(&self) -> Url {
-        match self.table {
-            "" => self.mailbox.url(&["events", self.id]),
-            table => self.mailbox.url(&["calendars", table, "events", self.id]),
-        }
-    }
-
-    /// What a failure to reach the entry means. That the calendar is not there is told from the entry not being there by
-    /// asking for the calendar.
-    async fn refused(&self, failure: Failure) -> Error {
-        if (failure.is_gone() || ids::is_malformed(&failure))
-            && !self.table.is_empty()
-            && let Err(error) = find_calendar(self.mailbox, self.table).await
-        {
-            return error;
-        }
-        ids::of_item("id", failure, Error::from)
-    }
-}
-
-/// Makes sure that there is a calendar.
-async fn find_calendar(mailbox: &Mailbox, table: &str) -> Result<(), Error> {
-    let url = with_options(mailbox.url(&["calendars", table]), &[("$select", "id")]);
-    let found: Result<serde_json::Value, _> = mailbox.read(url).await;
-    found.map(drop).map_err(no_calendar)
-}
+/// Entries of calendars.
+const ENTRY: Kind = Kind { items: "events", tables: "calendars", no_table: no_calendar };
 
 /// A 404 where a calendar was asked for speaks of the calendar, unless it speaks of the mailbox.
 pub(crate) fn no_calendar(failure: Failure) -> Error {

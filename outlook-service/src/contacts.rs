@@ -17,10 +17,9 @@ use postern_proto::outlook::v1::{
 use reqwest::Url;
 use tonic::{Request, Response, Status};
 
-use crate::error::Error;
 use crate::folders::no_folder;
-use crate::graph::{Failure, Mailbox, with_options};
-use crate::ids;
+use crate::graph::Mailbox;
+use crate::named::Kind;
 use crate::outlook::{Outlook, answer};
 
 /// The contact service.
@@ -85,39 +84,8 @@ impl ContactService for Contacts {
     }
 }
 
-/// A contact by its id, and the folder that the caller says it is in.
-struct Named<'a> {
-    mailbox: &'a Mailbox,
-    table: &'a str,
-    id: &'a str,
-}
-
-impl Named<'_> {
-    /// What is wrong with it before anybody is asked.
-    fn check(table: &str, id: &str, problems: &mut Vec<(String, String)>) {
-        ids::check("table", table, problems);
-        ids::check_needed("id", id, problems);
-    }
-
-    fn url(&self) -> Url {
-        match self.table {
-            "" => self.mailbox.url(&["contacts", self.id]),
-            table => self.mailbox.url(&["contactFolders", table, "contacts", self.id]),
-        }
-    }
-
-    /// What a failure to reach the contact means. That the folder is not there is told from the contact not being there
-    /// by asking for the folder.
-    async fn refused(&self, failure: Failure) -> Error {
-        if (failure.is_gone() || ids::is_malformed(&failure)) && !self.table.is_empty() {
-            let url = with_options(self.mailbox.url(&["contactFolders", self.table]), &[("$select", "id")]);
-            if let Err(failure) = self.mailbox.read::<serde_json::Value>(url).await {
-                return no_folder(failure);
-            }
-        }
-        ids::of_item("id", failure, Error::from)
-    }
-}
+/// Contacts.
+const CONTACT: Kind = Kind { items: "contacts", tables: "contactFolders", no_table: no_folder };
 
 /// The URL of the contacts of a folder.
 fn contacts_of(mailbox: &Mailbox, table: &str) -> Url {

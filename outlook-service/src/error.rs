@@ -12,12 +12,15 @@ use crate::identity::Refused;
 /// When a repeat may help where the provider does not say.
 const SOON: Duration = Duration::from_secs(5);
 
+/// Fields found wrong: path and problem.
+pub(crate) type Problems = Vec<(String, String)>;
+
 /// An error of the connector.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Fields of the request are wrong: pairs of path and problem.
+    /// Fields of the request are wrong.
     #[error("fields are wrong")]
-    Fields(Vec<(String, String)>),
+    Fields(Problems),
     /// The trigger is of a kind that is not served.
     #[error("this kind of trigger is not served")]
     TriggerKind,
@@ -74,6 +77,11 @@ pub(crate) enum Error {
     /// Graph did not do it.
     #[error(transparent)]
     Graph(#[from] Failure),
+}
+
+/// Refuses a request with wrong fields, if there are any.
+pub(crate) fn refuse(problems: Problems) -> Result<(), Error> {
+    if problems.is_empty() { Ok(()) } else { Err(Error::Fields(problems)) }
 }
 
 impl Error {

@@ -80,7 +80,7 @@ impl<'a> Folders<'a> {
     /// # Errors
     /// As `find`; the path then leads nowhere any more.
     pub(crate) async fn find_anew(&self, field: &str, path: &str) -> Result<Found, Error> {
-        self.forget(path);
+        self.lock().remove(&self.key(path));
         self.find(field, path).await
     }
 
@@ -101,11 +101,6 @@ impl<'a> Folders<'a> {
         Ok(Found { id, remembered: false })
     }
 
-    /// Forgets where a path led: the folder is gone.
-    pub(crate) fn forget(&self, path: &str) {
-        self.lock().remove(&self.key(path));
-    }
-
     /// A folder as Graph shows it, by its id or well-known name.
     ///
     /// # Errors
@@ -122,8 +117,13 @@ impl<'a> Folders<'a> {
             None => self.mailbox.url(&["mailFolders"]),
         };
         let filter = format!("displayName eq '{}'", name.replace('\'', "''"));
-        let options = [("$filter", filter.as_str()), ("$select", "id,displayName"), ("$top", "100")];
-        let mut url = with_options(url, &[&options[..], &[("includeHiddenFolders", "true")]].concat());
+        let options = [
+            ("$filter", filter.as_str()),
+            ("$select", "id,displayName"),
+            ("$top", "100"),
+            ("includeHiddenFolders", "true"),
+        ];
+        let mut url = with_options(url, &options);
         let mut alike = None;
         for _ in 0..MAX_PAGES {
             let page: Page<Folder> = self.mailbox.read(url).await.map_err(no_folder)?;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use postern_chassis::untrusted::is_untrusted;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -25,14 +26,14 @@ use crate::times;
 
 pub(crate) use challenges::Challenges;
 pub(crate) use clients::Clients;
-pub(crate) use failure::{Failure, Refusal, is_untrusted};
+pub(crate) use failure::{Failure, Refusal};
 pub(crate) use gates::{Gate, Gates};
 pub(crate) use upload::Stand;
 pub(crate) use verbs::Again;
 
 /// How often a request is made at most.
 const MAX_TRIES: u32 = 4;
-/// The first pause where Graph names none; each further one is twice as long.
+/// The first pause where the provider names none; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 /// How long one request may take: Graph itself gives up earlier.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(60);
@@ -136,10 +137,7 @@ impl Mailbox {
                 Err(failure) => failure,
             };
             let worth = failure.did_nothing() || (ask.again == Again::Harmless && failure.is_passing());
-            let asked = failure.retry_after();
-            let doubling = FIRST_PAUSE * 2_u32.pow(tries - 1);
-            // Jitter keeps callers that were turned away together from coming back together.
-            let pause = asked.unwrap_or(doubling) + doubling.mul_f64(fastrand::f64());
+            let pause = pause_after(tries, failure.retry_after());
             if !worth || tries == MAX_TRIES || Instant::now() + pause >= self.until {
                 let (request_id, client_request_id) = failure.ids();
                 tracing::debug!(
@@ -252,6 +250,13 @@ impl Mailbox {
         }
         headers
     }
+}
+
+/// How long to wait after so many tries: as long as was asked for, else longer each time. Jitter keeps callers that
+/// were turned away together from coming back together.
+pub(crate) fn pause_after(tries: u32, asked: Option<Duration>) -> Duration {
+    let doubling = FIRST_PAUSE * 2_u32.pow(tries - 1);
+    asked.unwrap_or(doubling) + doubling.mul_f64(fastrand::f64())
 }
 
 fn page_size(size: usize) -> String {

@@ -8,15 +8,16 @@ mod refused;
 
 use std::time::Duration;
 
+use postern_chassis::untrusted::is_untrusted;
+use postern_proto::connector::v1::RefreshCredentialsResponse;
 use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
 use crate::account::{Account, Proof};
 use crate::error::Error;
-use crate::graph::{Failure, is_untrusted};
+use crate::graph::{Failure, pause_after};
 use crate::times;
-use postern_proto::connector::v1::RefreshCredentialsResponse;
 
 pub(crate) use assertion::Signer;
 pub(crate) use grant::{Kept, read};
@@ -26,8 +27,6 @@ pub(crate) use refused::Refused;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is asked at most where it is out of order for now.
 const MAX_TRIES: u32 = 3;
-/// The first pause where it names none; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(300);
 /// The largest answer that is read: tokens are a few kilobytes.
 const MAX_ANSWER: usize = 64 * 1024;
 /// The kind of proof that a signed assertion is (RFC 7523).
@@ -55,8 +54,7 @@ pub(crate) async fn sign_in(
         if !refused.is_passing() {
             return Err(Error::SignInRefused(refused.about(&account.proof)));
         }
-        let doubling = FIRST_PAUSE * 2_u32.pow(tries - 1);
-        let pause = refused.retry_after.unwrap_or(doubling) + doubling.mul_f64(fastrand::f64());
+        let pause = pause_after(tries, refused.retry_after);
         if tries == MAX_TRIES || Instant::now() + pause >= until {
             return Err(Error::SignInUnavailable(refused));
         }

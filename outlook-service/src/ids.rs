@@ -1,6 +1,6 @@
 //! Ids of Graph's: what can be one before Graph is asked, since it becomes part of a path, and whether Graph could read it.
 
-use crate::error::Error;
+use crate::error::{Error, Problems};
 use crate::graph::Failure;
 
 /// What is wrong with an id that Graph cannot read.
@@ -15,12 +15,12 @@ pub(crate) fn wrong(id: &str) -> Option<String> {
 }
 
 /// Says what is wrong with an id that may be absent.
-pub(crate) fn check(field: &str, id: &str, problems: &mut Vec<(String, String)>) {
+pub(crate) fn check(field: &str, id: &str, problems: &mut Problems) {
     problems.extend(wrong(id).map(|problem| (field.to_owned(), problem)));
 }
 
 /// Says what is wrong with an id that is needed.
-pub(crate) fn check_needed(field: &str, id: &str, problems: &mut Vec<(String, String)>) {
+pub(crate) fn check_needed(field: &str, id: &str, problems: &mut Problems) {
     match id {
         "" => problems.push((field.to_owned(), "is needed".to_owned())),
         id => check(field, id, problems),

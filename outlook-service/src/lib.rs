@@ -14,6 +14,7 @@ mod ids;
 mod listing;
 mod mail;
 mod masks;
+mod named;
 mod notifications;
 mod once;
 mod outlook;

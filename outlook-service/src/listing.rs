@@ -4,12 +4,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use postern_chassis::digest;
 use prost::Message;
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::{Error, Problems};
 use crate::graph::model::Page;
 use crate::graph::{Failure, Mailbox};
 
@@ -53,7 +54,7 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     /// Reads `top`, which is `usual` where nothing is told, and `skip`.
-    pub(crate) fn read(top: i32, skip: i32, usual: usize, problems: &mut Vec<(String, String)>) -> Self {
+    pub(crate) fn read(top: i32, skip: i32, usual: usize, problems: &mut Problems) -> Self {
         let top = match usize::try_from(top) {
             Ok(0) => usual,
             Ok(top) if top <= MAX_TOP => top,
@@ -135,8 +136,7 @@ pub(crate) fn size_in_answer(item: &impl Message) -> usize {
 
 /// What tells a request from others, whatever place it goes on from.
 pub(crate) fn digest(request: &impl Message) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &request.encode_to_vec());
-    URL_SAFE_NO_PAD.encode(digest.as_ref())
+    URL_SAFE_NO_PAD.encode(digest::of(&request.encode_to_vec()))
 }
 
 /// The token for a place in the list of a request with this digest.

@@ -2,6 +2,8 @@
 
 use prost_types::FieldMask;
 
+use crate::error::Problems;
+
 /// Fields of an item, by what a caller may do with them.
 pub(crate) struct Fields {
     /// The message, by name.
@@ -13,15 +15,20 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
+    /// The fields that a caller may set and did.
+    pub(crate) fn set(&self, is_set: impl Fn(&str) -> bool) -> Vec<&'static str> {
+        self.settable.iter().copied().filter(|name| is_set(name)).collect()
+    }
+
     /// The fields that a change is about, each once: those that the mask names, or, without a mask, those that are set.
     pub(crate) fn named(
         &self,
         mask: Option<&FieldMask>,
         is_set: impl Fn(&str) -> bool,
-        problems: &mut Vec<(String, String)>,
+        problems: &mut Problems,
     ) -> Vec<&'static str> {
         let Some(mask) = mask else {
-            let set: Vec<_> = self.settable.iter().copied().filter(|name| is_set(name)).collect();
+            let set = self.set(is_set);
             if set.is_empty() {
                 let problem = "expected a field to change: none is set in item, and update_mask is absent";
                 problems.push(("item".to_owned(), problem.to_owned()));

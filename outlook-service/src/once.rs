@@ -1,17 +1,19 @@
 //! What makes the making of an item safe to repeat: an id that is always the same for the same wish, which the item
 //! bears in a named property of our own where Graph has no place for it.
 
-use std::fmt::Write as _;
-
+use postern_chassis::digest;
 use prost::Message;
-use ring::digest::{Context, SHA256, digest};
 use serde_json::{Value, json};
+
+use crate::error::Problems;
 
 /// The longest request id.
 const MAX_REQUEST_ID: usize = 128;
+/// Bytes of the digest in a mark.
+const MARK_BYTES: usize = 12;
 
 /// What is wrong with a request id.
-pub(crate) fn check(id: &str, problems: &mut Vec<(String, String)>) {
+pub(crate) fn check(id: &str, problems: &mut Problems) {
     if id.len() > MAX_REQUEST_ID || !id.chars().all(|c| c.is_ascii_graphic()) {
         let problem = format!("expected at most {MAX_REQUEST_ID} visible ASCII characters");
         problems.push(("request_id".to_owned(), problem));
@@ -25,29 +27,14 @@ pub(crate) fn guid(request_id: &str, request: &impl Message) -> String {
     if request_id.is_empty() {
         fastrand::fill(&mut bytes);
     } else {
-        let mut digest = Context::new(&SHA256);
-        for part in [request_id.as_bytes(), &request.encode_to_vec()] {
-            digest.update(&(part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        for (byte, made) in bytes.iter_mut().zip(digest.finish().as_ref()) {
-            *byte = *made;
-        }
+        let wish = digest::of_parts([request_id.as_bytes(), &request.encode_to_vec()]);
+        bytes.copy_from_slice(&wish[..16]);
     }
-    let mut text = String::new();
-    for (index, byte) in bytes.into_iter().enumerate() {
-        // Version 8, made as one likes, and the variant (RFC 9562, section 5.8).
-        let byte = match index {
-            6 => byte & 0x0f | 0x80,
-            8 => byte & 0x3f | 0x80,
-            _ => byte,
-        };
-        if matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    // Version 8, made as one likes, and the variant (RFC 9562, section 5.8).
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let [a, b, c, d, e] = [0..4, 4..6, 6..8, 8..10, 10..16].map(|part| digest::hex(&bytes[part]));
+    format!("{a}-{b}-{c}-{d}-{e}")
 }
 
 /// What tells a sending from all others, in words: the request id, and what is asked in short. Without a request id,
@@ -56,11 +43,8 @@ pub(crate) fn mark(request_id: &str, asked: &impl Message) -> String {
     if request_id.is_empty() {
         return format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     }
-    let mut mark = format!("{request_id} ");
-    for byte in digest(&SHA256, &asked.encode_to_vec()).as_ref().iter().take(12) {
-        let _ = write!(mark, "{byte:02x}");
-    }
-    mark
+    let asked = digest::of(&asked.encode_to_vec());
+    format!("{request_id} {}", digest::hex(&asked[..MARK_BYTES]))
 }
 
 /// The properties of an item that bears a value under a name (Graph: `singleValueExtendedProperties`).
@@ -100,7 +84,7 @@ mod tests {
             ..CreateContactRequest::default()
         };
         let id = guid("1", &wish("connections/a", "x"));
-        assert_eq!((id.len(), &id[14..15]), (36, "8"));
+        assert_eq!(id, "ea33725d-adc4-8c8b-8aba-a492ef6b1dbc", "items that are there bear it");
         assert_eq!(id, guid("1", &wish("connections/a", "x")));
         for other in [
             guid("1", &wish("connections/b", "x")),

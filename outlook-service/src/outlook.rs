@@ -1,13 +1,12 @@
 //! What all calls share, and how a call becomes the mailbox that it acts for.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postern_chassis::deadline::timeout_in;
 use postern_chassis::fault::Fault;
-use postern_chassis::opened;
+use postern_chassis::{digest, opened};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
@@ -144,10 +143,7 @@ fn whose(account: &Account, user: Option<&str>) -> String {
         (None, Some(kept), _) => whose.push_str(&kept.origin),
         (None, None, Some(token)) => {
             let token = secrecy::ExposeSecret::expose_secret(token);
-            let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
-            for byte in digest.as_ref() {
-                let _ = write!(whose, "{byte:02x}");
-            }
+            whose.push_str(&digest::hex(&digest::of(token.as_bytes())));
         }
         (None, None, None) => {}
     }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::addresses::is_address;
+use crate::error::Problems;
 use crate::graph::model::EmailAddress;
 
 /// `physicalAddress` of Graph.
@@ -52,11 +53,7 @@ pub(crate) fn mailbox(address: EmailAddress) -> Option<Mailbox> {
 }
 
 /// Somebody as Graph wants them (`emailAddress`).
-pub(crate) fn write_mailbox(
-    mailbox: Option<&Mailbox>,
-    path: &str,
-    problems: &mut Vec<(String, String)>,
-) -> Value {
+pub(crate) fn write_mailbox(mailbox: Option<&Mailbox>, path: &str, problems: &mut Problems) -> Value {
     let address = mailbox.map(|mailbox| mailbox.address.as_str()).unwrap_or_default();
     if !is_address(address) {
         problems.push((format!("{path}.address"), "expected an address such as bo@example.org".to_owned()));

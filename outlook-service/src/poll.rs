@@ -16,6 +16,12 @@ use crate::error::Error;
 use crate::outlook::{Call, Outlook};
 use crate::times;
 
+/// The most that an occurrence's data may take.
+const MAX_DATA: usize = 60 * 1024;
+/// The most that the data of all occurrences of an answer take: a gRPC message is bounded by 4 MiB, the names of those
+/// who are told besides.
+const MAX_ALL: usize = 3_000_000;
+
 /// Checks a trigger, and says what it watches.
 pub(crate) async fn check_trigger(
     outlook: &Outlook,
@@ -34,6 +40,20 @@ pub(crate) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) ->
     match kind {
         Some(kind) => entries::poll(outlook, call, asked, kind).await,
         None => mail::poll(outlook, call, asked).await,
+    }
+}
+
+/// The most that the data of each of so many occurrences in an answer may take.
+fn bound(count: usize) -> usize {
+    (MAX_ALL / count.max(1)).min(MAX_DATA)
+}
+
+/// How many occurrences are asked for at most; `usual` where nothing is said.
+fn most(asked: &PollRequest, usual: usize) -> Result<usize, Error> {
+    match usize::try_from(asked.max_occurrences) {
+        Ok(0) => Ok(usual),
+        Ok(most) => Ok(most),
+        Err(_) => Err(Error::field("max_occurrences", "expected 0 or more")),
     }
 }
 

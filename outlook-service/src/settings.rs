@@ -35,8 +35,8 @@ pub struct Settings {
     pub limits: LimitSettings,
 }
 
-/// How much is asked of Graph at most, and how long callers are waited for. What is allowed is Microsoft's to say (Graph: throttling limits): for an
-/// application and mailbox, 10,000 requests in ten minutes and 150 MB in five.
+/// How much is asked of Graph at most, and how long callers are waited for. What is allowed is Microsoft's to say
+/// (Graph: throttling limits): for an application and mailbox, 10,000 requests in ten minutes and 150 MB in five.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
 #[group(skip)]
 pub struct LimitSettings {

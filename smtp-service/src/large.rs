@@ -156,7 +156,7 @@ impl Draft {
 
     /// The mail as it would travel.
     async fn compose(&self, connection: &Connection) -> Result<Mail, Error> {
-        let small = self.attachments().len() - self.sizes.len();
+        let small = self.small();
         Mail::compose(&self.request, connection).await.map_err(|error| match error {
             Error::Fields(fields) => {
                 let mut problems = Problems::default();
@@ -174,7 +174,7 @@ impl Draft {
     where
         S: Stream<Item = Result<SendLargeEmailRequest, Status>> + Unpin,
     {
-        let small = self.attachments().len() - self.sizes.len();
+        let small = self.small();
         for at in 0..self.sizes.len() {
             let size = self.sizes[at];
             let content = gather(parts, at, size).await?;
@@ -212,8 +212,13 @@ impl Draft {
         }
     }
 
+    /// How many attachments came with the mail.
+    fn small(&self) -> usize {
+        self.attachments().len() - self.sizes.len()
+    }
+
     fn large(&self) -> impl Iterator<Item = &Attachment> {
-        self.attachments().iter().skip(self.attachments().len() - self.sizes.len())
+        self.attachments().iter().skip(self.small())
     }
 }
 

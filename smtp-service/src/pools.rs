@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use postern_chassis::digest::{self, DIGEST_BYTES};
 use postern_proto::connection::v1::Connection as Stored;
 use prost::Message as _;
-use ring::digest::{SHA256, digest};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::connection::Connection;
@@ -21,15 +21,19 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const UNUSED: Duration = Duration::from_secs(15 * 60);
 /// The most pools: at the bound, the one that was unused for longest is closed.
 const MAX_POOLS: usize = 1_000;
+/// The most connections that are known as they travelled: a pool has several while its connection's state changes.
+const MAX_MET: usize = 4 * MAX_POOLS;
 
 /// What tells a pool from all others: a digest of name, settings and credentials. The secrets in it cannot be read
 /// back.
-type Key = [u8; 32];
+type Key = [u8; DIGEST_BYTES];
 
 /// The pools.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     pools: Mutex<HashMap<Key, Arc<Pool>>>,
+    /// Pools' keys, by the digest of a connection as it travelled with a call: the next one like it need not be read.
+    met: Mutex<HashMap<Key, Key>>,
 }
 
 impl Pools {
@@ -68,6 +72,22 @@ impl Pools {
         }
     }
 
+    /// The pool of a connection that travelled like one before.
+    pub(crate) fn met(&self, arrival: &Key) -> Option<Arc<Pool>> {
+        let key = *self.met_ones().get(arrival)?;
+        self.pools().get(&key).cloned()
+    }
+
+    /// Remembers how a connection travelled.
+    pub(crate) fn meet(&self, arrival: Key, stored: &Stored) {
+        let mut met = self.met_ones();
+        // Each is met again at its next call.
+        if met.len() >= MAX_MET {
+            met.clear();
+        }
+        met.insert(arrival, key(stored));
+    }
+
     /// Closes sockets and drops pools that nobody uses, for as long as it is polled.
     pub(crate) async fn sweep(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
@@ -101,6 +121,10 @@ impl Pools {
     fn pools(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pool>>> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn met_ones(&self) -> MutexGuard<'_, HashMap<Key, Key>> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Says QUIT on all of them at once; each is bounded by itself.
@@ -116,9 +140,7 @@ fn key(stored: &Stored) -> Key {
         credentials: stored.credentials.clone(),
         ..Default::default()
     };
-    let mut key = Key::default();
-    key.copy_from_slice(digest(&SHA256, &bearing.encode_to_vec()).as_ref());
-    key
+    digest::of(&bearing.encode_to_vec())
 }
 
 #[cfg(test)]
@@ -152,6 +174,23 @@ mod tests {
         ] {
             assert!(!Arc::ptr_eq(&first, &pools.of(&other).unwrap()));
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_met_has_its_pool_for_as_long_as_there_is_one() {
+        let pools = Pools::new();
+        let stored = stored("connections/a", "mail.example.org", "one");
+        let arrival = digest::of(b"as it travelled");
+        assert!(pools.met(&arrival).is_none());
+        let pool = pools.of(&stored).unwrap();
+        pools.meet(arrival, &stored);
+        assert!(Arc::ptr_eq(&pool, &pools.met(&arrival).unwrap()));
+        pools.close().await;
+        assert!(pools.met(&arrival).is_none(), "nothing is sent through a pool that was closed");
+        for number in 0..2 * MAX_MET {
+            pools.meet(digest::of(&number.to_le_bytes()), &stored);
+        }
+        assert!(pools.met_ones().len() <= MAX_MET);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use postern_chassis::fault::Fault;
-use postern_chassis::opened;
+use postern_chassis::{digest, opened};
 use postern_proto::connection::v1::Connection as Stored;
 use postern_proto::mail::v1::Failure;
 use postern_proto::smtp::v1::smtp_service_server::SmtpService;
@@ -47,10 +47,20 @@ impl Service {
         Self { pools, room, mails, stop }
     }
 
+    /// The pool of the connection that came with a call.
     pub(crate) fn pool(&self, metadata: &MetadataMap) -> Result<Arc<Pool>, Status> {
+        let arrival = opened::encoded(metadata).map(digest::of);
+        if let Some(pool) = arrival.and_then(|arrival| self.pools.met(&arrival)) {
+            return Ok(pool);
+        }
         let opened = opened::decode(metadata)?;
-        let pool = self.pools.of(&opened.connection.unwrap_or_default())?;
+        let stored = opened.connection.unwrap_or_default();
+        let pool = self.pools.of(&stored)?;
         pool.take_grant(&opened.grant);
+        // A token is to be taken from each call.
+        if let Some(arrival) = arrival.filter(|_| pool.connection().provider().is_none()) {
+            self.pools.meet(arrival, &stored);
+        }
         Ok(pool)
     }
 }

@@ -161,6 +161,22 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask:
     tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("it never came that {what}"))
 }
 
+/// What a number comes to: it reaches `least`, and then does not change for a while. That nothing more happens has no
+/// event: a look that ends too soon lets a test miss something, and never fail.
+pub(crate) async fn standing_still(what: &str, least: usize, number: impl Fn() -> usize) -> usize {
+    let standing = async {
+        let mut last = number();
+        loop {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let before = std::mem::replace(&mut last, number());
+            if last == before && last >= least {
+                return last;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, standing).await.unwrap_or_else(|_| panic!("{what}: no end of them"))
+}
+
 pub(crate) async fn create(
     channel: &Channel,
     name: &str,

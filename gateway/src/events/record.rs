@@ -1,13 +1,12 @@
 //! The encoded `postern.event.v1.Event`: made once here, completed once by the log, and shared by all who receive it.
 
-use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
+use postern_chassis::digest;
 use postern_proto::event::v1::{Event, EventData};
 use prost::Message as _;
 use prost_types::Timestamp;
-use ring::digest::{Context, SHA256};
 
 use crate::events::cursor::{CURSOR_BYTES, Cursor};
 use crate::store::NewEvent;
@@ -56,20 +55,9 @@ pub fn new_event(
     }
 }
 
-/// The id of what happened at a source: lowercase hex of a digest over both texts, each after its length so that no two
-/// pairs read the same.
+/// The id of what happened at a source: hex of a digest over both texts, of which no two pairs read the same.
 fn id_of(source: &str, key: &str) -> String {
-    let mut digest = Context::new(&SHA256);
-    for part in [source, key] {
-        digest.update(&(part.len() as u64).to_be_bytes());
-        digest.update(part.as_bytes());
-    }
-    let mut id = String::with_capacity(2 * ID_BYTES);
-    for byte in &digest.finish().as_ref()[..ID_BYTES] {
-        // Writing to a String cannot fail.
-        let _ = write!(id, "{byte:02x}");
-    }
-    id
+    digest::hex(&digest::of_parts([source, key])[..ID_BYTES])
 }
 
 /// The event with its place and the time it became durable. Appending fields to an encoded message merges them into

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use postern_chassis::digest;
+
 use crate::names;
 
 /// How much of a key's digest names a watch: no number of watches will bring two to a clash.
@@ -19,13 +21,8 @@ impl WatchName {
     pub fn new(connection: &str, watch_key: &str) -> Self {
         let id = connection.strip_prefix("connections/").unwrap_or(connection);
         let id = id.split('/').next().unwrap_or(id);
-        let digest = ring::digest::digest(&ring::digest::SHA256, watch_key.as_bytes());
-        let mut name = format!("{id}/");
-        for byte in &digest.as_ref()[..ID_BYTES] {
-            // Writing to a String cannot fail.
-            let _ = fmt::Write::write_fmt(&mut name, format_args!("{byte:02x}"));
-        }
-        Self(name.into())
+        let watch = digest::hex(&digest::of(watch_key.as_bytes())[..ID_BYTES]);
+        Self(format!("{id}/{watch}").into())
     }
 
     /// Reads a name, such as one in a URL. `None` where it is none.

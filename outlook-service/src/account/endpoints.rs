@@ -4,7 +4,7 @@
 use postern_proto::outlook::v1::{Cloud, CustomCloud, OutlookSettings};
 use reqwest::Url;
 
-use super::Problems;
+use crate::error::Problems;
 
 /// Graph's and the identity platform's base URLs.
 pub(super) fn endpoints(settings: &OutlookSettings, problems: &mut Problems) -> Option<(Url, Url)> {

@@ -5,7 +5,7 @@ use postern_proto::outlook::v1::ClientCertificate;
 use postern_proto::outlook::v1::outlook_credentials::SignIn;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Problems;
+use crate::error::Problems;
 use crate::identity::Signer;
 
 /// The field of a secret.

@@ -7,11 +7,12 @@ use postern_proto::outlook::v1::{
 use serde_json::{Value, json};
 
 use super::read::{self, Entry};
-use super::{Named, when, write};
-use crate::error::Error;
+use super::{ENTRY, when, write};
+use crate::error::{Error, refuse};
 use crate::graph::model::Page;
 use crate::graph::{Again, Failure, Mailbox, with_options};
 use crate::ids;
+use crate::named::Named;
 use crate::once;
 use crate::outlook::{Call, Outlook};
 use crate::zones::PREFER_UTC;
@@ -35,9 +36,7 @@ pub(super) async fn create(
     let transaction_id = once::guid(&asked.request_id, asked);
     let Some(item) = &asked.item else { return Err(Error::field("item", "is needed")) };
     let new = write::new(item, &transaction_id, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
     let url = match asked.table.as_str() {
         "" => mailbox.url(&["calendar", "events"]),
@@ -60,7 +59,7 @@ pub(super) async fn create(
         }
         Err(failure) => return Err(refused(failure)),
     };
-    Ok(CreateEventResponse { event: Some(shown(made, &asked.table)) })
+    Ok(CreateEventResponse { event: Some(read::alone(made, &asked.table)) })
 }
 
 fn is_seen(failure: &Failure) -> bool {
@@ -76,13 +75,6 @@ async fn made_before(mailbox: &Mailbox, url: reqwest::Url, new: &Value, id: &str
     let url = with_options(url, &[("$filter", &filter), ("$top", "100")]);
     let found: Page<Entry> = mailbox.read(url).await.ok()?;
     found.value.into_iter().find(|entry| entry.transaction_id.as_deref() == Some(id))
-}
-
-fn shown(entry: Entry, table: &str) -> CalendarEvent {
-    let mut event = read::entry(entry, table);
-    let excess = prost::Message::encoded_len(&event).saturating_sub(crate::listing::MAX_ANSWER);
-    read::cut(&mut event, excess);
-    event
 }
 
 /// What Graph refuses of an entry.
@@ -112,16 +104,14 @@ pub(super) async fn update(
     let fields =
         write::FIELDS.named(asked.update_mask.as_ref(), |name| write::is_set(item, name), &mut problems);
     let plain = write::plain(item, &fields, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &ENTRY, table: &asked.table, id: &asked.id };
     let moves = fields.iter().any(|field| when::FIELDS.contains(field) || *field == "recurrence");
     if !moves && item.change_key.is_empty() {
         let changed = mailbox.patch(named.url(), &plain, None).await;
         return match changed {
-            Ok(changed) => Ok(UpdateEventResponse { event: Some(shown(changed, &asked.table)) }),
+            Ok(changed) => Ok(UpdateEventResponse { event: Some(read::alone(changed, &asked.table)) }),
             Err(failure) => Err(refused_named(&named, failure).await),
         };
     }
@@ -133,7 +123,7 @@ pub(super) async fn update(
             Ok(there) => there,
             Err(failure) => return Err(refused_named(&named, failure).await),
         };
-        let there = shown(there, &asked.table);
+        let there = read::alone(there, &asked.table);
         // Without a key of the caller's a change that broke off is made again: it comes to the same.
         let is_other = !item.change_key.is_empty() && there.change_key != item.change_key;
         if is_other {
@@ -155,7 +145,9 @@ pub(super) async fn update(
         let key = Some(there.change_key.as_str()).filter(|key| !key.is_empty());
         let changed = mailbox.patch(named.url(), &change, key).await;
         match changed {
-            Ok(changed) => return Ok(UpdateEventResponse { event: Some(shown(changed, &asked.table)) }),
+            Ok(changed) => {
+                return Ok(UpdateEventResponse { event: Some(read::alone(changed, &asked.table)) });
+            }
             Err(failure) if is_conflict(&failure) => {
                 if !item.change_key.is_empty() && doubt.is_none() {
                     return Err(changed_since(failure));
@@ -190,9 +182,7 @@ fn add_times(
     let recurs = if fields.contains(&"recurrence") { &item.recurrence } else { &there.recurrence };
     let when = when::read(&merged, "item", recurs.is_some(), &mut problems);
     write::put_series(item, fields, when.as_ref(), change, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     if let Some(when) = when
         && fields.iter().any(|field| when::FIELDS.contains(field))
     {
@@ -246,11 +236,9 @@ pub(super) async fn delete(
     if asked.comment.len() > MAX_COMMENT {
         problems.push(("comment".to_owned(), format!("expected at most {MAX_COMMENT} bytes")));
     }
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &ENTRY, table: &asked.table, id: &asked.id };
     if !asked.comment.is_empty() {
         return cancel(&named, &asked.comment, call.is_repeat).await;
     }

@@ -8,12 +8,13 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::read::{self, Entry};
-use super::{Named, no_calendar};
-use crate::error::Error;
+use super::{ENTRY, no_calendar};
+use crate::error::{Error, Problems, refuse};
 use crate::graph::model::EmailAddress;
 use crate::graph::{Failure, Mailbox, with_options};
 use crate::ids;
 use crate::listing::{self, Bounds, Listing, Place};
+use crate::named::Named;
 use crate::outlook::{Call, Outlook};
 use crate::zones::PREFER_UTC;
 use crate::{places, times};
@@ -150,11 +151,11 @@ fn check(asked: &GetEventsRequest) -> Result<(Bounds, Option<Window>), Error> {
             None
         }
     };
-    if problems.is_empty() { Ok((bounds, window)) } else { Err(Error::Fields(problems)) }
+    refuse(problems).map(|()| (bounds, window))
 }
 
 /// What is wrong with a condition and an order before Graph is asked.
-pub(crate) fn check_conditions(filter: &str, order_by: &str, problems: &mut Vec<(String, String)>) {
+pub(crate) fn check_conditions(filter: &str, order_by: &str, problems: &mut Problems) {
     for (field, text) in [("filter", filter), ("order_by", order_by)] {
         if text.chars().any(char::is_control) {
             problems.push((field.to_owned(), "holds a control character".to_owned()));
@@ -250,17 +251,11 @@ pub(super) async fn get_event(
 ) -> Result<GetEventResponse, Error> {
     let mut problems = Vec::new();
     Named::check(&asked.table, &asked.id, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?.preferring(PREFER_UTC);
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
-    let entry: Entry = match mailbox.read(named.url()).await {
-        Ok(entry) => entry,
-        Err(failure) => return Err(named.refused(failure).await),
-    };
-    let mut event = read::entry(entry, &asked.table);
-    let excess = prost::Message::encoded_len(&event).saturating_sub(listing::MAX_ANSWER);
-    read::cut(&mut event, excess);
-    Ok(GetEventResponse { event: Some(event) })
+    let named = Named { mailbox: &mailbox, kind: &ENTRY, table: &asked.table, id: &asked.id };
+    match mailbox.read(named.url()).await {
+        Ok(entry) => Ok(GetEventResponse { event: Some(read::alone(entry, &asked.table)) }),
+        Err(failure) => Err(named.refused(failure).await),
+    }
 }

@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use postern_proto::outlook::v1::{self as contract, CalendarEvent};
+use prost::Message as _;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::recurrence::{self, Patterned};
 use super::words;
 use crate::graph::model::{Body, Recipient};
+use crate::listing::MAX_ANSWER;
 use crate::places::{self, Address};
 use crate::times;
 use crate::zones::{self, Zone};
@@ -154,6 +156,14 @@ pub(crate) fn entry(entry: Entry, calendar: &str) -> CalendarEvent {
         transaction_id: entry.transaction_id.unwrap_or_default(),
         calendar_id: calendar.to_owned(),
     }
+}
+
+/// An event that is alone in its answer, as large as that may be.
+pub(super) fn alone(entry: Entry, calendar: &str) -> CalendarEvent {
+    let mut event = self::entry(entry, calendar);
+    let excess = event.encoded_len().saturating_sub(MAX_ANSWER);
+    cut(&mut event, excess);
+    event
 }
 
 /// Makes an entry smaller by at least `excess` bytes, as far as possible: its body is cut at a boundary of characters.

@@ -7,6 +7,7 @@ use postern_proto::outlook::v1::CalendarEvent;
 use serde_json::{Value, json};
 
 use super::recurrence::date;
+use crate::error::Problems;
 use crate::times;
 use crate::zones::{UTC, Zone};
 
@@ -15,9 +16,6 @@ pub(super) const NO_ZONE: &str = "is no time zone: expected an IANA or a Windows
 /// The fields that say when an entry takes place.
 pub(super) const FIELDS: [&str; 7] =
     ["start", "end", "is_all_day", "start_date", "end_date", "start_time_zone", "end_time_zone"];
-
-/// Wrong fields: path and problem.
-type Problems = Vec<(String, String)>;
 
 /// When an entry takes place, as Graph wants it.
 #[derive(Debug)]

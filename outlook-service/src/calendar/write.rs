@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::when::{self, When};
 use super::{recurrence, words};
+use crate::error::Problems;
 use crate::masks::Fields;
 use crate::places;
 
@@ -18,9 +19,6 @@ const MAX_BODY: usize = 3 * 1024 * 1024;
 const MAX_CATEGORIES: usize = 100;
 /// The earliest that people are reminded, in minutes.
 const MAX_REMINDER: i32 = 1_000_000;
-
-/// Wrong fields: path and problem.
-type Problems = Vec<(String, String)>;
 
 /// The fields of an entry.
 pub(super) const FIELDS: Fields = Fields {
@@ -107,7 +105,7 @@ pub(super) fn is_set(item: &CalendarEvent, name: &str) -> bool {
 
 /// A new entry.
 pub(super) fn new(item: &CalendarEvent, transaction_id: &str, problems: &mut Problems) -> Value {
-    let set: Vec<_> = FIELDS.settable.iter().copied().filter(|name| is_set(item, name)).collect();
+    let set = FIELDS.set(|name| is_set(item, name));
     let mut written = plain(item, &set, problems);
     let when = when::read(item, "item", item.recurrence.is_some(), problems);
     put_series(item, &set, when.as_ref(), &mut written, problems);

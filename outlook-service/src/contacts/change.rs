@@ -7,13 +7,14 @@ use postern_proto::outlook::v1::{
 };
 
 use super::read::{self, Shown};
-use super::{Named, contacts_of, write};
+use super::{CONTACT, contacts_of, write};
 use crate::calendar::{changed_since, is_conflict};
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::folders::no_folder;
 use crate::graph::model::Page;
 use crate::graph::{Again, Failure, Mailbox, with_options};
 use crate::ids;
+use crate::named::Named;
 use crate::once;
 use crate::outlook::{Call, Outlook};
 
@@ -32,15 +33,12 @@ pub(super) async fn create(
     once::check(&asked.request_id, &mut problems);
     ids::check("table", &asked.table, &mut problems);
     let Some(item) = &asked.item else { return Err(Error::field("item", "is needed")) };
-    let set: Vec<_> =
-        write::FIELDS.settable.iter().copied().filter(|name| write::is_set(item, name)).collect();
+    let set = write::FIELDS.set(|name| write::is_set(item, name));
     if set.is_empty() {
         problems.push(("item".to_owned(), "expected at least one field".to_owned()));
     }
     let mut new = write::fields(item, &set, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let url = contacts_of(&mailbox, &asked.table);
     let refused = |failure: Failure| match failure {
@@ -108,11 +106,9 @@ pub(super) async fn update(
     let fields =
         write::FIELDS.named(asked.update_mask.as_ref(), |name| write::is_set(item, name), &mut problems);
     let change = write::fields(item, &fields, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &CONTACT, table: &asked.table, id: &asked.id };
     let answer = |shown| UpdateContactResponse { contact: Some(read::contact(shown)) };
     let key = Some(item.change_key.as_str()).filter(|key| !key.is_empty());
     let mut doubt: Option<Failure> = None;
@@ -162,11 +158,9 @@ pub(super) async fn delete(
     let mut problems = Vec::new();
     once::check(&asked.request_id, &mut problems);
     Named::check(&asked.table, &asked.id, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &CONTACT, table: &asked.table, id: &asked.id };
     match mailbox.delete(named.url()).await {
         Ok(()) => Ok(DeleteContactResponse {}),
         // What an earlier run of the same call may have deleted is deleted.

@@ -4,13 +4,14 @@ use postern_proto::outlook::v1::{
     GetContactRequest, GetContactResponse, GetContactsRequest, GetContactsResponse,
 };
 
-use super::{Named, contacts_of, read};
+use super::{CONTACT, contacts_of, read};
 use crate::calendar::{by_condition, check_conditions, lost};
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::folders::no_folder;
 use crate::graph::{Failure, with_options};
 use crate::ids;
 use crate::listing::{self, Bounds, Listing, Place};
+use crate::named::Named;
 use crate::outlook::{Call, Outlook};
 
 /// Lists contacts.
@@ -23,9 +24,7 @@ pub(super) async fn get_contacts(
     let bounds = Bounds::read(asked.top, asked.skip, listing::TOP, &mut problems);
     ids::check("table", &asked.table, &mut problems);
     check_conditions(&asked.filter, &asked.order_by, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let digest = listing::digest(&GetContactsRequest { skip_token: String::new(), skip: 0, ..asked.clone() });
     let place = if asked.skip_token.is_empty() {
@@ -69,11 +68,9 @@ pub(super) async fn get_contact(
 ) -> Result<GetContactResponse, Error> {
     let mut problems = Vec::new();
     Named::check(&asked.table, &asked.id, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
-    let named = Named { mailbox: &mailbox, table: &asked.table, id: &asked.id };
+    let named = Named { mailbox: &mailbox, kind: &CONTACT, table: &asked.table, id: &asked.id };
     match mailbox.read(named.url()).await {
         Ok(shown) => Ok(GetContactResponse { contact: Some(read::contact(shown)) }),
         Err(failure) => Err(named.refused(failure).await),

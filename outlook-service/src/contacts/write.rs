@@ -3,6 +3,7 @@
 use postern_proto::outlook::v1::Contact;
 use serde_json::{Map, Value};
 
+use crate::error::Problems;
 use crate::masks::Fields;
 use crate::places;
 
@@ -16,9 +17,6 @@ const MAX_ITEMS: usize = 100;
 const MAX_TEXT: usize = 4_096;
 /// The largest notes.
 const MAX_NOTES: usize = 1024 * 1024;
-
-/// Wrong fields: path and problem.
-type Problems = Vec<(String, String)>;
 
 /// The fields of a contact.
 pub(super) const FIELDS: Fields = Fields {

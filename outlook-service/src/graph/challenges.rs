@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use postern_chassis::digest::{self, DIGEST_BYTES};
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
@@ -22,7 +23,9 @@ const MAX_CLAIMS: usize = 4 * 1024;
 
 /// Claims by the digest of the token that was refused.
 #[derive(Debug, Default)]
-pub(crate) struct Challenges(Mutex<HashMap<Vec<u8>, (String, Instant)>>);
+pub(crate) struct Challenges(Mutex<Held>);
+
+type Held = HashMap<[u8; DIGEST_BYTES], (String, Instant)>;
 
 impl Challenges {
     /// Keeps what the answer to a refused token wants, where it wants something.
@@ -45,13 +48,13 @@ impl Challenges {
         (since.elapsed() < LIFE).then(|| claims.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u8>, (String, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn digest(token: &SecretString) -> Vec<u8> {
-    ring::digest::digest(&ring::digest::SHA256, token.expose_secret().as_bytes()).as_ref().to_vec()
+fn digest(token: &SecretString) -> [u8; DIGEST_BYTES] {
+    digest::of(token.expose_secret().as_bytes())
 }
 
 /// The claims in `WWW-Authenticate: Bearer …, claims="<base64 of JSON>"`.

@@ -216,22 +216,6 @@ impl Failure {
     }
 }
 
-/// Whether a request failed because the certificate that was shown is not trusted.
-pub(crate) fn is_untrusted(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
-        }
-        // An I/O error hides what it was made of from its own `source`.
-        cause = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
-}
-
 /// A code or id as it is passed on: visible ASCII, and not too much of it.
 pub(super) fn plain(text: &str) -> String {
     text.chars().filter(char::is_ascii_graphic).take(MAX_PLAIN).collect()

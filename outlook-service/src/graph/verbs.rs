@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Ask, FIRST_PAUSE, Failure, Mailbox};
+use super::{Ask, Failure, Mailbox, pause_after};
 
 /// How often a deletion is asked for that may have been done already.
 const MAX_DELETES: u32 = 3;
@@ -109,7 +109,7 @@ impl Mailbox {
 
     /// Waits before something is done again. Says no where the time of the call does not allow it.
     pub(crate) async fn pause_before_repeat(&self, asked: Option<Duration>) -> bool {
-        let pause = asked.unwrap_or(FIRST_PAUSE) + FIRST_PAUSE.mul_f64(fastrand::f64());
+        let pause = pause_after(1, asked);
         if Instant::now() + pause >= self.until {
             return false;
         }

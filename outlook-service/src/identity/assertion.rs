@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use postern_chassis::digest;
 use postern_proto::outlook::v1::ClientCertificate;
 use ring::rsa::KeyPair;
 use rustls::pki_types::pem::PemObject as _;
@@ -11,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::ParsedCertificate;
 use serde_json::json;
 
-use crate::error::Error;
+use crate::error::{Error, Problems};
 use crate::graph;
 
 /// How long an assertion holds good, in seconds: time for one request, and for clocks that differ.
@@ -31,7 +32,7 @@ impl Signer {
     ///
     /// # Errors
     /// What is wrong: pairs of field and problem.
-    pub(crate) fn read(proof: &ClientCertificate) -> Result<Self, Vec<(String, String)>> {
+    pub(crate) fn read(proof: &ClientCertificate) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut wrong = |field: &str, problem: &str| problems.push((field.to_owned(), problem.to_owned()));
         let certificate = CertificateDer::from_pem_slice(proof.certificate.as_bytes())
@@ -54,8 +55,7 @@ impl Signer {
             // A certificate holds its public key as RSA's own encoding of it, which nothing else in it can be taken for.
             let public = key.public().as_ref();
             if certificate.windows(public.len()).any(|part| part == public) {
-                let digest = ring::digest::digest(&ring::digest::SHA256, &certificate);
-                return Ok(Self { key, thumbprint: URL_SAFE_NO_PAD.encode(digest) });
+                return Ok(Self { key, thumbprint: URL_SAFE_NO_PAD.encode(digest::of(&certificate)) });
             }
             wrong(PRIVATE_KEY, "expected the key of the certificate");
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use postern_chassis::digest;
 use postern_proto::connector::v1::RefreshCredentialsResponse;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,5 @@ pub(super) fn made(account: &Account, body: &[u8]) -> Result<RefreshCredentialsR
 
 /// A digest: what a token began with can be compared without being kept.
 fn origin(token: &SecretString) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, token.expose_secret().as_bytes());
-    URL_SAFE_NO_PAD.encode(digest)
+    URL_SAFE_NO_PAD.encode(digest::of(token.expose_secret().as_bytes()))
 }

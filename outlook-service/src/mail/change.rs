@@ -5,7 +5,7 @@ use postern_proto::outlook::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::graph::model::{Folder, Message};
 use crate::graph::{Failure, Mailbox, with_options};
 use crate::ids;
@@ -20,7 +20,7 @@ pub(super) fn check_ids(ids: &[(&str, &str)]) -> Result<(), Error> {
     for (field, id) in ids {
         ids::check_needed(field, id, &mut problems);
     }
-    if problems.is_empty() { Ok(()) } else { Err(Error::Fields(problems)) }
+    refuse(problems)
 }
 
 /// Marks a mail as read or unread.

@@ -7,7 +7,7 @@ use postern_proto::mail::v1::{Attachment, Email, Importance, LargeAttachment, Ma
 use serde_json::{Value, json};
 
 use crate::addresses;
-use crate::error::Error;
+use crate::error::{Error, Problems, refuse};
 use crate::once;
 
 pub(super) use files::{file, item, name};
@@ -17,9 +17,6 @@ pub(super) use files::{file, item, name};
 const INLINE_ATTACHMENTS: usize = 2 * 1024 * 1024;
 /// The property of a message that keeps its mark: a named property of our own, found by `$filter`.
 pub(super) const MARK: &str = "String {5c0d3c1a-6f0b-4b8e-9d6e-2f1f3a7c9e42} Name PosternRequestId";
-
-/// Fields found wrong: path and problem.
-type Problems = Vec<(String, String)>;
 
 /// What is asked to be sent.
 pub(super) struct Letter<'a> {
@@ -85,9 +82,7 @@ pub(super) fn draft(letter: &Letter<'_>, mark: &str) -> Result<Draft, Error> {
     let delivers =
         fields::receipt(path, "delivery_receipt_to", &email.delivery_receipt_to, &selves, &mut problems);
     files::check(letter, &mut problems);
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let kind = if email.is_html { "html" } else { "text" };
     let mut message = json!({
         "subject": email.subject,

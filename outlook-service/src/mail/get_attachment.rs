@@ -15,7 +15,7 @@ use tonic::Status;
 use super::attachments;
 use super::change::check_ids;
 use crate::error::Error;
-use crate::graph::{Failure, Mailbox};
+use crate::graph::{Failure, Mailbox, pause_after};
 use crate::ids;
 use crate::outlook::{Call, Outlook};
 
@@ -27,8 +27,6 @@ const AHEAD: usize = 2;
 const SLOWNESS: Duration = Duration::from_secs(60);
 /// How often the bytes are asked for at most.
 const MAX_TRIES: u32 = 4;
-/// The first pause where Graph names none; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
 /// The parts of an attachment.
 pub(super) type Parts = ReceiverStream<Result<GetAttachmentResponse, Status>>;
@@ -92,8 +90,7 @@ impl Giving<'_> {
             // A file's bytes are the same each time: what the caller has is passed over. An item is written anew for
             // each who asks.
             let can_go_on = self.given == 0 || kind == AttachmentKind::File;
-            let doubling = FIRST_PAUSE * 2_u32.pow(tries - 1);
-            let pause = failure.retry_after().unwrap_or(doubling) + doubling.mul_f64(fastrand::f64());
+            let pause = pause_after(tries, failure.retry_after());
             let late = Instant::now() + pause >= self.mailbox.until;
             if !failure.is_passing() || !can_go_on || tries == MAX_TRIES || late {
                 return Err(failure.into());

@@ -6,7 +6,7 @@ use postern_proto::outlook::v1::{GetEmailsRequest, GetEmailsResponse};
 use reqwest::Url;
 
 use super::{attachments, shape};
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::folders::no_folder;
 use crate::graph::model::{Attachment, Message, Page};
 use crate::graph::{Failure, Mailbox, with_options};
@@ -56,7 +56,7 @@ fn bounds(asked: &GetEmailsRequest) -> Result<Bounds, Error> {
     if asked.search_query.chars().any(char::is_control) {
         problems.push(("search_query".to_owned(), "holds a control character".to_owned()));
     }
-    if problems.is_empty() { Ok(bounds) } else { Err(Error::Fields(problems)) }
+    refuse(problems).map(|()| bounds)
 }
 
 /// What tells the request from others, whatever place it goes on from.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::compose::MARK;
 use super::quote;
 use super::sending::{Begun, LOOKS, Made, Sending, made};
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::graph::model::{Body, Message};
 use crate::graph::{Again, Failure, with_options};
 use crate::ids;
@@ -34,9 +34,7 @@ pub(super) async fn reply_to_email(
     } else if asked.comment.chars().any(odd) {
         problems.push(("comment".into(), "holds a control character other than line ends and tabs".into()));
     }
-    if !problems.is_empty() {
-        return Err(Error::Fields(problems));
-    }
+    refuse(problems)?;
     let mailbox = outlook.mailbox(call, "mailbox", &asked.mailbox)?;
     let mark = once::mark(&asked.request_id, asked);
     let sending = Sending { mailbox: &mailbox, path: "message_id", mark, gone };

@@ -1,8 +1,6 @@
 //! An attachment on its way up in ranges, as its bytes come. One range is held, so that what broke off within it can be
 //! sent again from where Graph says that it stands.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use postern_proto::mail::v1::LargeAttachment;
 use reqwest::Url;
@@ -10,14 +8,12 @@ use tokio::time::Instant;
 
 use super::{attachments, compose};
 use crate::graph::model::UploadSession;
-use crate::graph::{Again, Failure, Mailbox, Stand};
+use crate::graph::{Again, Failure, Mailbox, Stand, pause_after};
 
 /// How many bytes a range has: below Graph's bound of 4 MB, and a multiple of 320 KiB, which its storage prefers.
 const RANGE: usize = 12 * 320 * 1024;
 /// How often a range is tried that does not get on.
 const MAX_TRIES: u32 = 5;
-/// The first pause where Graph names none; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
 /// An attachment on its way up.
 pub(super) struct Upload<'a> {
@@ -89,8 +85,7 @@ impl<'a> Upload<'a> {
                 Ok(_) => Failure::unreadable(200),
                 Err(failure) => failure,
             };
-            let doubling = FIRST_PAUSE * 2_u32.pow(tries - 1);
-            let pause = failure.retry_after().unwrap_or(doubling) + doubling.mul_f64(fastrand::f64());
+            let pause = pause_after(tries, failure.retry_after());
             // 409 and 416: the range was not the one that was waited for.
             let worth = failure.did_nothing()
                 || failure.is_passing()

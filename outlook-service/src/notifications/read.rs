@@ -1,6 +1,7 @@
 //! What Graph sends to a notification's URL: the question whether the URL is ours, changes, and what becomes of the
 //! notification itself. Read without asking anybody.
 
+use postern_chassis::digest;
 use postern_proto::connector::v1::{NotificationResult, ReadNotificationRequest, ReadNotificationResponse};
 use serde::Deserialize;
 
@@ -37,10 +38,11 @@ pub(crate) fn read(asked: &ReadNotificationRequest) -> ReadNotificationResponse 
     let Ok(sent) = serde_json::from_slice::<Sent>(&asked.body) else { return answer(400) };
     let ours = super::agreed(&asked.notification).ok().flatten().map(|agreed| agreed.id);
     let mut results = Vec::new();
-    let secret = digest(&asked.secret);
+    let secret = digest::of(asked.secret.as_bytes());
     for item in &sent.value {
         // Digests are compared, so that the time it takes tells nothing of the secret.
-        if asked.secret.is_empty() || digest(item.client_state.as_deref().unwrap_or_default()) != secret {
+        let state = item.client_state.as_deref().unwrap_or_default();
+        if asked.secret.is_empty() || digest::of(state.as_bytes()) != secret {
             continue;
         }
         let is_current = ours.as_ref().is_none_or(|ours| *ours == item.subscription_id);
@@ -60,10 +62,6 @@ pub(crate) fn read(asked: &ReadNotificationRequest) -> ReadNotificationResponse 
 
 fn answer(status: i32) -> ReadNotificationResponse {
     ReadNotificationResponse { status, ..ReadNotificationResponse::default() }
-}
-
-fn digest(text: &str) -> Vec<u8> {
-    ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref().to_vec()
 }
 
 /// The decoded parameters of a query.

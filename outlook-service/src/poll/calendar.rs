@@ -24,8 +24,8 @@ use crate::calendar::no_calendar;
 use crate::calendar::read::{self, Entry};
 use crate::error::Error;
 use crate::graph::{self, Failure, Mailbox, with_options};
-use changes::{Change, Sorted};
-use known::Known;
+use changes::Change;
+use known::Notes;
 pub(super) use known::key;
 use place::{Place, Stage};
 use wants::Tells;
@@ -189,7 +189,8 @@ impl Watched<'_> {
         Ok(Page::Last)
     }
 
-    /// An event of a page, with what belongs to it. It counts whole or not at all.
+    /// An event of a page, with what belongs to it. It counts whole or not at all: what belongs to a series is asked
+    /// for, and where that fails, nothing of it is noted.
     async fn event(
         &self,
         wants: &[Wants],
@@ -198,27 +199,26 @@ impl Watched<'_> {
         shown: Shown,
         clock: &Clock,
     ) -> Result<(), Error> {
-        if shown.entry.r#type() != CalendarEventType::SeriesMaster {
-            let change = changes::sort(place, shown, clock.now).change;
-            told.extend(change.and_then(|change| change.heard(wants, &place.stage, clock)));
-            return Ok(());
-        }
-        // What belongs to a series is asked for: where that fails, nothing of it is noted.
-        let mut next = place.clone();
-        let series = shown.clone();
-        let is_new = next.known.get(key(&series.entry)).is_none();
-        let Sorted { change, touched } = changes::sort(&mut next, shown, clock.now);
-        let exceptions = match touched && wants.iter().any(|want| want.tells == Tells::Changed) {
-            true => self.exceptions(&series, is_new, change.is_some(), &mut next).await?,
-            false => Vec::new(),
-        };
+        let sorted = changes::sort(place, &shown.entry, clock.now);
+        let mut notes = Notes::beside(&place.known);
+        notes.put(sorted.key, sorted.seen);
+        let is_series = shown.entry.r#type() == CalendarEventType::SeriesMaster;
+        let exceptions =
+            match is_series && sorted.touched && wants.iter().any(|want| want.tells == Tells::Changed) {
+                true => self.exceptions(&shown, &sorted, place, &mut notes).await?,
+                false => Vec::new(),
+            };
+        let mut heard = Vec::new();
+        let change = sorted.what.map(|what| Change::new(shown, what));
         for change in change.into_iter().chain(exceptions) {
             if let Some(mut change) = change.heard(wants, &place.stage, clock) {
                 self.spread(wants, &mut change, place, clock.now).await?;
-                told.push(change);
+                heard.push(change);
             }
         }
-        *place = next;
+        told.extend(heard);
+        let new = notes.into_new();
+        place.known.note(new);
         Ok(())
     }
 

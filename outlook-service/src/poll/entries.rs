@@ -7,8 +7,8 @@ use postern_proto::event::v1::trigger::Kind;
 use serde::Deserialize;
 
 use super::calendar::{Wants, Watched};
-use super::since;
 use super::soon::{self, Ahead};
+use super::{most, since};
 use crate::calendar::no_calendar;
 use crate::error::Error;
 use crate::graph::{Mailbox, with_options};
@@ -96,13 +96,8 @@ pub(super) async fn poll(
     } else {
         let wants = triggers.iter().map(|(trigger, since)| Wants::read(trigger, *since));
         let wants = wants.collect::<Result<Vec<_>, _>>()?;
-        let most = match usize::try_from(asked.max_occurrences) {
-            Ok(0) => MOST,
-            Ok(most) => most,
-            Err(_) => return Err(Error::field("max_occurrences", "expected 0 or more")),
-        };
         let top = wants.iter().filter_map(|want| want.top).min().unwrap_or(MOST);
-        watched.look(&wants, &asked.cursor, most.min(top)).await?
+        watched.look(&wants, &asked.cursor, most(asked, MOST)?.min(top)).await?
     };
     Ok(PollResponse {
         occurrences: looked.occurrences,

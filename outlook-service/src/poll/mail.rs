@@ -9,7 +9,7 @@ use postern_proto::connector::v1::{CheckTriggerResponse, PollRequest, PollRespon
 use postern_proto::event::v1::Trigger;
 use tokio::time::Instant;
 
-use super::{ahead, since};
+use super::{ahead, most, since};
 use crate::error::Error;
 use crate::folders::no_folder;
 use crate::graph::model::{Message, Page};
@@ -53,9 +53,7 @@ pub(super) async fn check(
     let conditions = Conditions::read(trigger)?;
     let mailbox = outlook.mailbox(call, "new_email.mailbox", &conditions.mailbox)?;
     let folders = outlook.folders(call, &mailbox);
-    // Asked anew, for what is remembered may be gone.
-    folders.forget(&conditions.folder_path);
-    let found = folders.find("new_email.folder_path", &conditions.folder_path).await?;
+    let found = folders.find_anew("new_email.folder_path", &conditions.folder_path).await?;
     let folder = folders.show(&found.id).await?;
     let user = mailbox.user.as_deref().unwrap_or("me").to_lowercase();
     Ok(CheckTriggerResponse { watch_key: format!("mail:{user}:{}", folder.id) })
@@ -93,11 +91,7 @@ fn read(asked: &PollRequest) -> Result<Vec<Sought<'_>>, Error> {
 /// How many mails a page may hold: one is two occurrences where some are told of it with its attachments and some
 /// without.
 fn page_size(asked: &PollRequest, sought: &[Sought<'_>]) -> Result<usize, Error> {
-    let most = match usize::try_from(asked.max_occurrences) {
-        Ok(0) => MAX_PAGE,
-        Ok(most) => most.min(MAX_PAGE),
-        Err(_) => return Err(Error::field("max_occurrences", "expected 0 or more")),
-    };
+    let most = most(asked, MAX_PAGE)?.min(MAX_PAGE);
     let with_files = sought.iter().filter(|sought| sought.conditions.include_attachments).count();
     let kinds = if with_files == 0 || with_files == sought.len() { 1 } else { 2 };
     Ok((most / kinds).max(1))
@@ -210,8 +204,7 @@ impl Look<'_> {
         let folders = self.outlook.folders(self.call, self.mailbox);
         let mut found = folders.find("new_email.folder_path", path).await?;
         if found.remembered && folders.show(&found.id).await.is_err() {
-            folders.forget(path);
-            found = folders.find("new_email.folder_path", path).await?;
+            found = folders.find_anew("new_email.folder_path", path).await?;
         }
         let url = self.mailbox.url(&["mailFolders", &found.id, "messages", "delta"]);
         Ok(with_options(url, &[("changeType", "created"), ("$select", SELECT)]))
@@ -219,8 +212,7 @@ impl Look<'_> {
 
     async fn finds_folder(&self) -> Result<bool, Error> {
         let folders = self.outlook.folders(self.call, self.mailbox);
-        folders.forget(self.folder_path());
-        folders.find("new_email.folder_path", self.folder_path()).await.map(|_| true)
+        folders.find_anew("new_email.folder_path", self.folder_path()).await.map(|_| true)
     }
 
     fn folder_path(&self) -> &str {

@@ -9,6 +9,7 @@ use postern_proto::outlook::v1::CalendarEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::bound;
 use super::calendar::{Looked, SELECT, Shown, Watched, fit, key, name};
 use crate::calendar::no_calendar;
 use crate::error::Error;
@@ -31,10 +32,6 @@ const MAX_TOLD: usize = 5_000;
 const STALE_SECONDS: i64 = 300;
 /// How far back a first look begins at most.
 const FIRST_SECONDS: i64 = 86_400;
-/// The most that an occurrence's data may take.
-const MAX_DATA: usize = 60 * 1024;
-/// The most that all occurrences of an answer take: a gRPC message is bounded by 4 MiB.
-const MAX_ALL: usize = 3_000_000;
 
 /// What a trigger for entries that start soon asks for.
 #[derive(Debug)]
@@ -104,7 +101,7 @@ pub(super) async fn look(watched: &Watched<'_>, wants: &[Ahead], cursor: &[u8]) 
     if state.told == before.told && now.as_second() - before.until < STALE_SECONDS {
         state.until = before.until;
     }
-    let bound = (MAX_ALL / due.len().max(1)).min(MAX_DATA);
+    let bound = bound(due.len());
     let occurrences = due.into_iter().map(|due| occurrence(due, bound)).collect();
     Ok(Looked { occurrences, cursor: write(&state)?, more: false })
 }

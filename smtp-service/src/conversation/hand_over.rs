@@ -298,7 +298,7 @@ impl Replies {
     }
 
     fn results(&self) -> Vec<RecipientResult> {
-        self.recipients.iter().map(|to| to.result(&to.reply)).collect()
+        self.recipients.iter().map(Recipient::result).collect()
     }
 
     /// The results where it is not known whether the server took the message.
@@ -312,15 +312,21 @@ impl Replies {
 }
 
 impl Recipient {
-    fn result(&self, reply: &Reply) -> RecipientResult {
-        let state = if reply.is_positive() {
-            RecipientState::Accepted
-        } else if reply.is_transient() || self.is_left {
-            RecipientState::RefusedTransient
-        } else {
-            RecipientState::RefusedPermanent
-        };
+    fn result(&self) -> RecipientResult {
+        let state = if self.is_left { RecipientState::RefusedTransient } else { state_by(&self.reply) };
+        self.result_of(state, &self.reply)
+    }
+
+    fn result_of(&self, state: RecipientState, reply: &Reply) -> RecipientResult {
         RecipientResult { address: self.address.clone(), state: state.into(), reply: Some(reply.into()) }
+    }
+}
+
+fn state_by(reply: &Reply) -> RecipientState {
+    match reply {
+        reply if reply.is_positive() => RecipientState::Accepted,
+        reply if reply.is_transient() => RecipientState::RefusedTransient,
+        _ => RecipientState::RefusedPermanent,
     }
 }
 
@@ -346,10 +352,8 @@ fn unknown(problem: impl Into<String>) -> Error {
 /// transaction, get nothing either.
 fn refused_whole(stage: Stage, reply: Reply, recipients: &[Recipient]) -> Error {
     let results = recipients.iter().map(|to| match to.reply.is_positive() || to.is_left {
-        true => {
-            Recipient { is_left: false, address: to.address.clone(), reply: reply.clone() }.result(&reply)
-        }
-        false => to.result(&to.reply),
+        true => to.result_of(state_by(&reply), &reply),
+        false => to.result(),
     });
     let recipients = results.collect();
     Error::Refused { stage, reply, recipients }

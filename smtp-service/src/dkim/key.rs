@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ring::digest::{SHA256, digest};
+use postern_chassis::digest;
 use ring::error::KeyRejected;
 use ring::rand::SystemRandom;
 use ring::rsa::KeyPair as RsaKeyPair;
@@ -75,7 +75,7 @@ impl Key {
                 signed.map(|()| signature).map_err(|_| "does not sign")
             }
             // RFC 8463, section 3: what is signed is the hash.
-            Self::Ed25519(key) => Ok(key.sign(digest(&SHA256, text).as_ref()).as_ref().to_vec()),
+            Self::Ed25519(key) => Ok(key.sign(&digest::of(text)).as_ref().to_vec()),
         }
     }
 }

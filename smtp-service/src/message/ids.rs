@@ -1,10 +1,12 @@
 //! Message-IDs (RFC 5322, section 3.6.4): those of our mails, and those that mails refer to.
 
-use ring::digest::{Context, SHA256};
+use postern_chassis::digest;
 
 use super::fields::Problems;
 use super::head::Head;
 
+/// Bytes of the digest in a Message-ID of ours.
+const ID_BYTES: usize = 16;
 /// The longest Message-ID taken: it cannot fold, and must fit a line.
 const MAX_ID_BYTES: usize = 900;
 /// The most Message-IDs in References. Mail programs cut longer conversations themselves.
@@ -15,15 +17,8 @@ pub(super) fn message_id(connection: &str, request_id: &str, domain: &str) -> St
     if request_id.is_empty() {
         return format!("<{:032x}@{domain}>", fastrand::u128(..));
     }
-    let mut context = Context::new(&SHA256);
-    for part in [connection, request_id] {
-        // Lengths, so that no two pairs run together to the same text.
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
-    }
-    let digest = context.finish();
-    let hex: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("<{hex}@{domain}>")
+    let id = digest::hex(&digest::of_parts([connection, request_id])[..ID_BYTES]);
+    format!("<{id}@{domain}>")
 }
 
 /// The mails that a mail follows.

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use memchr::memmem;
+use postern_chassis::digest;
 use postern_proto::mail::v1::Email;
-use ring::digest::{SHA256, digest};
 
 use super::attachments::Piece;
 use super::calendar::Invitation;
@@ -14,6 +14,8 @@ use super::letter::{Letter, Segment};
 use super::lines::Problem;
 use super::text;
 
+/// Bytes of the digest that the boundaries hold.
+const STEM_BYTES: usize = 12;
 /// Texts shorter than this are gathered; longer ones are kept apart, so that they are not copied.
 const GATHERED_BYTES: usize = 16 * 1024;
 
@@ -105,9 +107,8 @@ pub(super) fn write(mut head: Head, root: Part, seed: &str) -> Result<Letter, Pr
 fn stem(root: &Part, seed: &str) -> String {
     let mut salt = 0_u32;
     loop {
-        let digest = digest(&SHA256, format!("{salt} {seed}").as_bytes());
-        let hex: String = digest.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        let stem = format!("=_{hex}");
+        let digest = digest::of(format!("{salt} {seed}").as_bytes());
+        let stem = format!("=_{}", digest::hex(&digest[..STEM_BYTES]));
         if !root.holds(stem.as_bytes()) {
             return stem;
         }

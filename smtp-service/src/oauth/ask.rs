@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postern_chassis::untrusted::is_untrusted;
 use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
@@ -90,22 +91,6 @@ fn unreached(error: reqwest::Error) -> Error {
         return Error::Certificate { stage: Stage::Token, problem };
     }
     unavailable(String::new(), None, None)
-}
-
-/// Whether a certificate was refused.
-fn is_untrusted(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
-        }
-        // An I/O error hides what it was made of from its own `source`.
-        cause = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
 }
 
 /// What `Retry-After` asks for in seconds, up to a day. A date is not heeded: then the usual pause holds.

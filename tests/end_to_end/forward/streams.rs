@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio_stream::StreamExt as _;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -11,6 +10,7 @@ use tonic::{Code, Request, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::edge::{Edge, Fake, PATIENCE, Said, Say, ask_with_stream, outlook, reason, until};
+use crate::world::standing_still;
 
 /// A method that takes a stream and gives one answer, which the fakes take as well.
 const GATHERING: &str = "/postern.outlook.v1.MailService/SendLargeEmail";
@@ -33,24 +33,13 @@ async fn endless(edge: &Edge) -> (Streaming<Said>, Arc<AtomicUsize>) {
     (answers, asked)
 }
 
-/// What a number is once it has not changed for a while.
-async fn standing_still(number: &AtomicUsize) -> usize {
-    loop {
-        let before = number.load(Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        if number.load(Ordering::SeqCst) == before {
-            return before;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_read_no_faster_than_its_answers_are_taken() {
     let fake = Fake::of("smtp");
     let edge = Edge::before(&[&fake]).await;
     edge.billing().await;
     let (mut answers, asked) = endless(&edge).await;
-    let standing = tokio::time::timeout(PATIENCE, standing_still(&asked)).await.expect("it stands still");
+    let standing = standing_still("messages", 1, || asked.load(Ordering::SeqCst)).await;
     // What the windows hold: a mebibyte or two on each of four ways.
     assert!(standing * BALLAST < 24 * 1024 * 1024, "{standing} messages were read");
     for number in 0..standing + 50 {
@@ -66,7 +55,7 @@ async fn streams_that_stand_still_are_in_nobodys_way() {
     let mut open = Vec::new();
     for _ in 0..12 {
         let (answers, asked) = endless(&edge).await;
-        tokio::time::timeout(PATIENCE, standing_still(&asked)).await.expect("it stands still");
+        standing_still("messages", 1, || asked.load(Ordering::SeqCst)).await;
         open.push(answers);
     }
     for _ in 0..4 {

@@ -9,6 +9,7 @@ mod subscriber;
 
 use std::time::Duration;
 
+use postern_chassis::digest::hex;
 use postern_chassis::serve::BoxError;
 use postern_proto::connection::v1::connection::{Credentials, Settings};
 use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
@@ -115,10 +116,8 @@ pub async fn run(place: &Place, target: Target) -> Result<Shown, BoxError> {
     steps.done("another watches the calendar", watched)?;
 
     let mut subscriber = Subscriber::open(channel.clone(), None).await?;
-    steps.done(
-        "a subscriber listens",
-        format!("its stream opened at cursor {}", say::hex(subscriber.cursor())),
-    )?;
+    steps
+        .done("a subscriber listens", format!("its stream opened at cursor {}", hex(subscriber.cursor())))?;
 
     let sent = send(channel.clone(), &steps.tag("first")).await?;
     say_sent(&mut steps, &sent)?;
@@ -316,7 +315,7 @@ fn say_event(steps: &mut Steps, event: &Event) -> Result<(), BoxError> {
             attachment.content_data.len()
         ))?;
     }
-    steps.detail(&format!("cursor      {}", say::hex(&event.cursor)))
+    steps.detail(&format!("cursor      {}", hex(&event.cursor)))
 }
 
 fn say_entry(steps: &mut Steps, event: &Event, made: &CalendarEvent) -> Result<(), BoxError> {

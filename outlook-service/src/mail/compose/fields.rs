@@ -5,7 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use postern_proto::mail::v1::{Email, Header};
 use serde_json::{Value, json};
 
-use super::{Problems, people};
+use super::people;
+
+use crate::error::Problems;
 
 /// How many header fields of one's own Graph takes.
 const MAX_HEADERS: usize = 5;

@@ -5,7 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use postern_proto::mail::v1::{Attachment, ContentTransferEncoding, LargeAttachment};
 use serde_json::{Value, json};
 
-use super::{Letter, Problems};
+use super::Letter;
+
+use crate::error::Problems;
 
 /// The most attachments of a mail: what Exchange takes.
 const MAX_FILES: usize = 250;

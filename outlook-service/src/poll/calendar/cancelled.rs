@@ -1,43 +1,43 @@
 //! The times of a series that were cancelled: Graph names them by the day they would have been on, and no more.
 
 use jiff::civil::Date;
+use postern_chassis::digest;
 use postern_proto::outlook::v1::{CalendarEvent, CalendarEventType};
-use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use super::changes::{Change, What};
+use super::Shown;
+use super::changes::{Change, Sorted, What};
 use super::fields::{Look, first_eight};
-use super::known::{self, Seen};
-use super::place::Place;
+use super::known::{self, Notes, Seen};
 use super::series::{array, as_the_series_has_it};
-use super::{Known, Shown};
 use crate::times;
 use crate::zones::Zone;
 
 /// The times of a series that were cancelled since they were last looked at. `read`: the series with
-/// `cancelledOccurrences`; `silent`: nothing is told, only remembered; `explained`: something else is told of the series.
+/// `cancelledOccurrences`; `explained`: something else is told of the series. Of a new series nothing is told: what is
+/// cancelled of it is only noted.
 pub(super) fn since(
     series: &Shown,
     read: &Value,
-    place: &mut Place,
-    silent: bool,
+    sorted: &Sorted,
+    round: u8,
+    notes: &mut Notes<'_>,
     explained: bool,
 ) -> Vec<Change> {
-    let series_key = known::key(&series.entry);
     let look = Look::of(&CalendarEvent::default());
-    let seen = Seen { look, modified: i64::MAX, round: place.round, of: known::of_series(series_key) };
+    let seen = Seen { look, modified: i64::MAX, round, of: known::of_series(sorted.key) };
     // That they were looked at is remembered beside the series, under a key that no entry has but by a chance of one to
     // 2^64.
-    let was_looked_at = place.known.get(!series_key).is_some();
-    place.known.put(!series_key, seen);
+    let was_looked_at = notes.get(!sorted.key).is_some();
+    notes.put(!sorted.key, seen);
     let mut new = Vec::new();
     for id in array(read, "cancelledOccurrences").iter().filter_map(Value::as_str) {
-        if !remember(&mut place.known, id, seen) {
+        if !note(notes, id, seen) {
             new.push(id);
         }
     }
     let whole = || vec![Change::new(series.clone(), What::Changed(vec!["cancelled_occurrences"]))];
-    if silent || new.is_empty() {
+    if sorted.is_new || new.is_empty() {
         return Vec::new();
     }
     // Which of them are new cannot be known the first time: something is told where nothing else explains the change.
@@ -49,10 +49,10 @@ pub(super) fn since(
 }
 
 /// Gives whether it was known already.
-fn remember(known: &mut Known, id: &str, seen: Seen) -> bool {
-    let key = first_eight(digest(&SHA256, id.as_bytes()).as_ref());
-    let was_known = known.get(key).is_some();
-    known.put(key, seen);
+fn note(notes: &mut Notes<'_>, id: &str, seen: Seen) -> bool {
+    let key = first_eight(&digest::of(id.as_bytes()));
+    let was_known = notes.get(key).is_some();
+    notes.put(key, seen);
     was_known
 }
 

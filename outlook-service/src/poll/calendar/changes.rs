@@ -32,20 +32,25 @@ pub(super) enum What {
 
 /// What became of an event on a page.
 pub(super) struct Sorted {
-    pub(super) change: Option<Change>,
+    /// What happened to it. None: nothing that people see.
+    pub(super) what: Option<What>,
+    /// Whether it was not known.
+    pub(super) is_new: bool,
     /// Whether it was not known, or Exchange says that it was changed since, seen or not.
     pub(super) touched: bool,
+    /// What stays the same of it.
+    pub(super) key: u64,
+    /// How it looks now, which is not remembered yet.
+    pub(super) seen: Seen,
 }
 
-/// Sorts an event in, and remembers how it looks now.
-pub(super) fn sort(place: &mut Place, shown: Shown, now: Timestamp) -> Sorted {
-    let entry = &shown.entry;
+/// Sorts an event in.
+pub(super) fn sort(place: &Place, entry: &CalendarEvent, now: Timestamp) -> Sorted {
     let key = known::key(entry);
-    let seen = place.known.get(key).copied();
+    let before = place.known.get(key);
     let look = Look::of(entry);
     let modified = millis(entry.date_time_last_modified.as_ref(), now);
-    place.known.put(key, Seen { look, modified, round: place.round, of: 0 });
-    let what = match seen {
+    let what = match before {
         Some(seen) if seen.look.whole == look.whole => None,
         Some(seen) => Some(What::Changed(look.changed_since(&seen.look))),
         None if was_forgotten(place, entry, now) => {
@@ -55,8 +60,9 @@ pub(super) fn sort(place: &mut Place, shown: Shown, now: Timestamp) -> Sorted {
         }
         None => Some(What::Made),
     };
-    let touched = seen.is_none_or(|seen| seen.modified != modified);
-    Sorted { change: what.map(|what| Change::new(shown, what)), touched }
+    let touched = before.is_none_or(|seen| seen.modified != modified);
+    let seen = Seen { look, modified, round: place.round, of: 0 };
+    Sorted { what, is_new: before.is_none(), touched, key, seen }
 }
 
 /// Whether an entry that is not known was so only for want of room: it was made long before.
@@ -122,7 +128,6 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     fn place(forgot: bool) -> Place {
         let mut place = crate::poll::calendar::place::read(b"").unwrap();
@@ -131,20 +136,18 @@ mod tests {
         place
     }
 
-    fn shown(made: i64, modified: i64) -> Shown {
+    fn entry(made: i64, modified: i64) -> CalendarEvent {
         let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
-        let entry = CalendarEvent {
+        CalendarEvent {
             id: "x".into(),
             date_time_created: at(made),
             date_time_last_modified: at(modified),
             ..Default::default()
-        };
-        Shown { entry, raw: Value::Null }
+        }
     }
 
     fn sorted(forgot: bool, made: i64, modified: i64) -> Option<What> {
-        let sorted = sort(&mut place(forgot), shown(made, modified), Timestamp::UNIX_EPOCH);
-        sorted.change.map(|change| change.what)
+        sort(&place(forgot), &entry(made, modified), Timestamp::UNIX_EPOCH).what
     }
 
     #[test]
@@ -158,15 +161,18 @@ mod tests {
     #[test]
     fn what_is_known_is_told_when_it_looks_otherwise_alone() {
         let mut place = place(false);
-        let now = Timestamp::UNIX_EPOCH;
-        assert!(sort(&mut place, shown(5, 5), now).touched);
-        let again = sort(&mut place, shown(5, 5), now);
-        assert!(again.change.is_none() && !again.touched);
-        let touched = sort(&mut place, shown(5, 6), now);
-        assert!(touched.change.is_none() && touched.touched);
-        let mut other = shown(5, 7);
-        other.entry.subject = "other".into();
-        let changed = sort(&mut place, other, now).change.unwrap();
-        assert_eq!(changed.what, What::Changed(vec!["subject"]));
+        let mut noted = |entry| {
+            let sorted = sort(&place, &entry, Timestamp::UNIX_EPOCH);
+            place.known.note([(sorted.key, sorted.seen)]);
+            sorted
+        };
+        let first = noted(entry(5, 5));
+        assert!(first.is_new && first.touched);
+        let again = noted(entry(5, 5));
+        assert!(again.what.is_none() && !again.touched && !again.is_new);
+        let touched = noted(entry(5, 6));
+        assert!(touched.what.is_none() && touched.touched);
+        let changed = noted(CalendarEvent { subject: "other".into(), ..entry(5, 7) });
+        assert_eq!(changed.what, Some(What::Changed(vec!["subject"])));
     }
 }

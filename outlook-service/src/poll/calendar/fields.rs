@@ -1,6 +1,7 @@
 //! What users can see of a calendar entry, field by field, so that a change can be named and Exchange's own touches,
 //! which change nothing that anybody sees, can be told from it.
 
+use postern_chassis::digest;
 use postern_proto::outlook::v1::CalendarEvent;
 use prost::Message;
 use ring::digest::{Context, SHA256};
@@ -45,12 +46,11 @@ impl Look {
         let mut all = Context::new(&SHA256);
         let mut each = [0; FIELDS.len()];
         for (name, short) in FIELDS.iter().zip(&mut each) {
-            let shown = shown(name, entry);
-            let digest = ring::digest::digest(&SHA256, &shown);
+            let digest = digest::of(&shown(name, entry));
             let mut bytes = [0; 2];
-            bytes.copy_from_slice(&digest.as_ref()[..2]);
+            bytes.copy_from_slice(&digest[..2]);
             *short = u16::from_le_bytes(bytes);
-            all.update(digest.as_ref());
+            all.update(&digest);
         }
         Self { whole: first_eight(all.finish().as_ref()), each }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use postern_chassis::digest;
 use postern_proto::outlook::v1::CalendarEvent;
-use ring::digest::{SHA256, digest};
 
 use super::fields::{FIELDS, Look, first_eight};
 
@@ -31,6 +31,13 @@ pub(super) struct Known {
     entries: HashMap<u64, Seen>,
 }
 
+/// What is remembered, with what is to be: that is noted once all that belongs to it was read.
+#[derive(Debug)]
+pub(super) struct Notes<'a> {
+    known: &'a Known,
+    new: HashMap<u64, Seen>,
+}
+
 /// What stays the same of an entry: the id that the meeting has in every calendar, for Exchange makes an entry anew,
 /// with another id and time of making, when it is accepted. A time of a series is told from the others by when it would
 /// be as well.
@@ -44,7 +51,7 @@ pub(super) fn identity(entry: &CalendarEvent) -> String {
 
 /// The same in eight bytes.
 pub(in crate::poll) fn key(entry: &CalendarEvent) -> u64 {
-    first_eight(digest(&SHA256, identity(entry).as_bytes()).as_ref())
+    first_eight(&digest::of(identity(entry).as_bytes()))
 }
 
 /// What those that belong to a series name it by, from its key. A chance of one to 2^32 keeps one longer than need be.
@@ -58,9 +65,9 @@ impl Known {
         self.entries.get(&key)
     }
 
-    /// Remembers how an entry looks now.
-    pub(super) fn put(&mut self, key: u64, seen: Seen) {
-        self.entries.insert(key, seen);
+    /// Remembers how entries look now.
+    pub(super) fn note(&mut self, new: impl IntoIterator<Item = (u64, Seen)>) {
+        self.entries.extend(new);
     }
 
     /// Forgets the entries that neither this listing found nor the one before, for a page may pass over an entry when
@@ -126,6 +133,28 @@ impl Known {
     }
 }
 
+impl<'a> Notes<'a> {
+    /// No notes yet.
+    pub(super) fn beside(known: &'a Known) -> Self {
+        Self { known, new: HashMap::new() }
+    }
+
+    /// What is remembered of an entry, or is to be.
+    pub(super) fn get(&self, key: u64) -> Option<&Seen> {
+        self.new.get(&key).or_else(|| self.known.get(key))
+    }
+
+    /// Notes how an entry looks now.
+    pub(super) fn put(&mut self, key: u64, seen: Seen) {
+        self.new.insert(key, seen);
+    }
+
+    /// What is to be remembered.
+    pub(super) fn into_new(self) -> HashMap<u64, Seen> {
+        self.new
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +168,7 @@ mod tests {
     fn what_is_remembered_is_read_as_it_was_written() {
         let mut known = Known::default();
         for number in 0..100 {
-            known.put(u64::MAX / (number + 1), seen(-(number as i64), number as u8));
+            known.note([(u64::MAX / (number + 1), seen(-(number as i64), number as u8))]);
         }
         let mut bytes = Vec::new();
         known.write(&mut bytes);
@@ -153,16 +182,18 @@ mod tests {
     fn what_changed_longest_ago_is_forgotten_first_and_the_bound_fits_a_cursor() {
         let mut known = Known::default();
         for number in 0..MAX_KNOWN as u64 + 10 {
-            known.put(number, seen((number / 4) as i64, 1));
+            known.note([(number, seen((number / 4) as i64, 1))]);
         }
         assert!(known.bound() && !known.bound());
         assert_eq!(known.entries.len(), MAX_KNOWN);
         assert!(known.get(0).is_none() && known.get(MAX_KNOWN as u64 + 9).is_some());
         const { assert!(MAX_KNOWN * ENTRY_BYTES <= 500 * 1024) };
-        known.put(3, seen(1, 3));
-        known.put(4, Seen { of: of_series(3), ..seen(1, 1) });
-        known.put(5, Seen { of: of_series(7_000), ..seen(1, 1) });
-        known.put(6, seen(1, 2));
+        known.note([
+            (3, seen(1, 3)),
+            (4, Seen { of: of_series(3), ..seen(1, 1) }),
+            (5, Seen { of: of_series(7_000), ..seen(1, 1) }),
+            (6, seen(1, 2)),
+        ]);
         assert!(known.drop_unseen_in(3) && !known.drop_unseen_in(3));
         let mut left: Vec<_> = known.entries.keys().copied().collect();
         left.sort_unstable();

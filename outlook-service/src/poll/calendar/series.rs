@@ -5,9 +5,9 @@ use postern_proto::outlook::v1::{CalendarEvent, CalendarEventType};
 use serde_json::Value;
 
 use super::cancelled;
-use super::changes::{Change, What, millis};
+use super::changes::{Change, Sorted, What, millis};
 use super::fields::Look;
-use super::known::{self, Seen};
+use super::known::{self, Notes, Seen};
 use super::place::Place;
 use super::wants::{Tells, Wants};
 use super::{MARGIN_SECONDS, SELECT, Shown, Watched};
@@ -29,14 +29,13 @@ const PAGE: usize = 100;
 const MAX_SPREAD: usize = 5_000;
 
 impl Watched<'_> {
-    /// What changed among the exceptions of a series that is new, or was changed somewhere. `told`: whether something is
-    /// told of the series itself.
+    /// What changed among the exceptions of a series that is new, or was changed somewhere. How they look now is noted.
     pub(super) async fn exceptions(
         &self,
         series: &Shown,
-        is_new: bool,
-        told: bool,
-        place: &mut Place,
+        sorted: &Sorted,
+        place: &Place,
+        notes: &mut Notes<'_>,
     ) -> Result<Vec<Change>, Error> {
         let select = "id,cancelledOccurrences,exceptionOccurrences";
         let options = [("$select", select), ("$expand", "exceptionOccurrences")];
@@ -48,14 +47,14 @@ impl Watched<'_> {
         };
         let now = read.date.unwrap_or_else(Timestamp::now);
         let told_until = place.stage.told_until();
-        let of = known::of_series(known::key(&series.entry));
+        let of = known::of_series(sorted.key);
         let mut changes = Vec::new();
         for raw in array(&read.value, "exceptionOccurrences") {
             let Some(shown) = Shown::read(raw.clone(), self.table) else { continue };
             let (key, look) = (known::key(&shown.entry), Look::of(&shown.entry));
             let modified = millis(shown.entry.date_time_last_modified.as_ref(), now);
-            let before = place.known.get(key).map(|seen| seen.look);
-            place.known.put(key, Seen { look, modified, round: place.round, of });
+            let before = notes.get(key).map(|seen| seen.look);
+            notes.put(key, Seen { look, modified, round: place.round, of });
             let fields = match before {
                 Some(before) if before.whole == look.whole => continue,
                 Some(before) => look.changed_since(&before),
@@ -68,8 +67,8 @@ impl Watched<'_> {
             let by_time = before.is_none();
             changes.push(Change { by_time, ..Change::new(shown, What::Changed(fields)) });
         }
-        let explained = told || !changes.is_empty();
-        changes.extend(cancelled::since(series, &read.value, place, is_new, explained));
+        let explained = sorted.what.is_some() || !changes.is_empty();
+        changes.extend(cancelled::since(series, &read.value, sorted, place.round, notes, explained));
         Ok(changes)
     }
 

@@ -5,7 +5,7 @@ use postern_proto::event::v1::Trigger;
 use postern_proto::event::v1::trigger::Kind;
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::poll::odata::{Filter, Order};
 
 /// The most that `top` may be.
@@ -78,9 +78,7 @@ impl Wants {
                 None
             }
         };
-        if !problems.is_empty() {
-            return Err(Error::Fields(problems));
-        }
+        refuse(problems)?;
         Ok(Self {
             name: trigger.name.clone(),
             tells,

@@ -1,25 +1,22 @@
 //! Changes, written as occurrences: for each trigger in its order, each within the bound of an event.
 
-use std::fmt::Write as _;
-
+use postern_chassis::digest;
 use postern_proto::connector::v1::Occurrence;
 use postern_proto::event::v1::event_data::Kind;
 use postern_proto::event::v1::{EventData, EventModified};
 use postern_proto::outlook::v1::CalendarEvent;
 use prost::Message as _;
-use ring::digest::{SHA256, digest};
 
 use super::Shown;
 use super::changes::{Change, What};
 use super::known;
 use super::wants::Wants;
 use crate::calendar::read::cut;
+use crate::poll::bound;
 use crate::poll::odata::Order;
 
-/// The most that an occurrence's data may take.
-const MAX_DATA: usize = 60 * 1024;
-/// The most that all occurrences of an answer take: a gRPC message is bounded by 4 MiB.
-const MAX_ALL: usize = 3_000_000;
+/// Bytes of the digest that names an entry.
+const NAME_BYTES: usize = 16;
 /// What the fields around an entry take at most: tags, lengths, names, keys.
 const AROUND: usize = 512;
 /// How many attendees an event names where all would pass its bound.
@@ -42,7 +39,7 @@ struct Group<'a> {
 /// Writes what is told: what is told to several triggers travels once.
 pub(super) fn write(wants: &[Wants], changes: &[Change]) -> Vec<Occurrence> {
     let lines: Vec<_> = groups(wants).iter().flat_map(|group| lines(group, wants, changes)).collect();
-    let bound = (MAX_ALL / lines.len().max(1)).min(MAX_DATA);
+    let bound = bound(lines.len());
     lines.into_iter().map(|line| occurrence(line, bound)).collect()
 }
 
@@ -114,11 +111,7 @@ fn occurrence(line: Line<'_>, bound: usize) -> Occurrence {
 
 /// What tells an entry from all others, accepted or not.
 pub(in crate::poll) fn name(entry: &CalendarEvent) -> String {
-    let mut name = String::new();
-    for byte in digest(&SHA256, known::identity(entry).as_bytes()).as_ref().iter().take(16) {
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    digest::hex(&digest::of(known::identity(entry).as_bytes())[..NAME_BYTES])
 }
 
 /// Cuts an entry to a bound: first its body, then its attendees, then what is left that may be long.
@@ -145,6 +138,7 @@ pub(in crate::poll) fn fit(mut entry: CalendarEvent, bound: usize) -> CalendarEv
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::poll::MAX_DATA;
     use postern_proto::mail::v1::Mailbox;
     use postern_proto::outlook::v1::Attendee;
 

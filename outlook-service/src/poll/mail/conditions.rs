@@ -6,7 +6,7 @@ use postern_proto::event::v1::{Trigger, trigger::Kind};
 use postern_proto::mail::v1::Importance;
 
 use crate::addresses;
-use crate::error::Error;
+use crate::error::{Error, refuse};
 use crate::graph::model::{Message, Recipient};
 use crate::mail::shape;
 
@@ -53,9 +53,7 @@ impl Conditions {
                 None
             }
         };
-        if !problems.is_empty() {
-            return Err(Error::Fields(problems));
-        }
+        refuse(problems)?;
         Ok(Self {
             folder_path: asked.folder_path.clone(),
             mailbox: asked.mailbox.clone(),

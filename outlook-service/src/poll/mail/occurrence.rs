@@ -1,9 +1,8 @@
 //! What a look tells, written: each mail fetched whole, and kept within the bound of an event.
 
-use std::fmt::Write as _;
-
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
+use postern_chassis::digest;
 use postern_proto::connector::v1::Occurrence;
 use postern_proto::event::v1::event_data::Kind;
 use postern_proto::event::v1::{EventData, TriggerGap};
@@ -14,13 +13,11 @@ use crate::error::Error;
 use crate::graph::model::Message;
 use crate::graph::{Mailbox, with_options};
 use crate::mail::{attachments, shape};
+use crate::poll::bound;
 use crate::times;
 
-/// The most that an occurrence's data may take.
-const MAX_DATA: usize = 60 * 1024;
-/// The most that the data of all occurrences of an answer take: a gRPC message is bounded by 4 MiB, the names of those
-/// who are told besides.
-const MAX_ALL: usize = 3_000_000;
+/// Bytes of the digest that tells a gap from others.
+const GAP_BYTES: usize = 16;
 /// The most that all events of an answer take, once each trigger has its own copy.
 const MAX_EVENTS: usize = 64 * 1024 * 1024;
 /// However many are told, a mail keeps so much.
@@ -78,11 +75,7 @@ impl Told {
 
 /// A gap since a time, whose key comes from the cursor that was lost.
 pub(super) fn gap(triggers: Vec<String>, cursor: &[u8], from: Timestamp) -> Told {
-    let digest = ring::digest::digest(&ring::digest::SHA256, cursor);
-    let mut key = "gap:".to_owned();
-    for byte in digest.as_ref().iter().take(16) {
-        let _ = write!(key, "{byte:02x}");
-    }
+    let key = format!("gap:{}", digest::hex(&digest::of(cursor)[..GAP_BYTES]));
     Told::Gap { triggers, key, from }
 }
 
@@ -108,7 +101,7 @@ pub(super) async fn write(
 ) -> Result<Vec<Occurrence>, Error> {
     let count: usize = told.iter().map(Told::count).sum();
     let occurrences: usize = told.iter().map(Told::occurrences).sum();
-    let bound = (MAX_EVENTS / count.max(1)).max(MIN_DATA).min(MAX_ALL / occurrences.max(1)).min(MAX_DATA);
+    let bound = (MAX_EVENTS / count.max(1)).max(MIN_DATA).min(bound(occurrences));
     let writing = Writing { mailbox, bound, last_try };
     let written = stream::iter(told.into_iter().map(|told| one(writing, told))).buffered(AT_ONCE);
     Ok(written.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
@@ -219,6 +212,7 @@ fn fit(email: &mut ReceivedEmail, bound: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::poll::MAX_DATA;
     use postern_proto::mail::v1::Mailbox as Person;
 
     #[test]

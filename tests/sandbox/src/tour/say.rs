@@ -48,11 +48,6 @@ impl Steps {
     }
 }
 
-/// Bytes for people.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Prints ready-made commands to go on with.
 pub(super) fn what_to_try(url: &str, place: &Place) -> Result<(), BoxError> {
     let address = url.trim_start_matches("http://").trim_start_matches("https://");
