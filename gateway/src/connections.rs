@@ -46,7 +46,7 @@ struct Room {
     store: Arc<dyn Store>,
     log: Arc<dyn EventLog>,
     connectors: Arc<Connectors>,
-    keys: KeyRing,
+    keys: Arc<KeyRing>,
     cache: cache::Cache,
     flights: grant::Flights,
     doubts: grant::Doubts,
@@ -66,12 +66,12 @@ impl Connections {
         store: Arc<dyn Store>,
         log: Arc<dyn EventLog>,
         connectors: Arc<Connectors>,
-        keys: KeyRing,
+        keys: impl Into<Arc<KeyRing>>,
     ) -> Self {
         let changes = store.watch();
         let (cache, flights) = (cache::Cache::default(), grant::Flights::default());
         let doubts = grant::Doubts::default();
-        let room = Arc::new(Room { store, log, connectors, keys, cache, flights, doubts });
+        let room = Arc::new(Room { store, log, connectors, keys: keys.into(), cache, flights, doubts });
         let stop = CancellationToken::new();
         let following = cache::follow(changes, room.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));

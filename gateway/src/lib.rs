@@ -6,6 +6,7 @@ pub mod all_in_one;
 pub mod auth;
 pub mod connections;
 pub mod connectors;
+pub mod console;
 pub mod contract;
 pub mod error;
 pub mod events;

@@ -17,16 +17,18 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 use crate::all_in_one::AllInOne;
 use crate::auth::{Callers, Guarded};
 use crate::connections::Connections;
 use crate::connectors::Connectors;
+use crate::console::Console;
 use crate::events::EventServer;
 use crate::forward::Forwarder;
 use crate::ledger::{Ledger, Once};
-use crate::notifications::Notifications;
+use crate::notifications::{Notifications, PublicUrl};
 use crate::seal::KeyRing;
 use crate::settings::Settings;
 use crate::store::sqlite::Sqlite;
@@ -78,10 +80,10 @@ async fn serve_on(
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
-    let keys = match &settings.key_file {
+    let keys = Arc::new(match &settings.key_file {
         Some(path) => KeyRing::read(path)?,
         None => KeyRing::read_or_make(&settings.data_dir.join(KEYS))?,
-    };
+    });
     let callers = settings.tokens_file.as_deref().map(Callers::read).transpose()?.map(Arc::new);
     let within = match settings.all_in_one() {
         true => Some(AllInOne::start(&settings.limits, settings.serve.stop_grace).await?),
@@ -93,7 +95,7 @@ async fn serve_on(
     };
     let connectors = Arc::new(Connectors::new(addresses, settings.connectors_tls()?)?);
     let digests = keys.digest_key()?;
-    let connections = Connections::new(store.clone(), log.clone(), connectors.clone(), keys);
+    let connections = Connections::new(store.clone(), log.clone(), connectors.clone(), keys.clone());
     let connections = Arc::new(connections);
     let (schedule, scheduling) =
         Schedule::start(connections.clone(), store.clone(), log.clone(), stop.clone());
@@ -110,6 +112,15 @@ async fn serve_on(
     let mut router = Router::new();
     if let Some(notifications) = &notifications {
         router = router.merge(notifications.router());
+    }
+    let console = settings.serves_console(http.as_ref()).then(|| {
+        let url = settings.public_url.as_ref();
+        let root = url.map_or("", PublicUrl::path);
+        let secure = url.is_some() || settings.serve.tls_cert_file.is_some();
+        Console::new(root, callers.clone(), keys, secure)
+    });
+    if let Some(console) = &console {
+        router = router.merge(console.router());
     }
     let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
     // Before anything is asked of providers: they call back at once.
@@ -144,6 +155,9 @@ async fn serve_on(
         .prepare();
     let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors).until(stop.clone()) };
     let doors = Once::new(doors, ledger.clone());
+    if let Some(console) = &console {
+        console.open(BoxCloneSyncService::new(doors.clone()));
+    }
 
     let address = listener.local_addr()?;
     tracing::info!(%address, all_in_one = settings.all_in_one(), "the gateway is ready");

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use postern_chassis::serve::ServeSettings;
 use postern_chassis::settings::{SettingsError, duration};
 use postern_chassis::telemetry::LogSettings;
+use tokio::net::TcpListener;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
 use crate::all_in_one::Limits;
@@ -44,7 +45,7 @@ pub struct Settings {
     #[arg(long, env = "POSTERN_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<PublicUrl>,
 
-    /// Where to listen for HTTP, such as what providers push; with TLS where the gRPC listener has it. Absent:
+    /// Where to listen for HTTP: the console, and what providers push; with TLS where the gRPC listener has it. Absent:
     /// 127.0.0.1:7028 with --public-url, else nowhere
     #[arg(long, env = "POSTERN_HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<SocketAddr>,
@@ -124,6 +125,14 @@ impl Settings {
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http_listen.or_else(|| self.public_url.as_ref().map(|_| HTTP_LISTEN))
+    }
+
+    /// Whether the console is served where HTTP is listened for: behind tokens, or, without them, to this machine alone.
+    #[must_use]
+    pub fn serves_console(&self, http: Option<&TcpListener>) -> bool {
+        let address = http.and_then(|http| http.local_addr().ok());
+        let is_ours_alone = self.public_url.is_none() && address.is_some_and(|it| it.ip().is_loopback());
+        address.is_some() && (self.tokens_file.is_some() || is_ours_alone)
     }
 
     /// Whether the connectors run in this process.
