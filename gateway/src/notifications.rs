@@ -49,6 +49,12 @@ impl FromStr for PublicUrl {
 }
 
 impl PublicUrl {
+    /// Whether it is reached by TLS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.text.starts_with("https:")
+    }
+
     /// Its path, without a slash at its end: empty where it has none.
     #[must_use]
     pub fn path(&self) -> &str {

