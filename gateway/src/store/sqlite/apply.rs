@@ -2,15 +2,14 @@
 //! that a request is applied whole or not at all, and a refusal needs no undoing.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::schema::Counters;
-use super::tail::time_of;
 use super::writer::{Done, TRIM_EVENTS};
 use crate::events::cursor::{self, Cursor};
 use crate::events::record;
+use crate::store::tail::{Counters, milliseconds, time_of};
 use crate::store::{
     Appended, Change, Commit, Entry, Expect, NewEvent, Retention, StoreError, StoredEvent, Write,
 };
@@ -36,11 +35,6 @@ impl Pending {
         let now = milliseconds(SystemTime::now());
         Self { counters, events: Vec::new(), changes: Vec::new(), now: now.max(counters.recorded) }
     }
-}
-
-/// A time as milliseconds since 1970, rounded down.
-pub(super) fn milliseconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Appends events and makes writes, where what is expected holds.

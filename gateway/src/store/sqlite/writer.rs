@@ -10,8 +10,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::apply::{self, Outcome, Pending};
 use super::failed;
 use super::folder::Folder;
-use super::schema::{Counters, write_counters};
-use super::tail::Tail;
+use super::schema::write_counters;
+use crate::store::tail::{Counters, Tail};
 use crate::store::{Appended, Change, Commit, Retention, Revision, StoreError};
 
 /// Requests that may wait. Beyond them callers wait for room: a disk that is too slow slows whoever writes.
@@ -151,8 +151,8 @@ fn answer(request: Request, outcome: Outcome) {
 mod tests {
     use super::*;
     use crate::events::new_event;
-    use crate::store::sqlite::{apply, query, schema};
-    use crate::store::{Expect, NewEvent, Sequence, Write};
+    use crate::store::sqlite::{query, schema};
+    use crate::store::{Expect, NewEvent, Sequence, Write, tail};
     use postern_proto::event::v1::Event;
     use prost::Message as _;
     use std::time::SystemTime;
@@ -230,7 +230,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut first = writer(folder.path());
         // As if the clock had been an hour ahead at the event before.
-        let ahead = apply::milliseconds(SystemTime::now()) + 3_600_000;
+        let ahead = tail::milliseconds(SystemTime::now()) + 3_600_000;
         first.counters.recorded = ahead;
         first.commit(vec![append(events(1), "one").0]);
         let place: Sequence = first.counters.last;
@@ -240,6 +240,6 @@ mod tests {
         second.commit(vec![append(events(2), "two").0]);
         let stored = second.tail.read(place, 1, 1).unwrap().remove(0);
         let recorded = Event::decode(stored.encoded).unwrap().record_time.unwrap();
-        assert_eq!(apply::milliseconds(SystemTime::try_from(recorded).unwrap()), ahead);
+        assert_eq!(tail::milliseconds(SystemTime::try_from(recorded).unwrap()), ahead);
     }
 }
