@@ -8,6 +8,9 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 mod admit;
+pub mod engine;
+pub mod migrate;
+pub mod nats;
 pub mod sqlite;
 mod tail;
 

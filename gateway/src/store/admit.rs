@@ -1,20 +1,15 @@
 //! What every engine refuses, before it can hold up others.
 
-use super::{Commit, MAX_KEY_BYTES, MAX_VALUE_BYTES, StoreError, Write};
+use std::time::SystemTime;
+
+use super::tail::milliseconds;
+use super::{Commit, MAX_KEY_BYTES, MAX_VALUE_BYTES, NewEvent, StoreError, Write};
 use crate::events::record::MAX_EVENT_BYTES;
 
 /// Refuses what no store takes.
 pub(super) fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreError> {
     let refused = |problem: String| Err(StoreError::Refused(problem));
-    for event in events {
-        if event.encoded.len() > MAX_EVENT_BYTES {
-            let size = event.encoded.len();
-            return refused(format!(
-                "event {} has {size} bytes: expected at most {MAX_EVENT_BYTES}",
-                event.id
-            ));
-        }
-    }
+    events.iter().try_for_each(admit_event)?;
     for (place, Write { key, value, .. }) in writes.iter().enumerate() {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let segments = || key.split('/').all(|segment| !segment.is_empty() && segment.chars().all(allowed));
@@ -31,4 +26,21 @@ pub(super) fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreE
         }
     }
     Ok(())
+}
+
+fn admit_event(event: &NewEvent) -> Result<(), StoreError> {
+    let size = event.encoded.len();
+    if size > MAX_EVENT_BYTES {
+        let id = &event.id;
+        return Err(StoreError::Refused(format!(
+            "event {id} has {size} bytes: expected at most {MAX_EVENT_BYTES}"
+        )));
+    }
+    Ok(())
+}
+
+/// Events of another log, with their times in milliseconds since 1970.
+pub(super) fn recorded(events: Vec<(NewEvent, SystemTime)>) -> Result<Vec<(NewEvent, i64)>, StoreError> {
+    events.iter().try_for_each(|(event, _)| admit_event(event))?;
+    Ok(events.into_iter().map(|(event, time)| (event, milliseconds(time))).collect())
 }

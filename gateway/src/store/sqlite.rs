@@ -15,14 +15,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+pub(super) use self::folder::DATABASE_FILE;
 use self::folder::{Folder, unusable};
 use self::readers::Readers;
 use self::writer::{Answer, Done, QUEUE, Request, TRIM_EVENTS, Writer};
-use super::admit::admit;
+use super::admit::{admit, recorded};
+use super::migrate::Movable;
 use super::tail::Tail;
 use super::{
-    Appended, Bounds, Change, Commit, Entry, EventLog, Retention, Revision, Sequence, Store, StoreError,
-    StoredEvent, WATCH_BACKLOG, Write,
+    Appended, Bounds, Change, Commit, Entry, EventLog, NewEvent, Retention, Revision, Sequence, Store,
+    StoreError, StoredEvent, WATCH_BACKLOG, Write,
 };
 
 /// How long a close waits for the last commit: a disk that takes longer has stopped answering.
@@ -125,6 +127,14 @@ impl Store for Sqlite {
 
     fn watch(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
+    }
+}
+
+#[tonic::async_trait]
+impl Movable for Sqlite {
+    async fn restore(&self, events: Vec<(NewEvent, SystemTime)>) -> Result<Appended, StoreError> {
+        let events = recorded(events)?;
+        Ok(self.ask(|answer| Request::Restore { events, answer }).await?.appended)
     }
 }
 

@@ -61,6 +61,12 @@ impl Tail {
     pub(super) fn publish(&self, counters: Counters, events: Vec<StoredEvent>) {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         kept.counters = counters;
+        let follows =
+            |newest: &StoredEvent| events.first().is_none_or(|event| event.sequence == newest.sequence + 1);
+        if !kept.newest.back().is_none_or(follows) {
+            // Others appended what was gone before it was seen here.
+            (kept.newest, kept.bytes) = (VecDeque::new(), 0);
+        }
         for event in events {
             kept.bytes += cost(&event);
             kept.newest.push_back(event);
@@ -72,6 +78,14 @@ impl Tail {
             kept.bytes -= cost(oldest);
             kept.newest.pop_front();
         }
+        drop(kept);
+        self.last.send_if_modified(|last| std::mem::replace(last, counters.last) != counters.last);
+    }
+
+    /// Takes counters that were read anew, and forgets the events.
+    pub(super) fn forget(&self, counters: Counters) {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        *kept = Kept { counters, newest: VecDeque::new(), bytes: 0 };
         drop(kept);
         self.last.send_if_modified(|last| std::mem::replace(last, counters.last) != counters.last);
     }

@@ -61,6 +61,24 @@ pub(super) fn commit(
     Ok(Outcome::Done(Done { appended, revision: pending.counters.revision }))
 }
 
+/// Appends events that another log recorded.
+pub(super) fn restore(
+    connection: &Connection,
+    pending: &mut Pending,
+    events: &[(NewEvent, i64)],
+) -> rusqlite::Result<Outcome> {
+    let now = pending.now;
+    let mut stored = 0;
+    for (event, recorded) in events {
+        pending.now = pending.counters.recorded.max(*recorded);
+        stored += usize::from(append_event(connection, pending, event)?);
+    }
+    // What comes after in this commit is of now.
+    pending.now = now.max(pending.counters.recorded);
+    let appended = Appended { stored, last: pending.counters.last };
+    Ok(Outcome::Done(Done { appended, revision: pending.counters.revision }))
+}
+
 fn holds(connection: &Connection, key: &str, expect: Expect) -> rusqlite::Result<bool> {
     if expect == Expect::Any {
         return Ok(true);

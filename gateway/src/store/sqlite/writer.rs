@@ -12,7 +12,7 @@ use super::failed;
 use super::folder::Folder;
 use super::schema::write_counters;
 use crate::store::tail::{Counters, Tail};
-use crate::store::{Appended, Change, Commit, Retention, Revision, StoreError};
+use crate::store::{Appended, Change, Commit, NewEvent, Retention, Revision, StoreError};
 
 /// Requests that may wait. Beyond them callers wait for room: a disk that is too slow slows whoever writes.
 pub(super) const QUEUE: usize = 256;
@@ -25,6 +25,8 @@ pub(super) const TRIM_EVENTS: usize = 1_000;
 pub(super) enum Request {
     /// Append events and make writes, where what is expected holds.
     Commit { commit: Commit, answer: Answer<Done> },
+    /// Append events that another log recorded, at those times.
+    Restore { events: Vec<(NewEvent, i64)>, answer: Answer<Done> },
     /// Remove the oldest events that retention has passed, up to [`TRIM_EVENTS`].
     Trim { retention: Retention, answer: Answer<u64> },
     /// Stop, after what was asked before.
@@ -71,6 +73,7 @@ impl Writer {
                         break;
                     }
                     Request::Commit { ref commit, .. } => events += commit.events.len().max(1),
+                    Request::Restore { events: ref restored, .. } => events += restored.len(),
                     Request::Trim { .. } => events += TRIM_EVENTS,
                 }
                 group.push(request);
@@ -120,6 +123,7 @@ impl Writer {
             .iter()
             .map(|request| match request {
                 Request::Commit { commit, .. } => apply::commit(&transaction, &mut pending, commit),
+                Request::Restore { events, .. } => apply::restore(&transaction, &mut pending, events),
                 Request::Trim { retention, .. } => apply::trim(&transaction, &mut pending, *retention),
                 Request::Close { .. } => Ok(Outcome::Trimmed(0)),
             })
@@ -138,8 +142,12 @@ impl Writer {
 /// Answers one request. Who asked may have gone.
 fn answer(request: Request, outcome: Outcome) {
     match (request, outcome) {
-        (Request::Commit { answer, .. }, Outcome::Done(done)) => drop(answer.send(Ok(done))),
-        (Request::Commit { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
+        (Request::Commit { answer, .. } | Request::Restore { answer, .. }, Outcome::Done(done)) => {
+            drop(answer.send(Ok(done)));
+        }
+        (Request::Commit { answer, .. } | Request::Restore { answer, .. }, Outcome::Refused(error)) => {
+            drop(answer.send(Err(error)));
+        }
         (Request::Trim { answer, .. }, Outcome::Trimmed(removed)) => drop(answer.send(Ok(removed))),
         (Request::Trim { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
         // A request is applied by its own kind, so the other pairs do not come.
@@ -152,7 +160,7 @@ mod tests {
     use super::*;
     use crate::events::new_event;
     use crate::store::sqlite::{query, schema};
-    use crate::store::{Expect, NewEvent, Sequence, Write, tail};
+    use crate::store::{Expect, Sequence, Write, tail};
     use postern_proto::event::v1::Event;
     use prost::Message as _;
     use std::time::SystemTime;
