@@ -77,6 +77,11 @@ impl From<Error> for Status {
                 format!("it cannot be stored: {problem}"),
             )
             .into(),
+            Error::Store(error @ StoreError::Unknown(_)) => {
+                tracing::error!(%error, "storage broke off");
+                let message = "whether the gateway has stored it is not known: look before a repeat";
+                Fault::new(Code::Unknown, "OUTCOME_UNKNOWN", message).into()
+            }
             Error::Store(error) => {
                 tracing::error!(%error, "storage failed");
                 Fault::new(Code::Unavailable, "STORAGE_UNAVAILABLE", "the gateway's storage failed for now")

@@ -29,6 +29,7 @@ use postern_chassis::serve::BoxError;
 use postern_chassis::{healthcheck, serve as chassis, shutdown, telemetry};
 
 use settings::{Command, Settings};
+use store::migrate::{Moved, migrate};
 
 /// The gateway's program: reads the settings from arguments, variables and file, and does what they say.
 ///
@@ -40,6 +41,13 @@ pub async fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Some(Command::Healthcheck) => healthcheck::run(settings.listen, &settings.serve).await,
         Some(Command::CheckConfig) => Ok(settings.check()?),
         Some(Command::Token { name }) => print_token(name),
+        Some(Command::Migrate { from, to }) => {
+            telemetry::start(&settings.log);
+            settings.nats.check()?;
+            let told = |moved: Moved| tracing::info!(values = moved.values, events = moved.events, "copying");
+            let moved = migrate(from, to, &settings.nats, told).await?;
+            print_lines(&[&format!("copied {} values and {} events", moved.values, moved.events)])
+        }
         Some(Command::Key) => print_lines(&[seal::new_key_line()?.as_str()]),
         None => {
             settings.check()?;

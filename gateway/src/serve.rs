@@ -31,7 +31,7 @@ use crate::ledger::{Ledger, Once};
 use crate::notifications::{Notifications, PublicUrl};
 use crate::seal::KeyRing;
 use crate::settings::Settings;
-use crate::store::sqlite::Sqlite;
+use crate::store::engine::Engine;
 use crate::store::{EventLog, Store};
 use crate::triggers::{Schedule, Triggers};
 
@@ -64,9 +64,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let listeners = listeners.into();
-    let folder = settings.data_dir.clone();
-    let engine = tokio::task::spawn_blocking(move || Sqlite::open(&folder)).await??;
-    let served = serve_on(engine.clone(), engine.clone(), listeners, &settings, stop).await;
+    let engine = Engine::open(&settings.place(), &settings.nats).await?;
+    let served = serve_on(engine.store(), engine.log(), listeners, &settings, stop).await;
     let closed = engine.close().await;
     served?;
     Ok(closed?)

@@ -18,6 +18,8 @@ use crate::http;
 use crate::notifications::PublicUrl;
 use crate::seal::KeyRing;
 use crate::store::Retention;
+use crate::store::engine::Place;
+use crate::store::nats::{NatsSettings, Servers};
 
 /// Where HTTP is listened for unless told otherwise: a proxy on the same machine is what providers then reach.
 const HTTP_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7028);
@@ -63,12 +65,22 @@ pub struct Settings {
     #[command(flatten)]
     pub limits: Limits,
 
-    /// The folder that keeps all that lasts. Made where it is missing
+    /// What keeps all that lasts, and is shared by several gateways: nats://HOST:PORT[,HOST:PORT…] or tls://…, servers of
+    /// NATS with JetStream, version 2.12 or newer, that sync each write or keep three copies. Absent: --data-dir, for
+    /// one gateway
+    #[arg(long, env = "POSTERN_STORE", value_name = "URL")]
+    pub store: Option<Servers>,
+
+    /// How NATS is used
+    #[command(flatten)]
+    pub nats: NatsSettings,
+
+    /// The folder that keeps all that lasts, where --store names nothing else. Made where it is missing
     #[arg(long, env = "POSTERN_DATA_DIR", default_value = "postern-data", value_name = "FOLDER")]
     pub data_dir: PathBuf,
 
     /// The key ring that seals credentials: a line a key, the last one seals (see `gateway key`). Absent: `keys` in the
-    /// data folder, made on first start
+    /// data folder, made on first start; with --store it must be named, for all gateways there need the same
     #[arg(long, env = "POSTERN_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 
@@ -99,7 +111,7 @@ pub struct Settings {
 }
 
 /// What to do instead of serving.
-#[derive(Subcommand, Debug, Clone, PartialEq, Eq)]
+#[derive(Subcommand, Debug, Clone)]
 pub enum Command {
     /// Ask the gateway that runs with these settings for its health: exit code 0 when it serves
     Healthcheck,
@@ -112,6 +124,16 @@ pub enum Command {
     },
     /// Make a key: a line for the key file
     Key,
+    /// Copy everything from one store to another that is empty, with all gateways on both stopped. Cursors of before are
+    /// answered with a gap (LOG_RESET). The keys that seal credentials stay where they are: take the key file along
+    Migrate {
+        /// The folder, or nats://HOST:PORT, to copy from
+        #[arg(long, value_name = "PLACE")]
+        from: Place,
+        /// The folder, or nats://HOST:PORT, to copy to
+        #[arg(long, value_name = "PLACE")]
+        to: Place,
+    },
 }
 
 impl Settings {
@@ -133,6 +155,15 @@ impl Settings {
         let address = http.and_then(|http| http.local_addr().ok());
         let is_ours_alone = self.public_url.is_none() && address.is_some_and(|it| it.ip().is_loopback());
         address.is_some() && (self.tokens_file.is_some() || is_ours_alone)
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        match &self.store {
+            Some(servers) => Place::Nats(servers.clone()),
+            None => Place::Folder(self.data_dir.clone()),
+        }
     }
 
     /// Whether the connectors run in this process.
@@ -163,6 +194,12 @@ impl Settings {
         let (tokens, authority) = (self.tokens_file.is_some(), self.serve.tls_client_ca_file.is_some());
         auth::check_listen(self.listen, tokens, authority)?;
         self.connectors_tls()?;
+        self.nats.check()?;
+        if self.store.is_some() && self.key_file.is_none() {
+            let problem =
+                "expected a key file with --store: all gateways there need the same keys (see gateway key)";
+            return Err(SettingsError::value("--key-file", problem));
+        }
         // Read here for what is wrong with them alone: a key file in the data folder may have to be made yet.
         self.key_file.as_deref().map(KeyRing::read).transpose()?;
         self.tokens_file.as_deref().map(Callers::read).transpose()?;

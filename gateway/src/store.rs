@@ -7,10 +7,15 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+mod admit;
+pub mod engine;
+pub mod migrate;
+pub mod nats;
 pub mod sqlite;
+mod tail;
 
-/// The largest value of a key, in bytes.
-pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
+/// The largest value of a key, in bytes: with its key it fits a message of 1 MiB, which is what NATS takes.
+pub const MAX_VALUE_BYTES: usize = 1000 * 1024;
 /// The longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 512;
 /// How many changes a watcher may fall behind.
@@ -108,6 +113,10 @@ pub enum StoreError {
     /// It failed for now, such as on a full disk. Whether the write took place is known: it did not.
     #[error("storage failed: {0}")]
     Failed(String),
+    /// Whether a write took place is not known, and will not be: the answer was lost, and what would tell is gone or
+    /// not to be reached. An embedded engine never says this.
+    #[error("storage broke off: {0}")]
+    Unknown(String),
 }
 
 /// Small values with revisions. A write is durable once it is answered.
@@ -123,7 +132,8 @@ pub trait Store: Send + Sync + 'static {
     /// `limit` means that these were the last.
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError>;
 
-    /// All changes of all keys from now on, in order, each once it is durable. A watcher that falls more than
+    /// All changes of all keys from now on, in order, each once it is durable. Where another process changes a key again
+    /// at once, the change in between may be left out; a key's last change never is. A watcher that falls more than
     /// [`WATCH_BACKLOG`] changes behind gets an error from its receiver and lists anew. To miss nothing: watch, then list.
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Change>;
 }
@@ -192,6 +202,9 @@ pub struct Retention {
 pub trait EventLog: Send + Sync + 'static {
     /// Appends events and makes writes, all or nothing: durable once answered. Where a write's expectation or a guard
     /// does not hold, nothing is done. Goes on in the background where the caller stops waiting.
+    ///
+    /// # Errors
+    /// All but [`StoreError::Unknown`] say that nothing was done.
     async fn commit(&self, commit: Commit) -> Result<Appended, StoreError>;
 
     /// The same without guards.
@@ -208,8 +221,11 @@ pub trait EventLog: Send + Sync + 'static {
         bytes: usize,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// What the log holds now.
+    /// What the log holds now: whatever was appended before by anybody is within.
     async fn bounds(&self) -> Result<Bounds, StoreError>;
+
+    /// What the log holds as far as this process has seen: at once, and behind what other processes do by an instant.
+    fn seen(&self) -> Bounds;
 
     /// The place before the first kept event that became durable at or after a time.
     async fn place_at(&self, time: SystemTime) -> Result<Sequence, StoreError>;

@@ -1,5 +1,5 @@
 //! The one place where the tests learn of the world they run in: which tests are wanted, where the judge of Graph's
-//! traffic, the real mail servers and the built programs are.
+//! traffic, the real mail servers, NATS and the built programs are.
 
 #![allow(
     clippy::disallowed_methods,
@@ -24,6 +24,11 @@ const PYTHON: &str = "POSTERN_PYTHON";
 const EXIM: &str = "POSTERN_EXIM";
 /// Says that the connector is not to be tried against real mail servers.
 const PEERS: &str = "POSTERN_PEERS";
+
+/// A nats-server with JetStream, 2.12 or newer.
+const NATS_SERVER: &str = "POSTERN_NATS_SERVER";
+/// Says that the engine on NATS is not to be tried.
+const NATS: &str = "POSTERN_NATS";
 
 /// Judges recorded Graph traffic: `python script description traffic.jsonl` exits non-zero on a violation.
 pub(crate) struct Judge {
@@ -76,6 +81,16 @@ pub(crate) fn peers() -> Option<Peers> {
         return None;
     }
     Some(Peers { python: file(PYTHON, PEERS), exim: file(EXIM, PEERS) })
+}
+
+/// The nats-server to run, or `None` where it was said that the engine on it is not to be tried.
+///
+/// It panics where nothing was said, as [`judge`] does.
+pub(crate) fn nats_server() -> Option<PathBuf> {
+    if small() || std::env::var(NATS).is_ok_and(|nats| nats == "skip") {
+        return None;
+    }
+    Some(file(NATS_SERVER, NATS))
 }
 
 /// The file that a variable names; `skip` is the variable that would do without it.

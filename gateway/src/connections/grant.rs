@@ -220,7 +220,8 @@ impl Room {
                 Err(StoreError::Conflict { .. }) => {
                     return Ok(self.store.get(&key).await?.map_or(0, |entry| entry.revision));
                 }
-                Err(StoreError::Failed(_)) if tries < STORE_TRIES => {
+                // Where the first did take place, the second finds it: a conflict.
+                Err(StoreError::Failed(_) | StoreError::Unknown(_)) if tries < STORE_TRIES => {
                     tries += 1;
                     tokio::time::sleep(STORE_PAUSE).await;
                 }

@@ -126,7 +126,7 @@ impl Reading {
             let events = self.log.read(self.after.sequence, BATCH_EVENTS, BATCH_BYTES).await?;
             let kept_after = match events.first() {
                 Some(first) => first.sequence - 1,
-                None => self.log.bounds().await?.first - 1,
+                None => self.log.seen().first - 1,
             };
             if kept_after > self.after.sequence {
                 return self.skip_to(kept_after);

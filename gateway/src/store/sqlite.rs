@@ -6,7 +6,6 @@ mod folder;
 mod query;
 mod readers;
 mod schema;
-mod tail;
 mod writer;
 
 use std::path::Path;
@@ -16,15 +15,17 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+pub(super) use self::folder::DATABASE_FILE;
 use self::folder::{Folder, unusable};
 use self::readers::Readers;
-use self::tail::Tail;
 use self::writer::{Answer, Done, QUEUE, Request, TRIM_EVENTS, Writer};
+use super::admit::{admit, recorded};
+use super::migrate::Movable;
+use super::tail::Tail;
 use super::{
-    Appended, Bounds, Change, Commit, Entry, EventLog, MAX_KEY_BYTES, MAX_VALUE_BYTES, Retention, Revision,
-    Sequence, Store, StoreError, StoredEvent, WATCH_BACKLOG, Write,
+    Appended, Bounds, Change, Commit, Entry, EventLog, NewEvent, Retention, Revision, Sequence, Store,
+    StoreError, StoredEvent, WATCH_BACKLOG, Write,
 };
-use crate::events::record::MAX_EVENT_BYTES;
 
 /// How long a close waits for the last commit: a disk that takes longer has stopped answering.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,36 +109,6 @@ fn failed(error: &rusqlite::Error) -> StoreError {
     StoreError::Failed(error.to_string())
 }
 
-/// Refuses what no store takes, before it can hold up others.
-fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreError> {
-    let refused = |problem: String| Err(StoreError::Refused(problem));
-    for event in events {
-        if event.encoded.len() > MAX_EVENT_BYTES {
-            let size = event.encoded.len();
-            return refused(format!(
-                "event {} has {size} bytes: expected at most {MAX_EVENT_BYTES}",
-                event.id
-            ));
-        }
-    }
-    for (place, Write { key, value, .. }) in writes.iter().enumerate() {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let segments = || key.split('/').all(|segment| !segment.is_empty() && segment.chars().all(allowed));
-        if key.len() > MAX_KEY_BYTES || !segments() {
-            return refused(format!("{key:?} is not a key: expected segments of [a-zA-Z0-9._-] joined by /"));
-        }
-        if value.as_ref().is_some_and(|value| value.len() > MAX_VALUE_BYTES) {
-            return refused(format!(
-                "the value of {key} is too large: expected at most {MAX_VALUE_BYTES} bytes"
-            ));
-        }
-        if writes[..place].iter().any(|other| other.key == *key) {
-            return refused(format!("{key} is written twice at once"));
-        }
-    }
-    Ok(())
-}
-
 #[tonic::async_trait]
 impl Store for Sqlite {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
@@ -156,6 +127,14 @@ impl Store for Sqlite {
 
     fn watch(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
+    }
+}
+
+#[tonic::async_trait]
+impl Movable for Sqlite {
+    async fn restore(&self, events: Vec<(NewEvent, SystemTime)>) -> Result<Appended, StoreError> {
+        let events = recorded(events)?;
+        Ok(self.ask(|answer| Request::Restore { events, answer }).await?.appended)
     }
 }
 
@@ -180,6 +159,10 @@ impl EventLog for Sqlite {
 
     async fn bounds(&self) -> Result<Bounds, StoreError> {
         Ok(self.tail.bounds())
+    }
+
+    fn seen(&self) -> Bounds {
+        self.tail.bounds()
     }
 
     async fn place_at(&self, time: SystemTime) -> Result<Sequence, StoreError> {

@@ -11,6 +11,7 @@ pub(crate) struct Relay {
     address: SocketAddr,
     behind: watch::Sender<SocketAddr>,
     silent: watch::Sender<u64>,
+    cut: watch::Sender<u64>,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -20,16 +21,22 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let (behind, gateway) = watch::channel(behind);
         let silent = watch::Sender::new(0);
-        let silences = silent.clone();
+        let cut = watch::Sender::new(0);
+        let (silences, cuts) = (silent.clone(), cut.clone());
         let serving = tokio::spawn(async move {
             // Whoever is passed on goes with the door.
             let mut passing = tokio::task::JoinSet::new();
             while let Ok((outside, _)) = listener.accept().await {
                 let gateway = *gateway.borrow();
-                passing.spawn(pass(outside, gateway, silences.subscribe()));
+                passing.spawn(pass(outside, gateway, silences.subscribe(), cuts.subscribe()));
             }
         });
-        Self { address, behind, silent, serving }
+        Self { address, behind, silent, cut, serving }
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where to call.
@@ -40,6 +47,11 @@ impl Relay {
     /// Leads to another gateway from the next connection on.
     pub(crate) fn lead_to(&self, behind: SocketAddr) {
         self.behind.send_replace(behind);
+    }
+
+    /// Breaks all that is open.
+    pub(crate) fn cut(&self) {
+        self.cut.send_modify(|times| *times += 1);
     }
 
     /// Passes nothing more of what is open, and keeps it open. New connections are passed on.
@@ -54,10 +66,16 @@ impl Drop for Relay {
     }
 }
 
-async fn pass(mut outside: TcpStream, gateway: SocketAddr, mut silent: watch::Receiver<u64>) {
+async fn pass(
+    mut outside: TcpStream,
+    gateway: SocketAddr,
+    mut silent: watch::Receiver<u64>,
+    mut cut: watch::Receiver<u64>,
+) {
     let Ok(mut inside) = TcpStream::connect(gateway).await else { return };
     tokio::select! {
         _ = copy_bidirectional(&mut outside, &mut inside) => {}
-        Ok(()) = silent.changed() => std::future::pending().await,
+        Ok(()) = silent.changed() => drop(cut.changed().await),
+        Ok(()) = cut.changed() => {}
     }
 }

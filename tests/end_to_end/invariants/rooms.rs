@@ -43,7 +43,8 @@ const MAY_KNOW: [(&str, &[&str]); 8] = [
 ];
 
 /// Libraries that only these rooms may use, tests excepted.
-const KEPT_BY: [(&str, &[&str]); 3] = [
+const KEPT_BY: [(&str, &[&str]); 4] = [
+    ("async-nats", &["postern-gateway"]),
     ("lettre", &["postern-smtp-service"]),
     ("reqwest", &["postern-outlook-service", "postern-smtp-service"]),
     ("rusqlite", &["postern-gateway"]),

@@ -2,15 +2,14 @@
 //! that a request is applied whole or not at all, and a refusal needs no undoing.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::schema::Counters;
-use super::tail::time_of;
 use super::writer::{Done, TRIM_EVENTS};
 use crate::events::cursor::{self, Cursor};
 use crate::events::record;
+use crate::store::tail::{Counters, milliseconds, time_of};
 use crate::store::{
     Appended, Change, Commit, Entry, Expect, NewEvent, Retention, StoreError, StoredEvent, Write,
 };
@@ -38,11 +37,6 @@ impl Pending {
     }
 }
 
-/// A time as milliseconds since 1970, rounded down.
-pub(super) fn milliseconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
-}
-
 /// Appends events and makes writes, where what is expected holds.
 pub(super) fn commit(
     connection: &Connection,
@@ -63,6 +57,24 @@ pub(super) fn commit(
     for write in writes {
         put(connection, pending, write)?;
     }
+    let appended = Appended { stored, last: pending.counters.last };
+    Ok(Outcome::Done(Done { appended, revision: pending.counters.revision }))
+}
+
+/// Appends events that another log recorded.
+pub(super) fn restore(
+    connection: &Connection,
+    pending: &mut Pending,
+    events: &[(NewEvent, i64)],
+) -> rusqlite::Result<Outcome> {
+    let now = pending.now;
+    let mut stored = 0;
+    for (event, recorded) in events {
+        pending.now = pending.counters.recorded.max(*recorded);
+        stored += usize::from(append_event(connection, pending, event)?);
+    }
+    // What comes after in this commit is of now.
+    pending.now = now.max(pending.counters.recorded);
     let appended = Appended { stored, last: pending.counters.last };
     Ok(Outcome::Done(Done { appended, revision: pending.counters.revision }))
 }

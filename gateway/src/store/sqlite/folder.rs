@@ -14,7 +14,7 @@ const FILE_MODE: u32 = 0o600;
 /// The file that is locked while a process uses the folder.
 const LOCK_FILE: &str = "lock";
 /// The database.
-const DATABASE_FILE: &str = "postern.db";
+pub(in crate::store) const DATABASE_FILE: &str = "postern.db";
 
 /// The folder, locked for this process for as long as the value lives.
 #[derive(Debug)]

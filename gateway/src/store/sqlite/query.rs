@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::tail::Budget;
 use crate::events::cursor;
+use crate::store::tail::Budget;
 use crate::store::{Entry, Sequence, StoredEvent};
 
 /// Sorts after every key that begins as asked: keys hold ASCII only.

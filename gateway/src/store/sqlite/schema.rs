@@ -6,7 +6,8 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use super::folder::unusable;
-use crate::store::{Sequence, StoreError};
+use crate::store::StoreError;
+use crate::store::tail::Counters;
 
 /// What tells our databases from other programs': "post".
 const APPLICATION_ID: i32 = 0x706f_7374;
@@ -50,25 +51,6 @@ const TABLES: &str = "
     ) STRICT;
     CREATE INDEX events_recorded ON events (recorded);
 ";
-
-/// What is known of the whole store without looking at its rows. Times are milliseconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counters {
-    /// Made at random with the database.
-    pub(super) epoch: u64,
-    /// The last revision given.
-    pub(super) revision: u64,
-    /// The place of the last event.
-    pub(super) last: Sequence,
-    /// When the last event was recorded: times never go back, whatever the clock does.
-    pub(super) recorded: i64,
-    /// When the last event that retention removed was recorded.
-    pub(super) trimmed: Option<i64>,
-    /// The size of all events, encoded.
-    pub(super) bytes: u64,
-    /// The place of the first event kept, or the one after `last`. Not stored: the primary key tells it.
-    pub(super) first: Sequence,
-}
 
 /// Opens the database for writing, makes it where it is empty, and reads its counters.
 pub(super) fn open(path: &Path) -> Result<(Connection, Counters), StoreError> {

@@ -10,9 +10,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::apply::{self, Outcome, Pending};
 use super::failed;
 use super::folder::Folder;
-use super::schema::{Counters, write_counters};
-use super::tail::Tail;
-use crate::store::{Appended, Change, Commit, Retention, Revision, StoreError};
+use super::schema::write_counters;
+use crate::store::tail::{Counters, Tail};
+use crate::store::{Appended, Change, Commit, NewEvent, Retention, Revision, StoreError};
 
 /// Requests that may wait. Beyond them callers wait for room: a disk that is too slow slows whoever writes.
 pub(super) const QUEUE: usize = 256;
@@ -25,6 +25,8 @@ pub(super) const TRIM_EVENTS: usize = 1_000;
 pub(super) enum Request {
     /// Append events and make writes, where what is expected holds.
     Commit { commit: Commit, answer: Answer<Done> },
+    /// Append events that another log recorded, at those times.
+    Restore { events: Vec<(NewEvent, i64)>, answer: Answer<Done> },
     /// Remove the oldest events that retention has passed, up to [`TRIM_EVENTS`].
     Trim { retention: Retention, answer: Answer<u64> },
     /// Stop, after what was asked before.
@@ -71,6 +73,7 @@ impl Writer {
                         break;
                     }
                     Request::Commit { ref commit, .. } => events += commit.events.len().max(1),
+                    Request::Restore { events: ref restored, .. } => events += restored.len(),
                     Request::Trim { .. } => events += TRIM_EVENTS,
                 }
                 group.push(request);
@@ -120,6 +123,7 @@ impl Writer {
             .iter()
             .map(|request| match request {
                 Request::Commit { commit, .. } => apply::commit(&transaction, &mut pending, commit),
+                Request::Restore { events, .. } => apply::restore(&transaction, &mut pending, events),
                 Request::Trim { retention, .. } => apply::trim(&transaction, &mut pending, *retention),
                 Request::Close { .. } => Ok(Outcome::Trimmed(0)),
             })
@@ -138,8 +142,12 @@ impl Writer {
 /// Answers one request. Who asked may have gone.
 fn answer(request: Request, outcome: Outcome) {
     match (request, outcome) {
-        (Request::Commit { answer, .. }, Outcome::Done(done)) => drop(answer.send(Ok(done))),
-        (Request::Commit { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
+        (Request::Commit { answer, .. } | Request::Restore { answer, .. }, Outcome::Done(done)) => {
+            drop(answer.send(Ok(done)));
+        }
+        (Request::Commit { answer, .. } | Request::Restore { answer, .. }, Outcome::Refused(error)) => {
+            drop(answer.send(Err(error)));
+        }
         (Request::Trim { answer, .. }, Outcome::Trimmed(removed)) => drop(answer.send(Ok(removed))),
         (Request::Trim { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
         // A request is applied by its own kind, so the other pairs do not come.
@@ -151,8 +159,8 @@ fn answer(request: Request, outcome: Outcome) {
 mod tests {
     use super::*;
     use crate::events::new_event;
-    use crate::store::sqlite::{apply, query, schema};
-    use crate::store::{Expect, NewEvent, Sequence, Write};
+    use crate::store::sqlite::{query, schema};
+    use crate::store::{Expect, Sequence, Write, tail};
     use postern_proto::event::v1::Event;
     use prost::Message as _;
     use std::time::SystemTime;
@@ -230,7 +238,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut first = writer(folder.path());
         // As if the clock had been an hour ahead at the event before.
-        let ahead = apply::milliseconds(SystemTime::now()) + 3_600_000;
+        let ahead = tail::milliseconds(SystemTime::now()) + 3_600_000;
         first.counters.recorded = ahead;
         first.commit(vec![append(events(1), "one").0]);
         let place: Sequence = first.counters.last;
@@ -240,6 +248,6 @@ mod tests {
         second.commit(vec![append(events(2), "two").0]);
         let stored = second.tail.read(place, 1, 1).unwrap().remove(0);
         let recorded = Event::decode(stored.encoded).unwrap().record_time.unwrap();
-        assert_eq!(apply::milliseconds(SystemTime::try_from(recorded).unwrap()), ahead);
+        assert_eq!(tail::milliseconds(SystemTime::try_from(recorded).unwrap()), ahead);
     }
 }

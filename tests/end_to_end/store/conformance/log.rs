@@ -245,13 +245,13 @@ pub(crate) async fn reopening_keeps_everything(engine: &impl Engine) {
 }
 
 pub(crate) async fn two_logs_have_two_epochs(engine: &(impl Engine + 'static)) {
-    let other = start_alike(engine);
+    let other = start_alike(engine).await.unwrap();
     let (one, two) = (engine.open().await, other.open().await);
     assert_ne!(one.log.bounds().await.unwrap().epoch, two.log.bounds().await.unwrap().epoch);
 }
 
-fn start_alike<E: Engine>(_: &E) -> E {
-    E::start()
+async fn start_alike<E: Engine>(_: &E) -> Option<E> {
+    E::start().await
 }
 
 pub(crate) async fn appends_at_once_lose_nothing_and_double_nothing(engine: &impl Engine) {

@@ -1,0 +1,212 @@
+//! The engine that several gateways share: one stream of NATS JetStream. Each key is a subject of which the last message
+//! counts, events are messages of many. A gateway writes only right behind the last message that it has seen, so what it
+//! checked holds; it keeps in memory what keys and ids there are, and where events begin.
+
+mod chunk;
+mod events;
+mod follow;
+mod link;
+mod message;
+mod mirror;
+mod publish;
+mod settings;
+mod values;
+mod writer;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use self::settings::{NatsSettings, Servers};
+
+use self::events::Events;
+use self::link::Link;
+use self::mirror::Mirror;
+use self::writer::{Answer, Made, QUEUE, Request, Writer};
+use super::admit::{admit, recorded};
+use super::migrate::Movable;
+use super::{
+    Appended, Bounds, Change, Commit, Entry, EventLog, NewEvent, Retention, Revision, Sequence, Store,
+    StoreError, StoredEvent, Write,
+};
+
+/// The most writes of one commit: with its events they must fit what a server takes as one.
+const MAX_WRITES: usize = 900;
+/// How long a close waits for the last commit.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// A store in a stream.
+pub struct Nats {
+    link: Arc<Link>,
+    mirror: Arc<Mirror>,
+    events: Arc<Events>,
+    requests: mpsc::Sender<Request>,
+    stop: CancellationToken,
+    tasks: Mutex<Option<[JoinHandle<()>; 2]>>,
+}
+
+impl Nats {
+    /// Opens the store, whose stream is made where it is missing. Takes as long as it takes to read the headers of what
+    /// the stream holds.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`], with what is wrong: no server is reached, it refuses the credentials, it is too old, the
+    /// stream is another's. [`StoreError::Failed`] where reading broke off.
+    pub async fn open(servers: &Servers, settings: &NatsSettings) -> Result<Arc<Self>, StoreError> {
+        Self::start(Link::open(servers, settings, true).await?).await
+    }
+
+    /// The same for a stream that must be there.
+    ///
+    /// # Errors
+    /// The same, and [`StoreError::Unusable`] where there is no such stream.
+    pub async fn open_there(servers: &Servers, settings: &NatsSettings) -> Result<Arc<Self>, StoreError> {
+        Self::start(Link::open(servers, settings, false).await?).await
+    }
+
+    async fn start(link: Link) -> Result<Arc<Self>, StoreError> {
+        let link = Arc::new(link);
+        let mirror = Mirror::new(follow::state(&link).await?);
+        let events = Arc::new(Events::new(link.clone(), mirror.clone()));
+        let stop = CancellationToken::new();
+        let (requests, waiting) = mpsc::channel(QUEUE);
+        let writer = Writer { link: link.clone(), mirror: mirror.clone(), events: events.clone() };
+        let writing = tokio::spawn(writer.run(waiting, stop.clone()));
+        let following = tokio::spawn(follow::run(link.clone(), mirror.clone(), stop.clone()));
+        let tasks = Mutex::new(Some([writing, following]));
+        Ok(Arc::new(Self { link, mirror, events, requests, stop, tasks }))
+    }
+
+    /// Commits what was asked before, and lets go of the connection. What is asked later fails.
+    ///
+    /// # Errors
+    /// The last commit took too long; it may still come.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let Some(tasks) = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        self.stop.cancel();
+        let ending = async {
+            for task in tasks {
+                if task.await.is_err() {
+                    return Err(StoreError::Failed("the store's writer broke off".to_owned()));
+                }
+            }
+            let _ = self.link.client.drain().await;
+            Ok(())
+        };
+        let late = |_| StoreError::Failed("the store's last commit takes too long".to_owned());
+        tokio::time::timeout(CLOSE_TIMEOUT, ending).await.map_err(late)?
+    }
+
+    fn usable(&self) -> Result<(), StoreError> {
+        if self.stop.is_cancelled() {
+            return Err(closed());
+        }
+        match &self.mirror.state().broken {
+            Some(problem) => Err(StoreError::Failed(problem.clone())),
+            None => Ok(()),
+        }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
+        self.usable()?;
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    async fn make(&self, commit: Commit) -> Result<Made, StoreError> {
+        admit(&commit)?;
+        let writes = commit.writes.len();
+        if writes > MAX_WRITES {
+            let problem = format!("{writes} writes in one commit: expected at most {MAX_WRITES}");
+            return Err(StoreError::Refused(problem));
+        }
+        self.ask(|answer| Request::Commit { commit, answer }).await
+    }
+
+    /// Waits until whatever was acknowledged before, to whichever gateway, is in the mirror.
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        self.usable()?;
+        writer::reach(&self.mirror, self.link.last().await?).await.map(|_| ())
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Failed("the store is closed".to_owned())
+}
+
+#[tonic::async_trait]
+impl Store for Nats {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.usable()?;
+        values::get(&self.link, key).await
+    }
+
+    async fn write(&self, write: Write) -> Result<Revision, StoreError> {
+        Ok(self.make(Commit { writes: vec![write], ..Commit::default() }).await?.revision)
+    }
+
+    async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.catch_up().await?;
+        values::list(&self.link, &self.mirror, prefix, after, limit).await
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Change> {
+        self.mirror.watch()
+    }
+}
+
+#[tonic::async_trait]
+impl Movable for Nats {
+    async fn restore(&self, events: Vec<(NewEvent, SystemTime)>) -> Result<Appended, StoreError> {
+        let events = recorded(events)?;
+        Ok(self.ask(|answer| Request::Restore { events, answer }).await?.appended)
+    }
+}
+
+#[tonic::async_trait]
+impl EventLog for Nats {
+    async fn commit(&self, commit: Commit) -> Result<Appended, StoreError> {
+        Ok(self.make(commit).await?.appended)
+    }
+
+    async fn read(
+        &self,
+        after: Sequence,
+        events: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        if let Some(found) = self.mirror.tail.read(after, events, bytes) {
+            return Ok(found);
+        }
+        self.usable()?;
+        self.events.read(after, events, bytes).await
+    }
+
+    async fn bounds(&self) -> Result<Bounds, StoreError> {
+        self.catch_up().await?;
+        Ok(self.mirror.tail.bounds())
+    }
+
+    fn seen(&self) -> Bounds {
+        self.mirror.tail.bounds()
+    }
+
+    async fn place_at(&self, time: SystemTime) -> Result<Sequence, StoreError> {
+        self.catch_up().await?;
+        Ok(self.events.place_at(time))
+    }
+
+    fn tail(&self) -> watch::Receiver<Sequence> {
+        self.mirror.tail.watch()
+    }
+
+    async fn trim(&self, retention: Retention) -> Result<u64, StoreError> {
+        self.ask(|answer| Request::Trim { retention, answer }).await
+    }
+}

@@ -1,0 +1,215 @@
+//! What a gateway remembers of the stream, kept by applying its messages in order: which keys there are and at which
+//! revisions, which ids, where the chunks are, and the newest events. Values stay in the stream.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{broadcast, watch};
+
+use super::chunk;
+use super::message::{Id, Record};
+use crate::store::tail::{Counters, Tail};
+use crate::store::{Change, Entry, Revision, Sequence, WATCH_BACKLOG};
+
+/// Ids of events that are gone are forgotten in one sweep once there are this many more than events.
+const SPARE_IDS: usize = 10_000;
+
+/// The bounds of the log, as a message of their own says them after a trim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) first: Sequence,
+    pub(super) last: Sequence,
+    /// The size of all events before the first one kept, and of all that ever were.
+    pub(super) before: u64,
+    pub(super) total: u64,
+    pub(super) recorded: i64,
+    /// When the last event removed was recorded.
+    pub(super) trimmed: i64,
+}
+
+/// Where a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ChunkAt {
+    pub(super) first: Sequence,
+    /// The message's own place in the stream.
+    pub(super) message: u64,
+    pub(super) recorded: i64,
+    pub(super) before: u64,
+}
+
+/// What is remembered. Everything up to and with the message `at` is applied.
+pub(super) struct State {
+    pub(super) at: u64,
+    pub(super) keys: BTreeMap<String, Revision>,
+    ids: HashMap<Id, Sequence>,
+    pub(super) chunks: VecDeque<ChunkAt>,
+    pub(super) counters: Counters,
+    /// The size of all events that ever were, and of those that went.
+    pub(super) total: u64,
+    pub(super) before: u64,
+    /// Why nothing can be done any more.
+    pub(super) broken: Option<String>,
+}
+
+impl State {
+    pub(super) fn new(epoch: u64) -> Self {
+        let counters =
+            Counters { epoch, revision: 0, last: 0, recorded: 0, trimmed: None, bytes: 0, first: 1 };
+        Self {
+            at: 0,
+            keys: BTreeMap::new(),
+            ids: HashMap::new(),
+            chunks: VecDeque::new(),
+            counters,
+            total: 0,
+            before: 0,
+            broken: None,
+        }
+    }
+
+    /// Whether an event with this id is kept.
+    pub(super) fn keeps(&self, id: &Id) -> bool {
+        self.ids.get(id).is_some_and(|place| *place >= self.counters.first)
+    }
+
+    /// The chunk that holds a place, where one does.
+    pub(super) fn chunk_of(&self, place: Sequence) -> Option<ChunkAt> {
+        let after = self.chunks.partition_point(|chunk| chunk.first <= place);
+        self.chunks.get(after.checked_sub(1)?).copied()
+    }
+
+    /// Applies a message. Gives the change of a key that it is and the events that came, for those who follow.
+    pub(super) fn apply(
+        &mut self,
+        message: u64,
+        record: Record,
+    ) -> (Option<Change>, Vec<crate::store::StoredEvent>) {
+        let mut events = Vec::new();
+        let mut change = None;
+        self.at = message;
+        self.counters.revision = message;
+        match record {
+            Record::Put(key, value) => {
+                self.keys.insert(key.clone(), message);
+                change = value.map(|value| {
+                    let entry = Entry { key: key.clone(), value, revision: message };
+                    Change { key, value: Some(entry) }
+                });
+            }
+            Record::Delete(key) => {
+                change = self.keys.remove(&key).map(|_| Change { key, value: None });
+            }
+            Record::Chunk(chunk) => {
+                let count = chunk.ids.len() as u64;
+                for (id, place) in chunk.ids.iter().zip(chunk.first..) {
+                    self.ids.insert(*id, place);
+                }
+                let (first, recorded, before) = (chunk.first, chunk.recorded, chunk.before);
+                self.chunks.push_back(ChunkAt { first, message, recorded, before });
+                self.counters.last = first + count - 1;
+                self.counters.recorded = recorded;
+                self.total = before + chunk.bytes;
+                self.counters.bytes = self.total - self.before.min(self.total);
+                events = chunk::events(first, chunk.payload).unwrap_or_else(|| {
+                    tracing::error!(message, "a chunk of events is damaged");
+                    Vec::new()
+                });
+            }
+            Record::Head(head) => self.begin_at(head),
+        }
+        (change, events)
+    }
+
+    fn begin_at(&mut self, head: Head) {
+        let Head { first, last, before, total, recorded, trimmed } = head;
+        self.counters.first = first;
+        self.counters.last = self.counters.last.max(last);
+        self.counters.recorded = self.counters.recorded.max(recorded);
+        self.counters.trimmed = Some(trimmed);
+        (self.before, self.total) = (before, self.total.max(total));
+        self.counters.bytes = self.total - before.min(self.total);
+        // A chunk goes once the next one begins where the log does, or before it.
+        while self.chunks.get(1).map_or(last, |next| next.first - 1) < first && !self.chunks.is_empty() {
+            self.chunks.pop_front();
+        }
+        let kept = usize::try_from(self.counters.last + 1 - first).unwrap_or(usize::MAX);
+        if self.ids.len() > kept.saturating_add(SPARE_IDS).max(kept.saturating_mul(2)) || kept == 0 {
+            self.ids.retain(|_, place| *place >= first);
+            self.ids.shrink_to_fit();
+        }
+    }
+}
+
+/// The state, and those who are told of what changes it.
+pub(super) struct Mirror {
+    state: Mutex<State>,
+    pub(super) tail: Tail,
+    changes: broadcast::Sender<Change>,
+    at: watch::Sender<u64>,
+}
+
+impl Mirror {
+    pub(super) fn new(state: State) -> Arc<Self> {
+        let (changes, _) = broadcast::channel(WATCH_BACKLOG);
+        let (tail, at) = (Tail::new(state.counters), watch::Sender::new(state.at));
+        Arc::new(Self { state: Mutex::new(state), tail, changes, at })
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watch(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// How far the stream is applied, as it grows.
+    pub(super) fn at(&self) -> watch::Receiver<u64> {
+        self.at.subscribe()
+    }
+
+    /// Applies messages in their order. What was applied before is passed over: a commit comes twice, once from whoever
+    /// made it and once with the stream.
+    pub(super) fn apply(&self, messages: impl IntoIterator<Item = (u64, Option<Record>)>) {
+        let mut state = self.state();
+        let mut appended = Vec::new();
+        for (message, record) in messages {
+            if message <= state.at {
+                continue;
+            }
+            let Some(record) = record else {
+                state.at = message;
+                continue;
+            };
+            let (change, events) = state.apply(message, record);
+            appended.extend(events);
+            if let Some(change) = change {
+                // Nobody may be watching.
+                let _ = self.changes.send(change);
+            }
+        }
+        self.tail.publish(state.counters, appended);
+        self.at.send_replace(state.at);
+    }
+
+    /// Takes a state that was read anew. Gives the keys whose values changed meanwhile, to be told with [`Mirror::tell`].
+    pub(super) fn replace(&self, new: State) -> Vec<String> {
+        let mut state = self.state();
+        let changed = |(key, revision): (&String, &Revision)| {
+            (state.keys.get(key) != Some(revision)).then(|| key.clone())
+        };
+        let told = new.keys.iter().filter_map(changed).collect();
+        for key in state.keys.keys().filter(|key| !new.keys.contains_key(*key)) {
+            let _ = self.changes.send(Change { key: key.clone(), value: None });
+        }
+        *state = new;
+        self.tail.forget(state.counters);
+        self.at.send_replace(state.at);
+        told
+    }
+
+    /// Tells of a change that was found by reading.
+    pub(super) fn tell(&self, change: Change) {
+        let _ = self.changes.send(change);
+    }
+}

@@ -1,0 +1,357 @@
+//! The one writer of a gateway: a task that takes whatever waits, checks it against the mirror, writes it as one, and
+//! then answers each. Where another gateway was quicker it catches up and checks again.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::chunk::{Gathering, remembered};
+use super::events::Events;
+use super::link::Link;
+use super::message::{Draft, Id};
+use super::mirror::{Mirror, State};
+use super::publish::{self, MAX_MESSAGES, Written};
+use crate::store::tail::milliseconds;
+use crate::store::{Appended, Commit, Expect, NewEvent, Retention, Revision, StoreError};
+
+/// Requests that may wait. Beyond them callers wait for room.
+pub(super) const QUEUE: usize = 4_096;
+/// Keys written and events appended in one group: beyond this it gains nothing, and its first would wait for its last.
+const GROUP_WRITES: usize = 500;
+const GROUP_EVENTS: usize = 4_096;
+/// Bytes in one group, of values and events.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// How often a group is checked again because others were quicker: with many gateways that all write, one always wins.
+const TRIES: usize = 100;
+/// How long is waited for what another gateway wrote.
+pub(super) const CATCH_UP: Duration = Duration::from_secs(10);
+
+/// What is asked of the writer.
+pub(super) enum Request {
+    /// Append events and make writes, where what is expected holds.
+    Commit { commit: Commit, answer: Answer<Made> },
+    /// Append events that another log recorded, at those times.
+    Restore { events: Vec<(NewEvent, i64)>, answer: Answer<Made> },
+    /// Remove the oldest events that retention has passed.
+    Trim { retention: Retention, answer: Answer<u64> },
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What a commit has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Made {
+    pub(super) appended: Appended,
+    /// The revision of the last write.
+    pub(super) revision: Revision,
+}
+
+pub(super) struct Writer {
+    pub(super) link: Arc<Link>,
+    pub(super) mirror: Arc<Mirror>,
+    pub(super) events: Arc<Events>,
+}
+
+/// A group of commits, checked: what is to be written, and what each will be answered.
+struct Checked {
+    /// The stream ended here when it was checked.
+    after: u64,
+    drafts: Vec<Draft>,
+    answers: Vec<Result<Made, StoreError>>,
+    /// Which of the commits have a part in what is written.
+    parts: Vec<bool>,
+}
+
+impl Writer {
+    /// Takes requests until all who may ask are gone, or `stop` is cancelled and none is waiting.
+    pub(super) async fn run(self, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
+        let mut next = None;
+        loop {
+            let first = match next.take() {
+                Some(first) => first,
+                None => tokio::select! {
+                    biased;
+                    first = requests.recv() => match first {
+                        Some(first) => first,
+                        None => return,
+                    },
+                    () = stop.cancelled() => return,
+                },
+            };
+            match first {
+                Request::Trim { retention, answer } => {
+                    let _ = answer.send(self.trim(retention).await);
+                }
+                Request::Restore { events, answer } => {
+                    let _ = answer.send(self.restore(&events).await);
+                }
+                Request::Commit { commit, answer } => {
+                    let mut room = Room::default();
+                    room.take(&commit);
+                    let mut group = vec![(commit, answer)];
+                    while next.is_none() && room.is_left() {
+                        match requests.try_recv() {
+                            Ok(Request::Commit { commit, answer }) => {
+                                room.take(&commit);
+                                group.push((commit, answer));
+                            }
+                            Ok(other) => next = Some(other),
+                            Err(_) => break,
+                        }
+                    }
+                    self.commit(group).await;
+                }
+            }
+        }
+    }
+
+    /// Makes a group of commits and answers each of them.
+    async fn commit(&self, group: Vec<(Commit, Answer<Made>)>) {
+        let (commits, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        for (answer, made) in answers.into_iter().zip(self.make(&commits).await) {
+            // Who asked may have gone.
+            let _ = answer.send(made);
+        }
+    }
+
+    async fn make(&self, commits: &[Commit]) -> Vec<Result<Made, StoreError>> {
+        let all = |error: StoreError| vec![Err(error); commits.len()];
+        for _ in 0..TRIES {
+            let checked = match self.check(commits) {
+                Ok(checked) => checked,
+                Err(error) => return all(error),
+            };
+            if checked.drafts.is_empty() {
+                // Nothing to write that would show whether what was checked is still so.
+                match self.catch_up().await {
+                    Ok(at) if at == checked.after => return checked.answers,
+                    Ok(_) => continue,
+                    Err(error) => return all(error),
+                }
+            }
+            match publish::write(&self.link, checked.after, &checked.drafts).await {
+                Ok(Written::Done(last)) => {
+                    let first = last + 1 - checked.drafts.len() as u64;
+                    let records = checked.drafts.into_iter().map(|draft| Some(draft.record));
+                    self.mirror.apply((first..).zip(records));
+                    return checked.answers;
+                }
+                Ok(Written::Moved) => {
+                    if let Err(error) = self.catch_up().await {
+                        return all(error);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, commits = commits.len(), "a write failed");
+                    let untouched = || StoreError::Failed(error.to_string());
+                    let answer = |part: bool| Err(if part { error.clone() } else { untouched() });
+                    return checked.parts.into_iter().map(answer).collect();
+                }
+            }
+        }
+        all(StoreError::Failed("other gateways write all the time".to_owned()))
+    }
+
+    /// Waits until the mirror is where the stream ends now.
+    async fn catch_up(&self) -> Result<u64, StoreError> {
+        let last = self.link.last().await?;
+        reach(&self.mirror, last).await
+    }
+
+    /// Checks a group against the mirror: each sees what those before it will have done.
+    fn check(&self, commits: &[Commit]) -> Result<Checked, StoreError> {
+        let state = self.mirror.state();
+        if let Some(problem) = &state.broken {
+            return Err(StoreError::Failed(problem.clone()));
+        }
+        let mut group = Group::new(&state);
+        let (mut answers, mut parts) = (Vec::new(), Vec::new());
+        for commit in commits {
+            let before = (group.drafts.len(), group.gathering.last);
+            let answer = group.take(commit, self.link.as_ref());
+            parts.push(before != (group.drafts.len(), group.gathering.last));
+            answers.push(answer);
+        }
+        let (after, subjects) = (state.at, &self.link.subjects);
+        let mut drafts = group.drafts;
+        drop(group.keys);
+        drafts.extend(group.gathering.finish().into_iter().map(|chunk| Draft::chunk(subjects, chunk)));
+        if drafts.len() > MAX_MESSAGES {
+            let problem = format!("it takes {} messages: expected at most {MAX_MESSAGES}", drafts.len());
+            return Err(StoreError::Refused(problem));
+        }
+        Ok(Checked { after, drafts, answers, parts })
+    }
+
+    /// Appends what another log recorded, at those times. Only one who fills an empty store asks for it.
+    async fn restore(&self, events: &[(NewEvent, i64)]) -> Result<Made, StoreError> {
+        let (after, mut gathering, fresh) = {
+            let state = self.mirror.state();
+            let (counters, total) = (state.counters, state.total);
+            let gathering = Gathering::new(counters.epoch, counters.recorded, counters.last, total);
+            let fresh: Vec<_> =
+                events.iter().map(|(event, _)| !state.keeps(&remembered(&event.id))).collect();
+            (state.at, gathering, fresh)
+        };
+        let before = gathering.last;
+        let mut ids = HashSet::new();
+        for ((event, recorded), fresh) in events.iter().zip(fresh) {
+            let id = remembered(&event.id);
+            if fresh && ids.insert(id) {
+                gathering.record_at(*recorded);
+                gathering.push(event, id);
+            }
+        }
+        let last = gathering.last;
+        let subjects = &self.link.subjects;
+        let drafts: Vec<_> =
+            gathering.finish().into_iter().map(|chunk| Draft::chunk(subjects, chunk)).collect();
+        let made = Made {
+            appended: Appended { stored: usize::try_from(last - before).unwrap_or(usize::MAX), last },
+            revision: after,
+        };
+        if drafts.is_empty() {
+            return Ok(made);
+        }
+        match publish::write(&self.link, after, &drafts).await? {
+            Written::Done(end) => {
+                let first = end + 1 - drafts.len() as u64;
+                self.mirror.apply((first..).zip(drafts.into_iter().map(|draft| Some(draft.record))));
+                Ok(made)
+            }
+            Written::Moved => Err(StoreError::Failed("a gateway writes there".to_owned())),
+        }
+    }
+
+    /// Moves the log's first place to where retention says, and lets the server remove what is before it.
+    async fn trim(&self, retention: Retention) -> Result<u64, StoreError> {
+        for _ in 0..TRIES {
+            let (after, before, head) = {
+                let state = self.mirror.state();
+                (state.at, state.counters.first, self.events.passed(&state, retention))
+            };
+            let Some(passed) = head else { return Ok(0) };
+            let head = self.events.exactly(passed).await?;
+            if head.first == before {
+                return Ok(0);
+            }
+            let draft = Draft::head(&self.link.subjects, head);
+            match publish::write(&self.link, after, std::slice::from_ref(&draft)).await? {
+                Written::Done(message) => {
+                    self.mirror.apply([(message, Some(draft.record))]);
+                    self.purge(message).await;
+                    return Ok(head.first - before);
+                }
+                Written::Moved => drop(self.catch_up().await?),
+            }
+        }
+        Err(StoreError::Failed("other gateways write all the time".to_owned()))
+    }
+
+    /// Has the server remove the chunks before the first that is kept. Where that fails, the next trim does it.
+    async fn purge(&self, head: u64) {
+        let until = self.mirror.state().chunks.front().map_or(head, |chunk| chunk.message);
+        let chunks = self.link.subjects.every_chunk();
+        if let Err(error) = self.link.stream.purge().filter(chunks).sequence(until).await {
+            tracing::warn!(%error, "the server did not remove events that retention has passed");
+        }
+    }
+}
+
+/// Waits until the mirror has reached a place, and gives where it is.
+pub(super) async fn reach(mirror: &Mirror, place: u64) -> Result<u64, StoreError> {
+    let mut at = mirror.at();
+    let reached = tokio::time::timeout(CATCH_UP, at.wait_for(|at| *at >= place)).await;
+    match reached {
+        Ok(Ok(at)) => Ok(*at),
+        _ => Err(StoreError::Failed("NATS: what other gateways wrote does not come".to_owned())),
+    }
+}
+
+/// What a group still has room for.
+#[derive(Default)]
+struct Room {
+    writes: usize,
+    events: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn take(&mut self, commit: &Commit) {
+        self.writes += commit.writes.len();
+        self.events += commit.events.len();
+        self.bytes += commit.events.iter().map(|event| event.encoded.len()).sum::<usize>();
+        self.bytes += commit
+            .writes
+            .iter()
+            .filter_map(|write| write.value.as_ref())
+            .map(|value| value.len())
+            .sum::<usize>();
+    }
+
+    fn is_left(&self) -> bool {
+        self.writes < GROUP_WRITES && self.events < GROUP_EVENTS && self.bytes < GROUP_BYTES
+    }
+}
+
+/// A group as it is put together.
+struct Group<'a> {
+    state: &'a State,
+    drafts: Vec<Draft>,
+    gathering: Gathering,
+    /// Keys as they will be. `None`: not there.
+    keys: HashMap<String, Option<Revision>>,
+    ids: HashSet<Id>,
+}
+
+impl<'a> Group<'a> {
+    fn new(state: &'a State) -> Self {
+        // Recorded times do not follow a clock that goes back.
+        let now = milliseconds(SystemTime::now()).max(state.counters.recorded);
+        let gathering = Gathering::new(state.counters.epoch, now, state.counters.last, state.total);
+        Self { state, drafts: Vec::new(), gathering, keys: HashMap::new(), ids: HashSet::new() }
+    }
+
+    fn revision(&self, key: &str) -> Option<Revision> {
+        self.keys.get(key).copied().unwrap_or_else(|| self.state.keys.get(key).copied())
+    }
+
+    /// Adds a commit, where what it expects holds. Keys come before events, so that their places are known here.
+    fn take(&mut self, commit: &Commit, link: &Link) -> Result<Made, StoreError> {
+        let writes = commit.writes.iter().map(|write| (&write.key, write.expect));
+        let guards = commit.guards.iter().map(|guard| (&guard.key, Expect::Revision(guard.revision)));
+        for (key, expect) in writes.chain(guards) {
+            let holds = match (expect, self.revision(key)) {
+                (Expect::Any, _) | (Expect::Absent, None) => true,
+                (Expect::Revision(expected), Some(revision)) => expected == revision,
+                (Expect::Absent, Some(_)) | (Expect::Revision(_), None) => false,
+            };
+            if !holds {
+                return Err(StoreError::Conflict { key: key.clone() });
+            }
+        }
+        let mut stored = 0;
+        for event in &commit.events {
+            let id = remembered(&event.id);
+            if !self.state.keeps(&id) && self.ids.insert(id) {
+                self.gathering.push(event, id);
+                stored += 1;
+            }
+        }
+        for write in &commit.writes {
+            let draft = match &write.value {
+                Some(value) => Draft::put(&link.subjects, &write.key, value),
+                None if self.revision(&write.key).is_none() => continue,
+                None => Draft::delete(&link.subjects, &write.key),
+            };
+            self.drafts.push(draft);
+            let revision = write.value.is_some().then(|| self.state.at + self.drafts.len() as u64);
+            self.keys.insert(write.key.clone(), revision);
+        }
+        let revision = self.state.at + self.drafts.len() as u64;
+        Ok(Made { appended: Appended { stored, last: self.gathering.last }, revision })
+    }
+}

@@ -1,0 +1,107 @@
+//! A real nats-server of a test's own: on a port that was free, in a folder of its own, syncing each write.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use postern_gateway::store::nats::{NatsSettings, Servers};
+
+use crate::outside;
+
+/// How long a server may take to start, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A nats-server, killed at the end.
+pub(crate) struct NatsServer {
+    program: PathBuf,
+    folder: tempfile::TempDir,
+    process: Option<Child>,
+    port: u16,
+}
+
+/// The settings of a stream on a server that lets anybody in.
+pub(crate) fn of_stream(name: &str) -> NatsSettings {
+    NatsSettings::of_stream(name)
+}
+
+impl NatsServer {
+    /// Starts one. `None`: it was said that the engine on NATS is not to be tried.
+    pub(crate) async fn start() -> Option<Self> {
+        Self::start_with("").await
+    }
+
+    /// Starts one with more lines in its settings.
+    pub(crate) async fn start_with(more: &str) -> Option<Self> {
+        let program = outside::nats_server()?;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("more.conf"), more).expect("a file");
+        let mut server = Self { program, folder, process: None, port: 0 };
+        server.run().await;
+        Some(server)
+    }
+
+    pub(crate) fn servers(&self) -> Servers {
+        format!("nats://127.0.0.1:{}", self.port).parse().expect("an address")
+    }
+
+    /// Starts it on the port that it had, or on one that is free.
+    pub(crate) async fn run(&mut self) {
+        let folder = self.folder.path();
+        let port = if self.port == 0 { -1 } else { i32::from(self.port) };
+        let settings = format!(
+            "listen: \"127.0.0.1:{port}\"\nports_file_dir: {folder:?}\ninclude \"more.conf\"\n\
+             jetstream {{ store_dir: {:?}, sync_interval: always, max_file_store: 4GB }}\n",
+            folder.join("state"),
+        );
+        let file = folder.join("nats.conf");
+        std::fs::write(&file, settings).expect("a file");
+        let log = std::fs::File::create(folder.join("log")).expect("a file");
+        let process = Command::new(&self.program)
+            .arg("--config")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("nats-server starts");
+        let ports = folder.join(format!("nats-server_{}.ports", process.id()));
+        self.process = Some(process);
+        let started = async {
+            loop {
+                if let Some(port) = port_of(&ports) {
+                    return port;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        self.port = tokio::time::timeout(PATIENCE, started).await.unwrap_or_else(|_| {
+            panic!(
+                "nats-server did not start: {}",
+                std::fs::read_to_string(folder.join("log")).unwrap_or_default()
+            )
+        });
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("it runs");
+            process.wait().expect("it ends");
+        }
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// The port of a ports file, once it is whole.
+fn port_of(file: &Path) -> Option<u16> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let ports: serde_json::Value = serde_json::from_str(&text).ok()?;
+    ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
+}
