@@ -10,7 +10,7 @@ const MAX_ALTERNATIVES: usize = 100;
 const MAX_TEXT_BYTES: usize = 256;
 
 /// Sources and types, any of each; none of a kind lets all through.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Filter {
     sources: Vec<String>,
     types: Vec<String>,

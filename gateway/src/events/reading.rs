@@ -1,6 +1,7 @@
 //! One subscriber's way through the log. It reads when it is asked for the next answer and at no other time, so a
 //! subscriber that does not read costs at most one batch and slows nobody.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,38 +10,51 @@ use futures_util::Stream;
 use postern_chassis::fault::Fault;
 use postern_proto::event::v1::{Gap, GapReason, Heartbeat, Opened};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::begin::{Begin, begin};
 use super::cursor::Cursor;
-use super::filter::Filter;
-use super::wire::{Answer, Batch, Kind};
+use super::pulse::{self, Pulse};
+use super::stretch::{Next, Shelf, Stretches};
+use super::wire::{Answer, Kind};
 use super::wish::Wish;
 use crate::error::Error;
 use crate::store::{EventLog, Sequence, StoreError};
 
-/// The most events of one batch, as the contract promises.
-const BATCH_EVENTS: usize = 256;
-/// The most bytes of one batch that has more than one event. Well under what the contract allows: this much is held for
-/// each subscriber that has stopped reading, and larger batches are not faster.
-const BATCH_BYTES: usize = 64 * 1024;
 /// How long a subscriber is asked to wait before it goes on elsewhere when the gateway stops.
 const RESUME_AFTER: Duration = Duration::from_secs(1);
 
+/// What all streams of a log share.
+pub(super) struct Feed {
+    log: Arc<dyn EventLog>,
+    stretches: Arc<Stretches>,
+    pulse: watch::Receiver<Pulse>,
+    stop: CancellationToken,
+}
+
+impl Feed {
+    /// Starts to look after the log's growth. Once `stop` is cancelled its streams end.
+    pub(super) fn start(log: Arc<dyn EventLog>, stop: CancellationToken) -> Self {
+        let pulse = pulse::start(&log, stop.clone());
+        Self { stretches: Arc::new(Stretches::new(log.clone())), log, pulse, stop }
+    }
+}
+
 /// A stream's place and what it says next.
 pub(super) struct Reading {
-    log: Arc<dyn EventLog>,
-    tail: watch::Receiver<Sequence>,
-    stop: CancellationToken,
-    filter: Filter,
+    stretches: Arc<Stretches>,
+    shelf: Arc<Shelf>,
+    pulse: watch::Receiver<Pulse>,
     heartbeat: Duration,
     ends_at_gap: bool,
     /// Everything up to here was given or dropped by the filter.
     after: Cursor,
     /// When the last answer was given.
     spoke: Instant,
+    /// Kept from one wait to the next: setting a timer on costs less than making one.
+    silence: Pin<Box<Sleep>>,
     state: State,
 }
 
@@ -56,53 +70,68 @@ enum State {
     Ended,
 }
 
+/// What a stream says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A batch, as it goes over the wire.
+    Batch(Bytes),
+    /// Anything else.
+    Other(Kind),
+}
+
+impl Said {
+    /// As it goes over the wire.
+    fn framed(self) -> Bytes {
+        match self {
+            Self::Batch(framed) => framed,
+            Self::Other(kind) => Answer::from(kind).framed(),
+        }
+    }
+}
+
 impl Reading {
     /// Finds the place where a subscriber wishes to start.
     ///
     /// # Errors
     /// UNAVAILABLE (DRAINING); OUT_OF_RANGE (CURSOR_EXPIRED) where a gap ends the stream; storage fails.
-    pub(super) async fn open(
-        log: Arc<dyn EventLog>,
-        wish: Wish,
-        stop: CancellationToken,
-    ) -> Result<Self, Error> {
-        if stop.is_cancelled() {
+    pub(super) async fn open(feed: &Feed, wish: Wish) -> Result<Self, Error> {
+        if feed.stop.is_cancelled() {
             return Err(draining().into());
         }
-        let tail = log.tail();
-        let Begin { opened, after, gap } = begin(&*log, wish.start).await?;
+        let Begin { opened, after, gap } = begin(&*feed.log, wish.start).await?;
         if let Some(gap) = gap.as_ref().filter(|_| wish.ends_at_gap) {
             return Err(expired(gap).into());
         }
+        let spoke = Instant::now();
         Ok(Self {
-            log,
-            tail,
-            stop,
-            filter: wish.filter,
+            stretches: feed.stretches.clone(),
+            shelf: feed.stretches.shelf(wish.filter),
+            pulse: feed.pulse.clone(),
             heartbeat: wish.heartbeat,
             ends_at_gap: wish.ends_at_gap,
             after,
-            spoke: Instant::now(),
+            spoke,
+            silence: Box::pin(tokio::time::sleep_until(spoke + wish.heartbeat)),
             state: State::Opening(opened, gap),
         })
     }
 
-    /// The answers, each made when it is asked for.
-    pub(super) fn into_stream(self) -> impl Stream<Item = Result<Answer, Status>> + Send + 'static {
+    /// The answers as gRPC frames, each made when it is asked for.
+    pub(super) fn into_frames(self) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
         futures_util::stream::unfold(self, |mut reading| async move {
-            let answer = reading.next().await?;
-            Some((answer, reading))
+            let said = reading.next().await?;
+            Some((said.map(Said::framed), reading))
         })
     }
 
-    async fn next(&mut self) -> Option<Result<Answer, Status>> {
-        let kind = match std::mem::replace(&mut self.state, State::Following) {
+    async fn next(&mut self) -> Option<Result<Said, Status>> {
+        let said = match std::mem::replace(&mut self.state, State::Following) {
             State::Opening(cursor, gap) => {
                 self.state = gap.map_or(State::Following, State::Telling);
                 let heartbeat_interval = prost_types::Duration::try_from(self.heartbeat).ok();
-                Ok(Kind::Opened(Opened { cursor, heartbeat_interval }))
+                Ok(Said::Other(Kind::Opened(Opened { cursor, heartbeat_interval })))
             }
-            State::Telling(gap) => Ok(Kind::Gap(gap)),
+            State::Telling(gap) => Ok(Said::Other(Kind::Gap(gap))),
             State::Following => self.follow().await,
             State::Ended => {
                 self.state = State::Ended;
@@ -110,62 +139,58 @@ impl Reading {
             }
         };
         self.spoke = Instant::now();
-        if kind.is_err() {
+        if said.is_err() {
             self.state = State::Ended;
         }
-        Some(kind.map(Answer::from).map_err(Status::from))
+        Some(said.map_err(Status::from))
     }
 
     /// The next batch, heartbeat or gap.
-    async fn follow(&mut self) -> Result<Kind, Error> {
+    async fn follow(&mut self) -> Result<Said, Error> {
         let silent_until = self.spoke + self.heartbeat;
         loop {
-            if self.stop.is_cancelled() {
-                return Err(draining().into());
-            }
-            let events = self.log.read(self.after.sequence, BATCH_EVENTS, BATCH_BYTES).await?;
-            let kept_after = match events.first() {
-                Some(first) => first.sequence - 1,
-                None => self.log.seen().first - 1,
+            let felt = *self.pulse.borrow_and_update();
+            let next = match felt {
+                Pulse::Stopping => return Err(draining().into()),
+                Pulse::Closed => return Err(StoreError::Failed("the log is closed".to_owned()).into()),
+                Pulse::UpTo(last) if self.after.sequence >= last => Next::Nothing,
+                Pulse::UpTo(last) => self.stretches.after(&self.shelf, self.after, last).await?,
             };
-            if kept_after > self.after.sequence {
-                return self.skip_to(kept_after);
-            }
-            if let Some(last) = events.last() {
-                self.after = Cursor { sequence: last.sequence, fingerprint: last.fingerprint, ..self.after };
-                let wanted = events.into_iter().filter(|event| self.filter.matches(event));
-                let events: Vec<_> = wanted.map(|event| event.encoded).collect();
-                if !events.is_empty() {
-                    return Ok(Kind::Batch(Batch { events }));
+            match next {
+                Next::Gap(place) => return self.skip_to(place),
+                Next::Stretch(stretch) => {
+                    self.after = stretch.to;
+                    if let Some(framed) = &stretch.framed {
+                        return Ok(Said::Batch(framed.clone()));
+                    }
+                    // Much may be dropped before anything matches: others get their turn.
+                    tokio::task::consume_budget().await;
+                    if Instant::now() < silent_until {
+                        continue;
+                    }
                 }
-                // Much may be dropped before anything matches: others get their turn.
-                tokio::task::consume_budget().await;
-                if Instant::now() < silent_until {
-                    continue;
-                }
-            } else if self.grows(silent_until).await? {
-                continue;
+                Next::Nothing if self.beats(silent_until).await => continue,
+                Next::Nothing => {}
             }
-            return Ok(Kind::Heartbeat(Heartbeat { cursor: self.after.encode() }));
+            return Ok(Said::Other(Kind::Heartbeat(Heartbeat { cursor: self.after.encode() })));
         }
     }
 
-    /// Waits for more to read; false where the silence has lasted long enough before it came.
-    async fn grows(&mut self, silent_until: Instant) -> Result<bool, Error> {
-        let after = self.after.sequence;
+    /// Waits for the next beat; false where the silence has lasted long enough before it came.
+    async fn beats(&mut self, silent_until: Instant) -> bool {
+        if self.silence.deadline() != silent_until {
+            self.silence.as_mut().reset(silent_until);
+        }
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Err(draining().into()),
-            grown = self.tail.wait_for(|last| *last > after) => match grown {
-                Ok(_) => Ok(true),
-                Err(_) => Err(StoreError::Failed("the log is closed".to_owned()).into()),
-            },
-            () = tokio::time::sleep_until(silent_until) => Ok(false),
+            // An error says that nothing beats any more, which the last beat has told.
+            _ = self.pulse.changed() => true,
+            () = &mut self.silence => false,
         }
     }
 
     /// Retention has overtaken this stream: tells of it and goes on after it, or ends.
-    fn skip_to(&mut self, place: Sequence) -> Result<Kind, Error> {
+    fn skip_to(&mut self, place: Sequence) -> Result<Said, Error> {
         // The event at that place is gone, and what told it from others with it.
         let to = Cursor { sequence: place, fingerprint: 0, ..self.after };
         let gap = Gap {
@@ -178,7 +203,7 @@ impl Reading {
             return Err(expired(&gap).into());
         }
         self.after = to;
-        Ok(Kind::Gap(gap))
+        Ok(Said::Other(Kind::Gap(gap)))
     }
 }
 
@@ -195,6 +220,7 @@ fn expired(gap: &Gap) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::filter::Filter;
     use crate::events::new_event;
     use crate::events::wish::Start;
     use crate::store::Retention;
@@ -215,15 +241,14 @@ mod tests {
         let types = types.iter().map(ToString::to_string).collect();
         let filter = Filter::parse(EventFilter { types, ..EventFilter::default() }, &mut Vec::new());
         let wish = Wish { filter, start, heartbeat: HEARTBEAT, ends_at_gap: false };
-        let mut reading = Reading::open(log.clone(), wish, CancellationToken::new()).await.unwrap();
-        assert!(matches!(reading.next().await, Some(Ok(Answer { kind: Some(Kind::Opened(_)) }))));
+        let feed = Feed::start(log.clone(), CancellationToken::new());
+        let mut reading = Reading::open(&feed, wish).await.unwrap();
+        assert!(matches!(reading.next().await, Some(Ok(Said::Other(Kind::Opened(_))))));
         reading
     }
 
-    fn heartbeat(answer: Option<Result<Answer, Status>>) -> Cursor {
-        let Some(Ok(Answer { kind: Some(Kind::Heartbeat(heartbeat)) })) = answer else {
-            panic!("{answer:?}")
-        };
+    fn heartbeat(said: Option<Result<Said, Status>>) -> Cursor {
+        let Some(Ok(Said::Other(Kind::Heartbeat(heartbeat)))) = said else { panic!("{said:?}") };
         Cursor::decode(&heartbeat.cursor).unwrap()
     }
 
@@ -239,7 +264,7 @@ mod tests {
         }
         log.append(of_type("email.received", 1), Vec::new()).await.unwrap();
         let batch = reading.next().await;
-        assert!(matches!(batch, Some(Ok(Answer { kind: Some(Kind::Batch(_)) }))), "{batch:?}");
+        assert!(matches!(batch, Some(Ok(Said::Batch(_)))), "{batch:?}");
         assert_eq!(heartbeat(reading.next().await).sequence, 1);
     }
 
@@ -279,7 +304,7 @@ mod tests {
         let mut reading = open(&log, Start::Latest, &[]).await;
         log.append(of_type("email.received", 5), Vec::new()).await.unwrap();
         log.trim(Retention { age: Duration::from_secs(3_600), bytes: 0 }).await.unwrap();
-        let Some(Ok(Answer { kind: Some(Kind::Gap(gap)) })) = reading.next().await else { panic!("no gap") };
+        let Some(Ok(Said::Other(Kind::Gap(gap)))) = reading.next().await else { panic!("no gap") };
         assert_eq!((gap.missed, gap.reason()), (5, GapReason::Retention));
         assert_eq!(heartbeat(reading.next().await).sequence, 5);
     }
@@ -300,9 +325,16 @@ mod tests {
     async fn a_stream_ends_once_after_its_error() {
         let folder = tempfile::tempdir().unwrap();
         let log = Sqlite::open(folder.path()).unwrap();
-        let reading = open(&log, Start::Latest, &[]).await;
-        let stop = reading.stop.clone();
-        let mut answers = Box::pin(reading.into_stream());
+        let stop = CancellationToken::new();
+        let feed = Feed::start(log, stop.clone());
+        let wish = Wish {
+            filter: Filter::default(),
+            start: Start::Latest,
+            heartbeat: HEARTBEAT,
+            ends_at_gap: false,
+        };
+        let mut answers = Box::pin(Reading::open(&feed, wish).await.unwrap().into_frames());
+        assert!(answers.next().await.unwrap().is_ok());
         stop.cancel();
         assert_eq!(answers.next().await.unwrap().unwrap_err().code(), Code::Unavailable);
         assert!(answers.next().await.is_none());

@@ -5,16 +5,17 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::stream::BoxStream;
 use http::{Request, Response};
 use postern_proto::event::v1::{SubscribeRequest, event_service_server};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::codec::{Codec as _, Streaming};
 use tonic::codegen::{BoxFuture, StdError};
-use tonic::server::{Grpc, NamedService, ServerStreamingService};
+use tonic::server::NamedService;
+use tonic::{Code, Status};
 
-use super::reading::Reading;
+use super::answers;
+use super::reading::{Feed, Reading};
 use super::wire::Answer;
 use super::wish::Wish;
 use crate::store::EventLog;
@@ -24,16 +25,14 @@ const MAX_REQUEST_BYTES: usize = 128 * 1024;
 
 /// Serves a log to subscribers.
 #[derive(Clone)]
-pub struct EventServer {
-    log: Arc<dyn EventLog>,
-    stop: CancellationToken,
-}
+pub struct EventServer(Arc<Feed>);
 
 impl EventServer {
-    /// A service over a log. Once `stop` is cancelled its streams end, each after the answer that it is at.
+    /// A service over a log, made where tokio runs. Once `stop` is cancelled its streams end, each after the answer that
+    /// it is at.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, stop: CancellationToken) -> Self {
-        Self { log, stop }
+        Self(Arc::new(Feed::start(log, stop)))
     }
 }
 
@@ -58,30 +57,22 @@ where
         if request.uri().path() != "/postern.event.v1.EventService/Subscribe" {
             return Box::pin(async { Ok(Status::unimplemented("no such method").into_http()) });
         }
-        let subscribe = Subscribe(self.clone());
-        Box::pin(async move {
-            let codec = tonic_prost::ProstCodec::<Answer, SubscribeRequest>::default();
-            let mut grpc = Grpc::new(codec).max_decoding_message_size(MAX_REQUEST_BYTES);
-            Ok(grpc.server_streaming(subscribe, request).await)
-        })
+        let feed = self.0.clone();
+        Box::pin(async move { Ok(subscribe(&feed, request).await.unwrap_or_else(Status::into_http)) })
     }
 }
 
 /// The method `Subscribe`.
-struct Subscribe(EventServer);
-
-impl ServerStreamingService<SubscribeRequest> for Subscribe {
-    type Response = Answer;
-    type ResponseStream = BoxStream<'static, Result<Answer, Status>>;
-    type Future = BoxFuture<tonic::Response<Self::ResponseStream>, Status>;
-
-    fn call(&mut self, request: tonic::Request<SubscribeRequest>) -> Self::Future {
-        let EventServer { log, stop } = self.0.clone();
-        Box::pin(async move {
-            let wish = Wish::parse(request.into_inner())?;
-            let reading = Reading::open(log, wish, stop).await?;
-            let answers: Self::ResponseStream = Box::pin(reading.into_stream());
-            Ok(tonic::Response::new(answers))
-        })
-    }
+async fn subscribe<B>(feed: &Feed, request: Request<B>) -> Result<Response<Body>, Status>
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+{
+    let decoder = tonic_prost::ProstCodec::<Answer, SubscribeRequest>::default().decoder();
+    let body = request.into_body();
+    let mut requests = Streaming::new_request(decoder, body, None, Some(MAX_REQUEST_BYTES));
+    let missing = || Status::new(Code::Internal, "the call has no request: expected one message");
+    let wish = Wish::parse(requests.message().await?.ok_or_else(missing)?)?;
+    let reading = Reading::open(feed, wish).await?;
+    Ok(answers::response(Box::pin(reading.into_frames())))
 }

@@ -74,11 +74,26 @@ fn a_folder_without_the_right_to_write_is_refused() {
 async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     Sqlite::open(folder.path()).unwrap().close().await.unwrap();
-    with_database(folder.path(), "PRAGMA user_version = 2");
+    with_database(folder.path(), "PRAGMA user_version = 3");
     let problem = refusal(folder.path());
     assert!(problem.contains("a newer version made it"), "{problem}");
-    with_database(folder.path(), "PRAGMA user_version = 1");
+    with_database(folder.path(), "PRAGMA user_version = 2");
     Sqlite::open(folder.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_database_of_an_earlier_form_is_brought_to_the_present_one_and_keeps_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = Sqlite::open(folder.path()).unwrap();
+    sqlite.append(events("e", 5), Vec::new()).await.unwrap();
+    sqlite.close().await.unwrap();
+    let form_1 = "CREATE INDEX events_recorded ON events (recorded); PRAGMA user_version = 1";
+    with_database(folder.path(), form_1);
+    let sqlite = Sqlite::open(folder.path()).unwrap();
+    assert_eq!(sqlite.bounds().await.unwrap().last, 5);
+    sqlite.close().await.unwrap();
+    // The index is gone: it can be made again.
+    with_database(folder.path(), form_1);
 }
 
 #[tokio::test]

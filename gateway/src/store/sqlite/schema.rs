@@ -12,7 +12,7 @@ use crate::store::tail::Counters;
 /// What tells our databases from other programs': "post".
 const APPLICATION_ID: i32 = 0x706f_7374;
 /// The form that this version writes, kept as `user_version`.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
 /// A database up to this size is checked page by page when it is opened: it takes less than a second. Damage in a
 /// larger one shows when it is read.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
@@ -49,8 +49,10 @@ const TABLES: &str = "
         recorded INTEGER NOT NULL,
         encoded BLOB NOT NULL
     ) STRICT;
-    CREATE INDEX events_recorded ON events (recorded);
 ";
+
+/// From form 1 to form 2: an index that nothing needs any more.
+const TO_FORM_2: &str = "DROP INDEX IF EXISTS events_recorded;";
 
 /// Opens the database for writing, makes it where it is empty, and reads its counters.
 pub(super) fn open(path: &Path) -> Result<(Connection, Counters), StoreError> {
@@ -74,6 +76,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Counters), StoreError> {
         create(&mut connection).map_err(wrong)?;
     }
     check(&connection, path, wrong)?;
+    upgrade(&mut connection).map_err(wrong)?;
     let counters = read_counters(&connection).map_err(wrong)?;
     let counters = counters.ok_or_else(|| unusable(path, "it is damaged: its counters are gone"))?;
     Ok((connection, counters))
@@ -99,6 +102,18 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
         [fastrand::u64(..).cast_signed()],
     )?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
+}
+
+/// Brings a database of an earlier version to the present form.
+fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
+    let format: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if format == FORMAT {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TO_FORM_2)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }

@@ -1,0 +1,251 @@
+//! Stretches of the log as they go over the wire: each is read, filtered and framed once, and its bytes are shared by all
+//! streams that are at the same place with the same filter. Who is elsewhere is given a stretch of its own, up to where the
+//! others' begins.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+
+use super::cursor::Cursor;
+use super::filter::Filter;
+use super::wire::{Answer, Batch, Kind};
+use crate::store::{EventLog, Sequence, StoreError};
+
+/// The most events of one stretch: the contract's bound for a batch.
+const STRETCH_EVENTS: usize = 256;
+/// The most bytes of one stretch that has more than one event. Well under what the contract allows: this much is held for
+/// each subscriber that has stopped reading, and larger batches are not faster.
+const STRETCH_BYTES: usize = 64 * 1024;
+/// How much is shelved, all shelves together: what streams that follow are apart from each other at a high rate.
+const SHELVED_BYTES: usize = 16 * 1024 * 1024;
+/// The most shelves: filters beyond them share nothing.
+const SHELVES: usize = 128;
+
+/// Some of the log, from one place to another.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    /// The place that it comes after.
+    from: Sequence,
+    /// After its last event, wanted or not.
+    pub(super) to: Cursor,
+    /// The batch as it goes over the wire. Absent: the filter dropped all.
+    pub(super) framed: Option<Bytes>,
+}
+
+impl Stretch {
+    /// What a stretch costs while it is kept: those without bytes cost too.
+    fn cost(&self) -> usize {
+        size_of::<Self>() + self.framed.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// What comes after a place.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Events.
+    Stretch(Arc<Stretch>),
+    /// Retention has passed everything up to this place.
+    Gap(Sequence),
+    /// Nothing is there.
+    Nothing,
+}
+
+/// The log in stretches.
+pub(super) struct Stretches {
+    log: Arc<dyn EventLog>,
+    shelves: Mutex<HashMap<Filter, Weak<Shelf>>>,
+}
+
+/// What one filter lets through, for all who have it.
+pub(super) struct Shelf {
+    filter: Filter,
+    /// The bytes that it may keep. 0: it is one stream's own.
+    bound: usize,
+    kept: Mutex<Kept>,
+}
+
+/// Stretches one after the other, the newest last.
+#[derive(Default)]
+struct Kept {
+    stretches: VecDeque<Arc<Stretch>>,
+    bytes: usize,
+}
+
+impl Stretches {
+    pub(super) fn new(log: Arc<dyn EventLog>) -> Self {
+        Self { log, shelves: Mutex::default() }
+    }
+
+    /// The shelf of a filter. It lasts for as long as somebody has it.
+    pub(super) fn shelf(&self, filter: Filter) -> Arc<Shelf> {
+        let mut shelves = locked(&self.shelves);
+        if let Some(shelf) = shelves.get(&filter).and_then(Weak::upgrade) {
+            return shelf;
+        }
+        shelves.retain(|_, shelf| shelf.strong_count() > 0);
+        let bound = if shelves.len() < SHELVES { SHELVED_BYTES / (shelves.len() + 1) } else { 0 };
+        let shelf = Arc::new(Shelf { filter: filter.clone(), bound, kept: Mutex::default() });
+        if bound > 0 {
+            shelves.insert(filter, Arc::downgrade(&shelf));
+        }
+        shelf
+    }
+
+    /// What comes after a place, up to another one.
+    ///
+    /// # Errors
+    /// Storage fails.
+    pub(super) async fn after(
+        &self,
+        shelf: &Shelf,
+        place: Cursor,
+        last: Sequence,
+    ) -> Result<Next, StoreError> {
+        let end = match shelf.find(place.sequence) {
+            Ok(stretch) => return Ok(Next::Stretch(stretch)),
+            Err(next) => next.unwrap_or(last).min(last),
+        };
+        let room = usize::try_from(end.saturating_sub(place.sequence)).unwrap_or(usize::MAX);
+        let events = self.log.read(place.sequence, STRETCH_EVENTS.min(room), STRETCH_BYTES).await?;
+        let kept_after = match events.first() {
+            Some(first) => first.sequence - 1,
+            None => self.log.seen().first - 1,
+        };
+        if kept_after > place.sequence {
+            return Ok(Next::Gap(kept_after));
+        }
+        let Some(last) = events.last() else { return Ok(Next::Nothing) };
+        let to = Cursor { sequence: last.sequence, fingerprint: last.fingerprint, ..place };
+        let wanted = events.into_iter().filter(|event| shelf.filter.matches(event));
+        let events: Vec<_> = wanted.map(|event| event.encoded).collect();
+        let framed = (!events.is_empty()).then(|| Answer::from(Kind::Batch(Batch { events })).framed());
+        Ok(Next::Stretch(shelf.keep(Stretch { from: place.sequence, to, framed })))
+    }
+}
+
+impl Shelf {
+    /// The stretch after a place, or where the next one begins that is kept.
+    fn find(&self, place: Sequence) -> Result<Arc<Stretch>, Option<Sequence>> {
+        let kept = locked(&self.kept);
+        let next = kept.stretches.partition_point(|stretch| stretch.from < place);
+        match kept.stretches.get(next) {
+            Some(stretch) if stretch.from == place => Ok(stretch.clone()),
+            other => Err(other.map(|stretch| stretch.from)),
+        }
+    }
+
+    /// Keeps a stretch that is newer than all there are. Gives the one to go on with: another stream may have been faster.
+    fn keep(&self, stretch: Stretch) -> Arc<Stretch> {
+        let mut kept = locked(&self.kept);
+        let newest = kept.stretches.back();
+        if let Some(newest) = newest.filter(|newest| newest.from == stretch.from) {
+            return newest.clone();
+        }
+        let follows = newest.is_none_or(|newest| newest.to.sequence <= stretch.from);
+        let stretch = Arc::new(stretch);
+        if follows && self.bound > 0 {
+            kept.bytes += stretch.cost();
+            kept.stretches.push_back(stretch.clone());
+            while kept.bytes > self.bound
+                && let Some(oldest) = kept.stretches.pop_front()
+            {
+                kept.bytes -= oldest.cost();
+            }
+        }
+        stretch
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::new_event;
+    use crate::store::sqlite::Sqlite;
+
+    const START: Cursor = Cursor { epoch: 1, sequence: 0, fingerprint: 0 };
+
+    async fn log_of(events: usize) -> (tempfile::TempDir, Stretches) {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Sqlite::open(folder.path()).unwrap();
+        append(&*log, 0..events).await;
+        (folder, Stretches::new(log))
+    }
+
+    async fn append(log: &dyn EventLog, numbers: std::ops::Range<usize>) {
+        let event =
+            |number: usize| new_event("connections/shop", "email.received", None, &number.to_string(), None, None);
+        log.append(numbers.map(event).collect(), Vec::new()).await.unwrap();
+    }
+
+    async fn stretch(stretches: &Stretches, shelf: &Shelf, place: Cursor, last: Sequence) -> Arc<Stretch> {
+        match stretches.after(shelf, place, last).await.unwrap() {
+            Next::Stretch(stretch) => stretch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_at_the_same_place_is_given_the_same_bytes() {
+        let (_folder, stretches) = log_of(300).await;
+        let (one, other) = (stretches.shelf(Filter::default()), stretches.shelf(Filter::default()));
+        let first = stretch(&stretches, &one, START, 300).await;
+        let second = stretch(&stretches, &one, first.to, 300).await;
+        for (place, expected) in [(START, &first), (first.to, &second)] {
+            let shared = stretch(&stretches, &other, place, 300).await;
+            assert_eq!(shared.framed.as_ref().unwrap().as_ptr(), expected.framed.as_ref().unwrap().as_ptr());
+        }
+        assert_eq!(second.to.sequence, 300);
+    }
+
+    #[tokio::test]
+    async fn a_stretch_ends_at_the_beat_whatever_the_log_has_since() {
+        let (_folder, stretches) = log_of(10).await;
+        let shelf = stretches.shelf(Filter::default());
+        let first = stretch(&stretches, &shelf, START, 4).await;
+        assert_eq!(first.to.sequence, 4);
+        assert_eq!(stretch(&stretches, &shelf, first.to, 10).await.to.sequence, 10);
+    }
+
+    #[tokio::test]
+    async fn who_comes_from_elsewhere_falls_in_with_the_others() {
+        let (_folder, stretches) = log_of(40).await;
+        let shelf = stretches.shelf(Filter::default());
+        let others = stretch(&stretches, &shelf, Cursor { sequence: 20, ..START }, 40).await;
+        let own = stretch(&stretches, &shelf, Cursor { sequence: 3, ..START }, 40).await;
+        assert_eq!(own.to.sequence, 20);
+        let joined = stretch(&stretches, &shelf, own.to, 40).await;
+        assert!(Arc::ptr_eq(&joined, &others));
+    }
+
+    #[tokio::test]
+    async fn shelves_keep_to_their_bounds_and_end_with_their_streams() {
+        let (_folder, stretches) = log_of(0).await;
+        let filter = |number: usize| {
+            let types = vec![format!("email{number}")];
+            let wish = postern_proto::event::v1::EventFilter { types, ..Default::default() };
+            Filter::parse(wish, &mut Vec::new())
+        };
+        let shelves: Vec<_> = (0..SHELVES + 2).map(|number| stretches.shelf(filter(number))).collect();
+        assert_eq!(shelves.iter().filter(|shelf| shelf.bound > 0).count(), SHELVES);
+        assert!(locked(&stretches.shelves).len() <= SHELVES);
+        drop(shelves);
+        drop(stretches.shelf(filter(0)));
+        let shelf = stretches.shelf(filter(1));
+        assert_eq!((locked(&stretches.shelves).len(), shelf.bound), (1, SHELVED_BYTES));
+
+        let mut place = START;
+        for number in 0..3 * SHELVED_BYTES as u64 / 65_536 {
+            let to = Cursor { sequence: number + 1, ..START };
+            let framed = Some(Bytes::from(vec![0; 65_536]));
+            place = shelf.keep(Stretch { from: place.sequence, to, framed }).to;
+            assert!(locked(&shelf.kept).bytes <= SHELVED_BYTES);
+        }
+        assert!(shelf.find(place.sequence - 1).is_ok());
+        assert!(shelf.find(0).is_err());
+    }
+}
