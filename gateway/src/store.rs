@@ -126,6 +126,11 @@ pub trait Store: Send + Sync + 'static {
     /// All changes of all keys from now on, in order, each once it is durable. A watcher that falls more than
     /// [`WATCH_BACKLOG`] changes behind gets an error from its receiver and lists anew. To miss nothing: watch, then list.
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Change>;
+
+    /// Whether other processes may use it at the same time. If not, whoever used it before is dead.
+    fn is_shared(&self) -> bool {
+        true
+    }
 }
 
 /// An event to append.
