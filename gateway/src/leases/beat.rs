@@ -42,9 +42,10 @@ impl Beat {
             if *stage.borrow_and_update() == Stage::Ended {
                 return;
             }
+            let begun = Instant::now();
             let beaten = timeout(PATIENCE, self.once()).await;
             wait = match beaten {
-                Ok(Ok(())) => HEARTBEAT,
+                Ok(Ok(())) => HEARTBEAT.saturating_sub(begun.elapsed()),
                 failed => {
                     let error = failed.map_or_else(
                         |_| "no answer in time".to_owned(),

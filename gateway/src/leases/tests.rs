@@ -186,9 +186,9 @@ async fn a_short_silence_changes_nothing() {
     let guard = first.guard(&name).unwrap();
     for _ in 0..2 {
         way.cut.send_replace(true);
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        tokio::time::sleep(HEARTBEAT / 2).await;
         way.cut.send_replace(false);
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        tokio::time::sleep(HEARTBEAT).await;
     }
     assert_eq!(first.guard(&name), Some(guard));
 }
