@@ -4,6 +4,7 @@
 mod cache;
 mod call;
 mod change;
+mod claim;
 mod ending;
 mod event;
 mod grant;
@@ -26,6 +27,7 @@ use tonic::{Code, Response, Status};
 
 use crate::connectors::Connectors;
 use crate::error::Error;
+use crate::leases::Leases;
 use crate::names;
 use crate::seal::KeyRing;
 use crate::store::{EventLog, Store};
@@ -46,6 +48,8 @@ struct Room {
     store: Arc<dyn Store>,
     log: Arc<dyn EventLog>,
     connectors: Arc<Connectors>,
+    /// Tells which gateways live that share the store. `None`: there is no other.
+    leases: Option<Arc<Leases>>,
     keys: Arc<KeyRing>,
     cache: cache::Cache,
     flights: grant::Flights,
@@ -59,10 +63,22 @@ impl std::fmt::Debug for Room {
 }
 
 impl Connections {
-    /// The connections kept in a store. Must be called within a runtime: a task follows the store's changes for as long
-    /// as the result lives.
+    /// The connections kept in a store that no other gateway uses. Must be called within a runtime: a task follows the
+    /// store's changes for as long as the result lives.
     #[must_use]
     pub fn new(
+        store: Arc<dyn Store>,
+        log: Arc<dyn EventLog>,
+        connectors: Arc<Connectors>,
+        keys: impl Into<Arc<KeyRing>>,
+    ) -> Self {
+        Self::among(None, store, log, connectors, keys)
+    }
+
+    /// The connections kept in a store that the gateways share which have leases in it.
+    #[must_use]
+    pub fn among(
+        leases: Option<Arc<Leases>>,
         store: Arc<dyn Store>,
         log: Arc<dyn EventLog>,
         connectors: Arc<Connectors>,
@@ -71,7 +87,8 @@ impl Connections {
         let changes = store.watch();
         let (cache, flights) = (cache::Cache::default(), grant::Flights::default());
         let doubts = grant::Doubts::default();
-        let room = Arc::new(Room { store, log, connectors, keys: keys.into(), cache, flights, doubts });
+        let keys = keys.into();
+        let room = Arc::new(Room { store, log, connectors, leases, keys, cache, flights, doubts });
         let stop = CancellationToken::new();
         let following = cache::follow(changes, room.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));

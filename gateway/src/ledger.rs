@@ -4,6 +4,7 @@
 //! It knows no method: which ones change something and carry a request id, which of these take a stream, and which can be
 //! asked again when nobody knows how they ended, the contract's descriptors say.
 
+mod elsewhere;
 mod once;
 mod record;
 mod stream;
@@ -28,6 +29,7 @@ use record::{Answer, Record, Whole};
 use ticket::{Claim, Ticket};
 
 use crate::error::Error;
+use crate::leases::Leases;
 use crate::store::{Expect, Revision, Store, StoreError, Write};
 
 /// Where records lie in the store.
@@ -36,6 +38,8 @@ const RECORDS: &str = "ledger/";
 const MEMORY: Duration = Duration::from_secs(24 * 3_600);
 /// How often forgotten records are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+/// The duty that one gateway has for all.
+const DUTY: &str = "ledger";
 /// How many records a sweep reads at a time.
 const SWEEP_PAGE: usize = 500;
 
@@ -43,8 +47,9 @@ const SWEEP_PAGE: usize = 500;
 pub struct Ledger {
     store: Arc<dyn Store>,
     digests: hmac::Key,
-    /// What tells this run of the gateway from others: a record that another run began and never ended is nobody's.
-    run: Bytes,
+    /// Tells this run of the gateway from others, and which of those live: a record that another began which lives no
+    /// more is nobody's.
+    leases: Arc<Leases>,
     /// The changes being made, by key. Bounded by the calls that the listener takes.
     running: Mutex<HashMap<String, watch::Receiver<()>>>,
     /// The tasks that make them: they go on when their callers are gone.
@@ -78,10 +83,13 @@ enum Begin {
 
 impl Ledger {
     /// A ledger over a store. `digests` keys the digests of requests, which may hold secrets.
-    pub fn new(store: Arc<dyn Store>, digests: hmac::Key) -> Arc<Self> {
-        let run = fastrand::u128(..).to_be_bytes();
-        let run = Bytes::copy_from_slice(&run);
-        Arc::new(Self { store, digests, run, running: Mutex::default(), tasks: TaskTracker::new() })
+    pub fn new(leases: Arc<Leases>, store: Arc<dyn Store>, digests: hmac::Key) -> Arc<Self> {
+        Arc::new(Self { store, digests, leases, running: Mutex::default(), tasks: TaskTracker::new() })
+    }
+
+    /// What this gateway's records say who began them.
+    fn run(&self) -> Bytes {
+        Bytes::copy_from_slice(self.leases.id().as_bytes())
     }
 
     /// The digest of a request.
@@ -96,10 +104,13 @@ impl Ledger {
         self.tasks.wait().await;
     }
 
-    /// Removes records that are no longer remembered, from time to time, until `stop` is cancelled.
+    /// Removes records that are no longer remembered, from time to time, until `stop` is cancelled: while this is the
+    /// gateway to do it.
     pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            if let Err(error) = self.sweep_once(SystemTime::now()).await {
+            if self.leases.leads(DUTY)
+                && let Err(error) = self.sweep_once(SystemTime::now()).await
+            {
                 tracing::warn!(%error, "the ledger could not be swept");
             }
             tokio::select! {
@@ -130,7 +141,11 @@ impl Ledger {
 
     /// Begins a change, or finds how it ended. Must run in a task that goes on when the caller is gone: dropped in
     /// between it would leave a record of a change that nobody makes. `caller` is closed once the caller is gone.
-    async fn begin(self: &Arc<Self>, change: Change, caller: &oneshot::Sender<()>) -> Result<Begin, Error> {
+    async fn begin(
+        self: &Arc<Self>,
+        change: Change,
+        caller: &mut oneshot::Sender<()>,
+    ) -> Result<Begin, Error> {
         let Change { key, digest, terms } = change;
         loop {
             let now = SystemTime::now();
@@ -145,7 +160,10 @@ impl Ledger {
                 if let Some(answer) = record.answer {
                     return Ok(Begin::Answer(answer, record.whole));
                 }
-                let why = if record.run != self.run {
+                let why = if record.run != self.run() {
+                    if elsewhere::wait(self, &key, revision, &record.run, caller).await? {
+                        continue;
+                    }
                     "the gateway ended before its answer was known"
                 } else if self.wait(&key).await || self.has_changed(&key, revision).await? {
                     continue;
@@ -164,7 +182,7 @@ impl Ledger {
                 return Err(Fault::new(Code::Cancelled, "CALL_CANCELLED", "the caller ended the call").into());
             }
             let record = Record {
-                run: self.run.clone(),
+                run: self.run(),
                 digest: digest.clone(),
                 // Remembered for as long as the first try would have been.
                 begin: left_over.unwrap_or_else(|| Some(now.into())),

@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod forward;
 pub mod http;
+pub mod leases;
 pub mod ledger;
 pub mod mask;
 pub mod names;

@@ -16,7 +16,8 @@ use http::Uri;
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
-use crate::store::Store;
+use crate::leases::Leases;
+use crate::store::{EventLog, Store};
 use crate::triggers::Schedule;
 
 /// The URL under which providers reach this gateway, without a slash at its end.
@@ -72,6 +73,7 @@ impl std::fmt::Display for PublicUrl {
 pub struct Notifications {
     connections: Arc<Connections>,
     store: Arc<dyn Store>,
+    log: Arc<dyn EventLog>,
     schedule: Schedule,
     url: PublicUrl,
 }
@@ -82,10 +84,16 @@ impl Notifications {
     pub fn new(
         connections: Arc<Connections>,
         store: Arc<dyn Store>,
+        log: Arc<dyn EventLog>,
         schedule: Schedule,
         url: PublicUrl,
     ) -> Arc<Self> {
-        Arc::new(Self { connections, store, schedule, url })
+        Arc::new(Self { connections, store, log, schedule, url })
+    }
+
+    /// Whoever looks after a watch sees to its notification; any gateway takes what is pushed.
+    fn leases(&self) -> &Leases {
+        self.schedule.leases()
     }
 
     /// The routes that providers push to.

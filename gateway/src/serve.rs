@@ -25,8 +25,9 @@ use crate::auth::{Callers, Guarded};
 use crate::connections::Connections;
 use crate::connectors::Connectors;
 use crate::console::Console;
-use crate::events::EventServer;
+use crate::events::{EventServer, retention};
 use crate::forward::Forwarder;
+use crate::leases::Leases;
 use crate::ledger::{Ledger, Once};
 use crate::notifications::{Notifications, PublicUrl};
 use crate::seal::KeyRing;
@@ -71,14 +72,20 @@ pub async fn serve(
     Ok(closed?)
 }
 
-/// Serves on a store and a log that are open.
-async fn serve_on(
+/// Serves on a store and a log that are open, and that other gateways may use at the same time, until `stop` is
+/// cancelled. What this gateway looks after is then given to them, and all that was taken is answered. The engine is the
+/// caller's to close.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_on(
     store: Arc<dyn Store>,
     log: Arc<dyn EventLog>,
-    Listeners { grpc: listener, http }: Listeners,
+    listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
+    let Listeners { grpc: listener, http } = listeners.into();
     let keys = Arc::new(match &settings.key_file {
         Some(path) => KeyRing::read(path)?,
         None => KeyRing::read_or_make(&settings.data_dir.join(KEYS))?,
@@ -94,20 +101,22 @@ async fn serve_on(
     };
     let connectors = Arc::new(Connectors::new(addresses, settings.connectors_tls()?)?);
     let digests = keys.digest_key()?;
-    let connections = Connections::new(store.clone(), log.clone(), connectors.clone(), keys.clone());
+    let leases = Leases::start(store.clone(), listener.local_addr()?.to_string()).await?;
+    let connections =
+        Connections::among(Some(leases.clone()), store.clone(), log.clone(), connectors.clone(), keys.clone());
     let connections = Arc::new(connections);
     let (schedule, scheduling) =
-        Schedule::start(connections.clone(), store.clone(), log.clone(), stop.clone());
-    let trimming =
-        tokio::spawn(crate::events::retention::run(log.clone(), settings.retention(), stop.clone()));
+        Schedule::start(connections.clone(), leases.clone(), store.clone(), log.clone(), stop.clone());
+    let trimming = retention::run(log.clone(), settings.retention(), leases.clone(), stop.clone());
+    let trimming = tokio::spawn(trimming);
 
-    let ledger = Ledger::new(store.clone(), digests);
+    let ledger = Ledger::new(leases.clone(), store.clone(), digests);
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
 
-    let notifications = settings
-        .public_url
-        .clone()
-        .map(|url| Notifications::new(connections.clone(), store.clone(), schedule.clone(), url));
+    let notifications = settings.public_url.clone().map(|url| {
+        let (store, log) = (store.clone(), log.clone());
+        Notifications::new(connections.clone(), store, log, schedule.clone(), url)
+    });
     let mut router = Router::new();
     if let Some(notifications) = &notifications {
         router = router.merge(notifications.router());
@@ -129,6 +138,13 @@ async fn serve_on(
     ));
     let renewing =
         tokio::spawn(OptionFuture::from(notifications.map(|notifications| notifications.run(stop.clone()))));
+    // Others take over at once, while calls here still come to their ends.
+    let (leaving, given) = (stop.clone(), leases.clone());
+    let retiring = tokio::spawn(async move {
+        leaving.cancelled().await;
+        let _ = tokio::join!(scheduling, trimming, sweeping, renewing);
+        given.retire().await;
+    });
 
     let triggers = Triggers::new(connections.clone(), store, log.clone(), schedule);
     let connection_service = connections.service();
@@ -174,7 +190,8 @@ async fn serve_on(
             "changes were still being made at the end of the grace period: their outcome is not known"
         );
     }
-    let _ = tokio::join!(scheduling, trimming, sweeping, hearing, renewing);
+    let _ = tokio::join!(retiring, hearing);
+    leases.end().await;
     if let Some(within) = within {
         within.stop().await;
     }

@@ -136,6 +136,11 @@ pub trait Store: Send + Sync + 'static {
     /// at once, the change in between may be left out; a key's last change never is. A watcher that falls more than
     /// [`WATCH_BACKLOG`] changes behind gets an error from its receiver and lists anew. To miss nothing: watch, then list.
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Change>;
+
+    /// Whether other processes may use it at the same time. If not, whoever used it before is dead.
+    fn is_shared(&self) -> bool {
+        true
+    }
 }
 
 /// An event to append.

@@ -161,7 +161,7 @@ impl Room {
             self.delete_all(&triggers).await?;
             // As long as there is a connection to do it by.
             self.end_notifications(&name).await?;
-            for kind in ["places", "polls", "notifications"] {
+            for kind in ["places", "polls", "notifications", "nudges", "fares"] {
                 self.delete_all(&below(kind)).await?;
             }
             let write = Write { key: name.clone(), value: None, expect: Expect::Revision(stored.revision) };

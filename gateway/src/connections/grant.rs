@@ -150,7 +150,18 @@ impl Room {
         if is_newer && !opened.needs_sign_in() && opened.freshness() != Freshness::Spent {
             return Ok(opened);
         }
-        let refreshed = self.ask_for_grant(&opened).await;
+        let claim = self.claim(name).await?;
+        // Another gateway may have been first.
+        let opened = if claim.is_some() { self.load(name).await? } else { opened };
+        let is_newer = opened.grant().revision() != stale.grant().revision();
+        let refreshed = if is_newer && !opened.needs_sign_in() && opened.freshness() != Freshness::Spent {
+            Ok(opened)
+        } else {
+            self.ask_for_grant(&opened).await
+        };
+        if let Some(claim) = claim {
+            self.let_go(claim).await;
+        }
         if let Err(Error::Connector(status)) = &refreshed {
             *failure = Some((Instant::now(), (**status).clone()));
         } else if let Err(Error::Fault(fault)) = &refreshed {

@@ -6,24 +6,37 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::leases::Leases;
 use crate::store::{EventLog, Retention};
+
+/// The duty that one gateway has for all.
+const DUTY: &str = "retention";
 
 /// How often what retention has passed is removed: the log may be past its bounds for this long.
 pub const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Trims the log at once and then each [`INTERVAL`], until `stop` is cancelled. A failure is logged and tried again at
-/// the next turn.
-pub async fn run(log: Arc<dyn EventLog>, retention: Retention, stop: CancellationToken) {
-    every(INTERVAL, log, retention, stop).await;
+/// Trims the log at once and then each [`INTERVAL`], until `stop` is cancelled, while this is the gateway to do it. A
+/// failure is logged and tried again at the next turn.
+pub async fn run(log: Arc<dyn EventLog>, retention: Retention, leases: Arc<Leases>, stop: CancellationToken) {
+    every(INTERVAL, log, retention, leases, stop).await;
 }
 
-async fn every(interval: Duration, log: Arc<dyn EventLog>, retention: Retention, stop: CancellationToken) {
+async fn every(
+    interval: Duration,
+    log: Arc<dyn EventLog>,
+    retention: Retention,
+    leases: Arc<Leases>,
+    stop: CancellationToken,
+) {
     let mut turns = tokio::time::interval(interval);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = turns.tick() => {}
+        }
+        if !leases.leads(DUTY) {
+            continue;
         }
         match log.trim(retention).await {
             Ok(0) => {}
@@ -45,7 +58,9 @@ mod tests {
         let log = Sqlite::open(folder.path()).unwrap();
         let stop = CancellationToken::new();
         let nothing = Retention { age: Duration::from_secs(3_600), bytes: 0 };
-        let running = tokio::spawn(every(Duration::from_millis(1), log.clone(), nothing, stop.clone()));
+        let leases = Leases::start(log.clone(), String::new()).await.unwrap();
+        let turn = Duration::from_millis(1);
+        let running = tokio::spawn(every(turn, log.clone(), nothing, leases.clone(), stop.clone()));
         for place in 1..=3 {
             let event =
                 new_event("connections/office", "email.received", None, &format!("{place}"), None, None);

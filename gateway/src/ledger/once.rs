@@ -108,11 +108,11 @@ where
     let caller = parts.extensions.get::<Caller>().map_or("", |caller| &caller.name);
     let key = key(caller, parts.uri.path(), &request_id);
     let change = Change { key, digest: ledger.digest(first.message()), terms };
-    let (waited_for, _waiting) = oneshot::channel();
+    let (mut waited_for, _waiting) = oneshot::channel();
     // In a task of its own: a caller that goes away must not leave a change that was begun without its answer.
     let tasks = ledger.tasks.clone();
     let made = tasks.spawn(async move {
-        let ticket = match ledger.begin(change, &waited_for).await? {
+        let ticket = match ledger.begin(change, &mut waited_for).await? {
             Begin::Run(ticket) => ticket,
             Begin::Answer(answer, whole) => {
                 if let Some(whole) = whole.filter(|_| terms.gathers) {
@@ -148,8 +148,8 @@ async fn make(
             // The connector was never given the end of the stream, without which it changes nothing.
             keep = Keep::Nothing;
         } else if terms.idempotent {
-            // Left as begun: a repeat asks the connector again.
-            return Ok(answer);
+            // A repeat, at whichever gateway, asks the connector again.
+            keep = Keep::Begun;
         }
     }
     if let Err(error) = ticket.end(keep).await {

@@ -17,7 +17,7 @@ const MAX_ANSWER: usize = 512 * 1024;
 /// A change under a request id.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
-    /// The run of the gateway that began it.
+    /// The run of the gateway that makes it. Empty: none does.
     #[prost(bytes = "bytes", tag = "1")]
     pub(super) run: Bytes,
     /// The digest of its request; of a stream, of its first message.
@@ -133,6 +133,8 @@ pub(super) enum Keep {
     Answer(Answer),
     /// That it may or may not have been made: the answer for repeats, unless its connector can be asked again.
     Unknown(Answer),
+    /// That it was begun, and is being made by nobody: a repeat asks the connector again.
+    Begun,
     /// Nothing: it is certain that it changed nothing, so that a repeat is a new try.
     Nothing,
 }

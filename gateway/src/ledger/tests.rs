@@ -70,7 +70,8 @@ struct Connector {
 }
 
 async fn call(full: &Arc<Full>, connector: &Arc<Connector>, path: &str) -> Status {
-    let ledger = Ledger::new(full.clone(), hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]));
+    let leases = Leases::start(full.store.clone(), String::new()).await.unwrap();
+    let ledger = Ledger::new(leases, full.clone(), hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]));
     let connector = connector.clone();
     let inner = service_fn(move |request: Request<Body>| {
         let connector = connector.clone();
@@ -135,7 +136,8 @@ async fn an_answer_that_cannot_be_written_down_is_given_and_a_repeat_is_told_tha
 #[tokio::test]
 async fn a_change_is_remembered_for_a_day_and_by_its_caller() {
     let (full, _folder) = full(usize::MAX);
-    let ledger = Ledger::new(full.clone(), hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]));
+    let leases = Leases::start(full.store.clone(), String::new()).await.unwrap();
+    let ledger = Ledger::new(leases, full.clone(), hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]));
     let begin = Some(SystemTime::now().into());
     let record = Record { begin, ..Record::default() };
     let entry = key("billing", UNARY, "r");

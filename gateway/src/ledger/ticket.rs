@@ -51,15 +51,19 @@ impl Ticket {
 
     /// Writes down how the change ended.
     pub(super) async fn end(self, keep: Keep) -> Result<(), StoreError> {
-        let answer = match keep {
-            Keep::Answer(answer) | Keep::Unknown(answer) => Some(answer),
+        let (mut record, mut revision) = self.entry.written().clone();
+        let run = record.run.clone();
+        let value = match keep {
+            Keep::Answer(answer) | Keep::Unknown(answer) => {
+                record.answer = Some(answer);
+                Some(Bytes::from(record.encode_to_vec()))
+            }
+            Keep::Begun => {
+                record.run = Bytes::new();
+                Some(record.encode_to_vec().into())
+            }
             Keep::Nothing => None,
         };
-        let (mut record, mut revision) = self.entry.written().clone();
-        let value = answer.map(|answer| {
-            record.answer = Some(answer);
-            Bytes::from(record.encode_to_vec())
-        });
         let Claim { ledger, key, .. } = &self.entry.claim;
         for _ in 1..TRIES {
             let expect = Expect::Revision(revision);
@@ -68,6 +72,10 @@ impl Ticket {
                 ended => return ended.map(|_| ()),
             }
             let Some(entry) = ledger.store.get(key).await? else { return Ok(()) };
+            if Record::decode(entry.value).is_ok_and(|record| record.run != run) {
+                // This gateway was taken for dead, and another makes the change again.
+                return Ok(());
+            }
             revision = entry.revision;
         }
         let expect = Expect::Revision(revision);

@@ -77,9 +77,13 @@ pub(crate) async fn write(
     before: Revision,
     record: Record,
 ) -> Result<Stored, StoreError> {
+    Ok(Stored { revision: store.write(replacing(watch, before, &record)).await?, record })
+}
+
+/// The write of a record in the place of the one that was read.
+pub(crate) fn replacing(watch: &WatchName, before: Revision, record: &Record) -> Write {
     let expect = if before == 0 { Expect::Absent } else { Expect::Revision(before) };
-    let write = Write { key: key(watch), value: Some(record.encode_to_vec().into()), expect };
-    Ok(Stored { revision: store.write(write).await?, record })
+    Write { key: key(watch), value: Some(record.encode_to_vec().into()), expect }
 }
 
 /// Removes the record that was read.

@@ -16,9 +16,10 @@ use tokio_util::time::delay_queue::Key;
 use super::Notifications;
 use super::record::{NOTIFICATIONS, Record, Wanted};
 use super::work::{Next, back_off};
+use crate::leases::Owned;
 use crate::store::Change;
 use crate::triggers::WatchName;
-use crate::triggers::schedule::ByWatch;
+use crate::triggers::schedule::{News, Standing};
 
 /// Steps at once: each is a call to a provider.
 const MAX_STEPS: usize = 8;
@@ -65,22 +66,15 @@ impl Renewal {
     }
 
     pub(super) async fn run(mut self) {
-        let mut open = self.notifications.schedule.watches();
-        let mut changes = self.notifications.store.watch();
-        let Ok(first) = open.wait_for(Option::is_some).await.map(|open| open.clone()) else { return };
-        self.opened(&first.unwrap_or_default(), START_SPREAD);
-        self.end_forgotten().await;
+        let notifications = self.notifications.clone();
+        let mut changes = notifications.store.watch();
+        notifications.schedule.follow();
+        let mut spread = START_SPREAD;
         loop {
             tokio::select! {
                 Some(due) = self.due.next() => self.step(&due.into_inner()),
                 Some(Ok((watch, next))) = self.steps.join_next() => self.stepped(&watch, next),
-                changed = open.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let now = open.borrow_and_update().clone().unwrap_or_default();
-                    self.opened(&now, Duration::ZERO);
-                }
+                news = notifications.schedule.news() => self.take(news, &mut spread).await,
                 change = changes.recv() => match change {
                     Ok(change) => self.hear(&change),
                     Err(RecvError::Lagged(_)) => {
@@ -93,37 +87,45 @@ impl Renewal {
         }
     }
 
-    /// Takes the watches that are looked after now.
-    fn opened(&mut self, open: &ByWatch, spread: Duration) {
-        for (watch, trigger) in open {
-            match self.kept.get_mut(watch) {
-                Some(kept) => kept.trigger = Some(trigger.clone()),
-                None => {
+    /// Takes what has become of watches.
+    async fn take(&mut self, news: News, spread: &mut Duration) {
+        for (watch, standing) in news.watches {
+            match (standing, self.kept.get_mut(&watch)) {
+                (Standing::Open(trigger), Some(kept)) => kept.trigger = Some(trigger),
+                (Standing::Open(trigger), None) => {
                     let key = self.due.insert(watch.clone(), spread.mul_f64(fastrand::f64()));
-                    let (trigger, turn) = (Some(trigger.clone()), Turn::Waiting(key));
-                    self.kept.insert(watch.clone(), Kept { trigger, turn, failures: 0 });
+                    let (trigger, turn) = (Some(trigger), Turn::Waiting(key));
+                    self.kept.insert(watch, Kept { trigger, turn, failures: 0 });
                 }
+                (Standing::Ended, Some(kept)) => {
+                    kept.trigger = None;
+                    self.hasten(&watch);
+                }
+                // A step under way goes on to its end: what it agrees on is stored, or is another gateway's by then.
+                (Standing::Lost, Some(_)) => {
+                    if let Some(Kept { turn: Turn::Waiting(key), .. }) = self.kept.remove(&watch) {
+                        self.due.try_remove(&key);
+                    }
+                }
+                (Standing::Ended | Standing::Lost, None) => {}
             }
         }
-        let gone =
-            self.kept.iter_mut().filter(|(watch, kept)| kept.trigger.is_some() && !open.contains_key(*watch));
-        let mut ended = Vec::new();
-        for (watch, kept) in gone {
-            kept.trigger = None;
-            ended.push(watch.clone());
+        if let Some(owned) = news.complete {
+            *spread = Duration::ZERO;
+            self.end_forgotten(owned).await;
         }
-        ended.iter().for_each(|watch| self.hasten(watch));
     }
 
     /// Ends the notifications of watches that were looked after by a process before this one, and are no more.
-    async fn end_forgotten(&mut self) {
+    async fn end_forgotten(&mut self, owned: Owned) {
         let (mut after, mut forgotten) = (String::new(), HashSet::new());
         while let Ok(page) = self.notifications.store.list(NOTIFICATIONS, &after, PAGE).await {
             let Some(last) = page.last() else { break };
             after.clone_from(&last.key);
             let names =
                 page.iter().filter_map(|entry| WatchName::parse(entry.key.strip_prefix(NOTIFICATIONS)?));
-            forgotten.extend(names.filter(|name| !self.kept.contains_key(name)));
+            let names = names.filter(|name| owned.owns(name.as_str()) && !self.kept.contains_key(name));
+            forgotten.extend(names);
         }
         for watch in forgotten {
             let turn = Turn::Waiting(self.due.insert(watch.clone(), Duration::ZERO));

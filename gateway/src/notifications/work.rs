@@ -14,7 +14,8 @@ use tonic::{Code, Status};
 use super::Notifications;
 use super::record::{self, Record, Stored, Wanted};
 use crate::error::Error;
-use crate::store::StoreError;
+use crate::leases::Hold;
+use crate::store::{Commit, Revision, StoreError};
 use crate::triggers::WatchName;
 
 /// How long a provider may take to agree: it asks the URL meanwhile, twice, with ten seconds' patience each.
@@ -31,6 +32,8 @@ const FIRST_BACK_OFF: Duration = Duration::from_secs(2);
 const MAX_BACK_OFF: Duration = Duration::from_secs(300);
 /// How often what was agreed is written that meets another write.
 const TRIES: usize = 4;
+/// How long to wait where a watch is no longer held, before it is seen why.
+const MOMENT: Duration = Duration::from_secs(1);
 /// Random bytes of a secret.
 const SECRET_BYTES: usize = 32;
 
@@ -60,12 +63,14 @@ impl Notifications {
 
     async fn renew(&self, watch: &WatchName, trigger: &Trigger) -> Result<Next, Error> {
         let now = SystemTime::now();
+        // Another gateway's by now: this one hears of it in a moment.
+        let Some(hold) = self.leases().hold(watch.as_str()) else { return Ok(Next::Well(MOMENT)) };
         let stored = record::read(self.store.as_ref(), watch).await?;
         let url = format!("{}/notifications/{watch}", self.url);
         let secret = record::open(&self.connections, watch, &stored.record.secret);
         let (stored, secret) = match secret.filter(|_| stored.record.url == url) {
             Some(secret) => (stored, secret),
-            None => self.begin(watch, stored, url).await?,
+            None => self.begin(&hold, watch, stored, url).await?,
         };
         let Record { notification, expire_time, .. } = &stored.record;
         if let Some(until) = time(stored.record.unsupported_until).filter(|until| *until > now) {
@@ -95,12 +100,12 @@ impl Notifications {
             connector.renew_notification(request).await
         };
         match self.connections.call(&watch.connection(), RENEW_TIMEOUT, asked, call).await {
-            Ok(agreed) => self.agreed(watch, stored, agreed).await,
+            Ok(agreed) => self.agreed(&hold, watch, stored, agreed).await,
             Err(Error::Connector(status)) if is_unsupported(&status) => {
                 let until = now + UNSUPPORTED.mul_f64(0.9 + fastrand::f64() / 5.0);
                 let record = Record { unsupported_until: Some(until.into()), ..stored.record };
                 let record = Record { notification: bytes::Bytes::new(), wanted: 0, ..record };
-                record::write(self.store.as_ref(), watch, stored.revision, record).await?;
+                self.write(&hold, watch, stored.revision, record).await?;
                 self.schedule.pushed(watch, None);
                 tracing::info!(watch.name = %watch, "its provider does not push: it is polled alone");
                 Ok(Next::Well(left(until, now)))
@@ -110,7 +115,13 @@ impl Notifications {
     }
 
     /// Makes a secret and stores it, before the provider hears of it. What was agreed for another URL is ended.
-    async fn begin(&self, watch: &WatchName, before: Stored, url: String) -> Result<(Stored, String), Error> {
+    async fn begin(
+        &self,
+        hold: &Hold,
+        watch: &WatchName,
+        before: Stored,
+        url: String,
+    ) -> Result<(Stored, String), Error> {
         if !before.record.notification.is_empty() {
             let _ = self.end_at_provider(watch, &before.record).await;
         }
@@ -121,12 +132,13 @@ impl Notifications {
         let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random);
         let sealed = record::seal(&self.connections, watch, &secret)?;
         let record = Record { secret: sealed, url, ..Record::default() };
-        Ok((record::write(self.store.as_ref(), watch, before.revision, record).await?, secret))
+        Ok((self.write(hold, watch, before.revision, record).await?, secret))
     }
 
     /// Keeps what was agreed.
     async fn agreed(
         &self,
+        hold: &Hold,
         watch: &WatchName,
         before: Stored,
         agreed: RenewNotificationResponse,
@@ -145,7 +157,7 @@ impl Notifications {
                 unsupported_until: None,
                 ..stored.record.clone()
             };
-            match record::write(self.store.as_ref(), watch, stored.revision, record).await {
+            match self.write(hold, watch, stored.revision, record).await {
                 Ok(written) => {
                     self.schedule.pushed(watch, Some(until));
                     if agreed.made_anew {
@@ -165,8 +177,25 @@ impl Notifications {
         Err(StoreError::Conflict { key: record::key(watch) }.into())
     }
 
+    /// Writes a record in the place of the one that was read, while the watch is still held.
+    async fn write(
+        &self,
+        hold: &Hold,
+        watch: &WatchName,
+        before: Revision,
+        record: Record,
+    ) -> Result<Stored, StoreError> {
+        let writes = vec![record::replacing(watch, before, &record)];
+        self.log.commit(Commit { writes, guards: vec![hold.guard()], ..Commit::default() }).await?;
+        let written = record::read(self.store.as_ref(), watch).await?;
+        // Where it has been overwritten already, what was written is behind.
+        let is_own = Record { wanted: record.wanted, ..written.record.clone() } == record;
+        if is_own { Ok(written) } else { Err(StoreError::Conflict { key: record::key(watch) }) }
+    }
+
     /// Ends the notification of a watch that is looked after no more: best effort, for it expires by itself.
     pub(super) async fn end(&self, watch: &WatchName) {
+        let Some(_hold) = self.leases().hold(watch.as_str()) else { return };
         let Ok(stored) = record::read(self.store.as_ref(), watch).await else { return };
         if stored.revision == 0 {
             return;

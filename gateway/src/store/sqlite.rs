@@ -128,6 +128,11 @@ impl Store for Sqlite {
     fn watch(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
+
+    fn is_shared(&self) -> bool {
+        // The folder is locked by the one process that has it open.
+        false
+    }
 }
 
 #[tonic::async_trait]

@@ -14,15 +14,16 @@ use postern_proto::event::v1::{
 use prost::Message as _;
 use tonic::Code;
 
+use super::fares;
 use super::poll::{self, Poller};
-use super::schedule::{DEFAULT_INTERVAL, Schedule};
+use super::schedule::{DEFAULT_INTERVAL, MAX_WATCH_BYTES, Schedule};
 use super::stored::{self, Snapshot, Stored};
 use super::watch::WatchName;
 use crate::connections::Connections;
 use crate::error::Error;
 use crate::page::Page;
 use crate::store::{EventLog, Expect, Revision, Store, StoreError, Write};
-use crate::{contract, mask, names};
+use crate::{contract, mask, names, notifications};
 
 /// The shortest interval.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,7 +60,8 @@ impl Triggers {
         log: Arc<dyn EventLog>,
         schedule: Schedule,
     ) -> Self {
-        Self { poller: Poller { connections, store, log }, schedule }
+        let leases = schedule.leases().clone();
+        Self { poller: Poller { connections, leases, store, log }, schedule }
     }
 
     fn store(&self) -> &dyn Store {
@@ -70,7 +72,11 @@ impl Triggers {
     async fn shown(&self, found: Stored) -> Result<Option<Trigger>, Error> {
         let watch = found.watch();
         let mut trigger = found.trigger;
-        let mut status = self.schedule.status(&trigger.name);
+        let mut status = if self.schedule.looks_after(&watch) {
+            self.schedule.status(&trigger.name)
+        } else {
+            self.told_elsewhere(&trigger.name, &watch).await?
+        };
         // What this process does not know since it started is read.
         if status.last_event_time.is_none() {
             status.last_event_time =
@@ -85,6 +91,20 @@ impl Triggers {
         }
         trigger.status = Some(status);
         Ok(Some(trigger))
+    }
+
+    /// How a trigger fares that another gateway looks after, as far as it is stored.
+    async fn told_elsewhere(&self, name: &str, watch: &WatchName) -> Result<TriggerStatus, Error> {
+        let mut status = fares::noted(self.store(), name, watch).await?;
+        let pushed = notifications::record::read(self.store(), watch).await?.record;
+        if !pushed.notification.is_empty() {
+            let until = pushed.expire_time;
+            let is_over = until.is_some_and(|until| {
+                SystemTime::try_from(until).is_ok_and(|until| until <= SystemTime::now())
+            });
+            status.push_expire_time = until.filter(|_| !is_over);
+        }
+        Ok(status)
     }
 
     pub(super) async fn get(&self, name: &str) -> Result<Option<Trigger>, Error> {
@@ -125,8 +145,12 @@ impl Triggers {
     }
 
     /// Refuses a trigger that its watch has no room for.
-    fn check_room(&self, trigger: &Trigger, watch: &WatchName) -> Result<(), Error> {
-        if self.schedule.has_room(watch, poll::asked_bytes(trigger)) {
+    async fn check_room(&self, trigger: &Trigger, watch: &WatchName) -> Result<(), Error> {
+        let taken = match self.schedule.looks_after(watch) {
+            true => self.schedule.bytes(watch),
+            false => stored::bytes(self.store(), watch).await?,
+        };
+        if taken + poll::asked_bytes(trigger) <= MAX_WATCH_BYTES {
             return Ok(());
         }
         let message =
@@ -155,7 +179,7 @@ impl Triggers {
         };
         let watch_key = self.check(&request.connection, &trigger).await?;
         let watch = WatchName::new(&request.connection, &watch_key);
-        self.check_room(&trigger, &watch)?;
+        self.check_room(&trigger, &watch).await?;
         let writes = vec![
             stored::alone_at(&name, snapshot.cursor(&watch)),
             stored::write(&trigger, &watch_key, Expect::Absent),
@@ -231,7 +255,7 @@ impl Triggers {
                 changed.watch_time = changed.update_time;
                 watch_key = self.check(connection, &changed).await?;
                 let watch = WatchName::new(connection, &watch_key);
-                self.check_room(&changed, &watch)?;
+                self.check_room(&changed, &watch).await?;
                 writes.push(stored::alone_at(name, snapshot.cursor(&watch)));
             } else if changed.interval != found.trigger.interval {
                 self.check(connection, &changed).await?;
@@ -239,7 +263,7 @@ impl Triggers {
             if changed.state() != found.trigger.state() {
                 match changed.state() {
                     TriggerState::Paused => writes.extend(self.left_behind(&found).await?),
-                    _ => self.check_room(&changed, &found.watch())?,
+                    _ => self.check_room(&changed, &found.watch()).await?,
                 }
             }
             writes.push(stored::write(&changed, &watch_key, Expect::Revision(found.revision)));
@@ -317,8 +341,10 @@ impl Triggers {
 
     pub(super) async fn nudge(&self, name: &str) -> Result<(), Error> {
         names::trigger("name", name)?;
-        stored::read(self.store(), name).await?;
-        self.schedule.nudge_trigger(name);
+        let found = stored::read(self.store(), name).await?;
+        if found.trigger.state() != TriggerState::Paused {
+            self.schedule.nudge(found.watch());
+        }
         Ok(())
     }
 

@@ -1,14 +1,22 @@
 //! How watches and their triggers fare, as far as this process knows.
 
+mod note;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use postern_chassis::fault::reason_of;
-use postern_proto::event::v1::{PollFailure, TriggerStatus};
+use bytes::Bytes;
+use postern_proto::event::v1::TriggerStatus;
+use prost::Message as _;
 use tonic::Status;
 
 use super::watch::WatchName;
+use note::{Alone, Failed, Note};
+pub(super) use note::{FARES, fare_key, noted};
+
+/// How many triggers a note names that cannot catch up.
+const MOST_NOTED: usize = 256;
 
 /// How all fare; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +25,9 @@ pub(super) struct Fares(Arc<Mutex<Known>>);
 #[derive(Debug, Default)]
 struct Known {
     watches: HashMap<WatchName, Fare>,
-    triggers: HashMap<String, Own>,
+    triggers: HashMap<Box<str>, Own>,
+    /// The triggers whose looks alone fail, while they are to catch up: few.
+    behind: HashMap<Box<str>, Failed>,
 }
 
 /// How a watch fares.
@@ -29,7 +39,10 @@ pub(super) struct Fare {
     pub(super) pushed_until: Option<SystemTime>,
     /// How many bytes the triggers of the watch take in what its connector is asked.
     pub(super) bytes: usize,
-    failed: Failed,
+    /// Apart, for few fail.
+    failed: Option<Box<Failed>>,
+    /// Whether a note of it was left.
+    is_noted: bool,
 }
 
 /// What a trigger has of its own.
@@ -37,23 +50,13 @@ pub(super) struct Fare {
 struct Own {
     watch: WatchName,
     last_event: Option<SystemTime>,
-    /// Of its looks alone, while it catches up.
-    failed: Failed,
 }
 
-/// Looks that failed in a row.
-#[derive(Debug, Clone, Default)]
-struct Failed {
-    count: u32,
-    last: Option<PollFailure>,
-}
-
-impl Failed {
-    fn note(&mut self, status: &Status) -> u32 {
-        self.count = self.count.saturating_add(1);
-        let (code, reason) = (status.code() as i32, reason_of(status));
-        self.last = Some(PollFailure { code, reason, message: status.message().to_owned() });
-        self.count
+impl Known {
+    /// The triggers of a watch whose looks alone fail.
+    fn behind_of(&self, watch: &WatchName) -> impl Iterator<Item = (&str, &Failed)> {
+        let is_of = |name: &str| self.triggers.get(name).is_some_and(|own| own.watch == *watch);
+        self.behind.iter().map(|(name, failed)| (&**name, failed)).filter(move |(name, _)| is_of(name))
     }
 }
 
@@ -63,15 +66,18 @@ impl Fares {
         let known = self.lock();
         let Some(own) = known.triggers.get(trigger) else { return TriggerStatus::default() };
         let fare = known.watches.get(&own.watch).cloned().unwrap_or_default();
-        let failed = if own.failed.count > fare.failed.count { &own.failed } else { &fare.failed };
-        TriggerStatus {
+        let mut status = TriggerStatus {
             last_poll_time: fare.last_poll.map(Into::into),
             last_event_time: own.last_event.map(Into::into),
             next_poll_time: fare.next_poll.map(Into::into),
-            consecutive_failures: i32::try_from(failed.count).unwrap_or(i32::MAX),
-            last_failure: failed.last.clone(),
             push_expire_time: fare.pushed_until.filter(|until| *until > SystemTime::now()).map(Into::into),
+            ..TriggerStatus::default()
+        };
+        let failed = [fare.failed.as_deref(), known.behind.get(trigger)].into_iter().flatten();
+        if let Some(failed) = failed.max_by_key(|failed| failed.count) {
+            failed.clone().show(&mut status);
         }
+        status
     }
 
     /// How a watch fares.
@@ -81,12 +87,17 @@ impl Fares {
 
     /// Whether the last look of a watch failed.
     pub(super) fn is_failing(&self, watch: &WatchName) -> bool {
-        self.lock().watches.get(watch).is_some_and(|fare| fare.failed.count > 0)
+        self.lock().watches.get(watch).is_some_and(|fare| fare.failed.is_some())
     }
 
     /// The watch that a trigger is looked after by.
     pub(super) fn watch_of(&self, trigger: &str) -> Option<WatchName> {
         self.lock().triggers.get(trigger).map(|own| own.watch.clone())
+    }
+
+    /// The triggers that are looked after.
+    pub(super) fn triggers(&self) -> Vec<Box<str>> {
+        self.lock().triggers.keys().cloned().collect()
     }
 
     /// Changes what is known of a watch.
@@ -103,13 +114,16 @@ impl Fares {
 
     /// A trigger is looked after by a watch: as it now is.
     pub(super) fn take(&self, trigger: &str, watch: &WatchName) {
-        let own = Own { watch: watch.clone(), last_event: None, failed: Failed::default() };
-        self.lock().triggers.insert(trigger.to_owned(), own);
+        let mut known = self.lock();
+        known.behind.remove(trigger);
+        known.triggers.insert(trigger.into(), Own { watch: watch.clone(), last_event: None });
     }
 
-    /// A trigger is looked after no more.
-    pub(super) fn leave(&self, trigger: &str) {
-        self.lock().triggers.remove(trigger);
+    /// A trigger is looked after no more. Gives the watch that it was looked after by.
+    pub(super) fn leave(&self, trigger: &str) -> Option<WatchName> {
+        let mut known = self.lock();
+        known.behind.remove(trigger);
+        known.triggers.remove(trigger).map(|own| own.watch)
     }
 
     /// A watch is none any more.
@@ -122,23 +136,23 @@ impl Fares {
         let now = SystemTime::now();
         let mut known = self.lock();
         let fare = known.watches.entry(watch.clone()).or_default();
-        (fare.last_poll, fare.failed) = (Some(now), Failed::default());
+        (fare.last_poll, fare.failed) = (Some(now), None);
         for name in told {
-            if let Some(own) = known.triggers.get_mut(name) {
+            if let Some(own) = known.triggers.get_mut(name.as_str()) {
                 own.last_event = Some(now);
             }
         }
-        if !behind.is_empty() {
-            return;
-        }
-        for own in known.triggers.values_mut().filter(|own| own.failed.count > 0 && own.watch == *watch) {
-            own.failed = Failed::default();
+        if behind.is_empty() && !known.behind.is_empty() {
+            let well: Vec<Box<str>> = known.behind_of(watch).map(|(name, _)| name.into()).collect();
+            for name in well {
+                known.behind.remove(&name);
+            }
         }
     }
 
     /// A look failed. Gives how many have in a row.
     pub(super) fn failed(&self, watch: &WatchName, status: &Status) -> u32 {
-        self.lock().watches.entry(watch.clone()).or_default().failed.note(status)
+        self.lock().watches.entry(watch.clone()).or_default().failed.get_or_insert_default().add(status)
     }
 
     /// A look of triggers that are to catch up failed. Gives how many have in a row.
@@ -146,8 +160,8 @@ impl Fares {
         let mut known = self.lock();
         let mut most = 1;
         for name in triggers {
-            if let Some(own) = known.triggers.get_mut(name) {
-                most = most.max(own.failed.note(status));
+            if known.triggers.contains_key(name.as_str()) {
+                most = most.max(known.behind.entry(name.as_str().into()).or_default().add(status));
             }
         }
         most
@@ -156,9 +170,33 @@ impl Fares {
     /// How many looks of a watch, or of one of its triggers alone, have failed in a row.
     pub(super) fn failures(&self, watch: &WatchName) -> u32 {
         let known = self.lock();
-        let together = known.watches.get(watch).map_or(0, |fare| fare.failed.count);
-        let alone = known.triggers.values().filter(|own| own.failed.count > 0 && own.watch == *watch);
-        alone.map(|own| own.failed.count).max().unwrap_or_default().max(together)
+        let together = known.watches.get(watch).and_then(|fare| fare.failed.as_deref());
+        let all = known.behind_of(watch).map(|(_, failed)| failed).chain(together);
+        all.map(|failed| failed.count).max().unwrap_or_default()
+    }
+
+    /// The note to leave of a watch for other gateways, if one is: `Some(None)` removes the one that was left.
+    pub(super) fn note(&self, watch: &WatchName) -> Option<Option<Bytes>> {
+        let mut known = self.lock();
+        let behind = known.behind_of(watch).take(MOST_NOTED);
+        let alone: Vec<_> = behind
+            .map(|(trigger, failed)| Alone { trigger: trigger.to_owned(), failed: Some(failed.clone()) })
+            .collect();
+        let fare = known.watches.get_mut(watch)?;
+        let together = fare.failed.as_deref().cloned();
+        let is_well = together.is_none() && alone.is_empty();
+        let was_noted = std::mem::replace(&mut fare.is_noted, !is_well);
+        if is_well {
+            return was_noted.then_some(None);
+        }
+        Some(Some(Note { together, alone }.encode_to_vec().into()))
+    }
+
+    /// Takes the note of a watch that another gateway looked after before.
+    pub(super) fn restore(&self, watch: &WatchName, note: Bytes) {
+        if let Some(fare) = self.lock().watches.get_mut(watch) {
+            (fare.failed, fare.is_noted) = (Note::read(note).together.map(Box::new), true);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

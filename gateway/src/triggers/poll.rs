@@ -22,7 +22,8 @@ use super::watch::WatchName;
 use crate::connections::Connections;
 use crate::error::Error;
 use crate::events::new_event;
-use crate::store::{EventLog, NewEvent, Store, StoreError, Write};
+use crate::leases::Leases;
+use crate::store::{Commit, EventLog, Guard, NewEvent, Store, StoreError, Write};
 use groups::{Groups, Member};
 
 /// How long a look may take, waiting for a throttling provider included.
@@ -35,6 +36,7 @@ const READS_AT_ONCE: usize = 16;
 /// What a look needs.
 pub(super) struct Poller {
     pub(super) connections: Arc<Connections>,
+    pub(super) leases: Arc<Leases>,
     pub(super) store: Arc<dyn Store>,
     pub(super) log: Arc<dyn EventLog>,
 }
@@ -57,22 +59,26 @@ pub(super) struct Looked {
 
 impl Poller {
     /// Looks once for all who go with the watch, and once for some who have to catch up. `failed`: how many looks in a
-    /// row have failed.
+    /// row have failed. What it stores is stored only while this gateway still looks after the watch.
     pub(super) async fn look(
         &self,
         watch: &WatchName,
         sought: &[Sought],
         failed: u32,
     ) -> Result<Looked, Error> {
+        // Before anything is read: what another gateway has written meanwhile is not to be overwritten.
+        let Some(hold) = self.leases.hold(watch.as_str()) else {
+            return Err(StoreError::Conflict { key: watch.to_string() }.into());
+        };
         let reached = stored::read_reached(self.store.as_ref(), watch).await?;
         let members = self.members(sought).await?;
         let groups = Groups::divide(members, reached.value.cursor.clone());
-        let mut looked = self.together(watch, reached, &groups, failed).await?;
+        let mut looked = self.together(watch, reached, &groups, failed, hold.guard()).await?;
         // Another one after each failure: those who cannot catch up hold up nobody else who has to.
         let turn =
             usize::try_from(failed).unwrap_or_default().checked_rem(groups.behind.len()).unwrap_or_default();
         let Some((cursor, behind)) = groups.behind.get(turn) else { return Ok(looked) };
-        match self.catch_up(watch, cursor, behind, failed).await {
+        match self.catch_up(watch, cursor, behind, failed, hold.guard()).await {
             Ok((mut caught_up, done)) => {
                 looked.told.append(&mut caught_up.told);
                 looked.more |= !done || groups.behind.len() > 1;
@@ -117,6 +123,7 @@ impl Poller {
         reached: At<Reached>,
         groups: &Groups,
         failed: u32,
+        guard: Guard,
     ) -> Result<Looked, Error> {
         let from = &groups.cursor;
         let response = self.ask(watch, &groups.together, from.clone(), failed).await?;
@@ -133,7 +140,7 @@ impl Poller {
             let now = Some(SystemTime::now().into());
             let next = Reached { cursor: response.next_cursor, last_poll_time: now, midway };
             writes.push(reached.replaced(stored::reached_key(watch), &next));
-            self.log.append(events, writes).await?;
+            self.log.commit(Commit { events, writes, guards: vec![guard] }).await?;
         }
         Ok(looked)
     }
@@ -147,6 +154,7 @@ impl Poller {
         from: &Bytes,
         behind: &[Member],
         failed: u32,
+        guard: Guard,
     ) -> Result<(Looked, bool), Error> {
         let reached = stored::read_reached(self.store.as_ref(), watch).await?;
         let key = stored::reached_key(watch);
@@ -168,7 +176,7 @@ impl Poller {
         let mut writes = self.places(behind, &told, |_| looked.more.then(|| next.clone())).await?;
         // Written as it is: whoever has moved it on meanwhile has not asked for these.
         writes.push(reached.replaced(key, &reached.value));
-        self.log.append(events, writes).await?;
+        self.log.commit(Commit { events, writes, guards: vec![guard] }).await?;
         looked.told = told.into_iter().collect();
         let done = !looked.more;
         Ok((looked, done))

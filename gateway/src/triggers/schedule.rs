@@ -5,23 +5,28 @@
 //! It learns of triggers from the store alone, so that whoever changes one need not tell it.
 
 mod clock;
+mod feed;
+mod notes;
 mod open;
+mod turns;
 mod waits;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use postern_proto::event::v1::{Trigger, TriggerStatus};
-use tokio::sync::{mpsc, watch};
+use postern_proto::event::v1::TriggerStatus;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::fares::Fares;
 use super::poll::Poller;
 use super::watch::WatchName;
 use crate::connections::Connections;
+use crate::leases::Leases;
 use crate::store::{EventLog, Store};
 use clock::Clock;
+use feed::Feed;
+pub use feed::{News, Standing};
 
 /// The interval of a trigger that names none.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
@@ -29,19 +34,16 @@ pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_NUDGES: usize = 1_024;
 /// How many bytes the triggers of a watch may take in what a connector is asked: a message has at most 4 MiB. Well above
 /// 10,000 triggers of the usual size.
-const MAX_WATCH_BYTES: usize = 3_500_000;
+pub(super) const MAX_WATCH_BYTES: usize = 3_500_000;
 
 /// The running schedule, as the rest of the gateway sees it.
 #[derive(Clone)]
 pub struct Schedule {
     nudges: mpsc::Sender<Nudge>,
     fares: Fares,
-    open: OpenWatches,
+    feed: Arc<Feed>,
+    leases: Arc<Leases>,
 }
-
-/// The watches that are looked after, with a trigger of each; absent until all are known.
-#[derive(Clone)]
-struct OpenWatches(Arc<watch::Sender<Option<Arc<ByWatch>>>>);
 
 /// A wish that a watch be looked after at once.
 #[derive(Debug)]
@@ -52,22 +54,29 @@ enum Nudge {
     Asked(WatchName),
 }
 
-/// A trigger of each watch.
-pub type ByWatch = HashMap<WatchName, Arc<Trigger>>;
+impl Nudge {
+    /// What is to be looked after.
+    fn watch(&self) -> &WatchName {
+        match self {
+            Self::Pushed(watch) | Self::Asked(watch) => watch,
+        }
+    }
+}
 
 impl Schedule {
-    /// Starts the schedule. It ends when `stop` is cancelled; looks in flight are then dropped, which loses nothing.
+    /// Starts the schedule of what is owned by `leases`. It ends when `stop` is cancelled; looks in flight are then dropped, which loses nothing.
     pub fn start(
         connections: Arc<Connections>,
+        leases: Arc<Leases>,
         store: Arc<dyn Store>,
         log: Arc<dyn EventLog>,
         stop: CancellationToken,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (nudges, nudged) = mpsc::channel(MAX_NUDGES);
-        let open = OpenWatches(Arc::new(watch::Sender::new(None)));
-        let schedule = Self { nudges, fares: Fares::default(), open };
-        let poller = Arc::new(Poller { connections, store, log });
-        let clock = Clock::new(poller, schedule.fares.clone(), schedule.open.clone());
+        let (fares, feed) = (Fares::default(), Arc::new(Feed::default()));
+        let schedule = Self { nudges, fares, feed, leases: leases.clone() };
+        let poller = Arc::new(Poller { connections, leases, store, log });
+        let clock = Clock::new(poller, schedule.fares.clone(), schedule.feed.clone());
         let running = tokio::spawn(async move {
             tokio::select! {
                 () = clock.run(nudged) => {}
@@ -83,27 +92,40 @@ impl Schedule {
         let _ = self.nudges.try_send(Nudge::Pushed(watch));
     }
 
-    /// Makes the watch of a trigger due now.
-    pub(super) fn nudge_trigger(&self, trigger: &str) {
-        if let Some(watch) = self.fares.watch_of(trigger) {
-            let _ = self.nudges.try_send(Nudge::Asked(watch));
-        }
+    /// Makes a watch due now for which a caller asks.
+    pub(super) fn nudge(&self, watch: WatchName) {
+        let _ = self.nudges.try_send(Nudge::Asked(watch));
     }
 
-    /// How a trigger fares.
+    /// Whether it is this gateway that looks after a watch.
+    pub(super) fn looks_after(&self, watch: &WatchName) -> bool {
+        self.leases.leads(watch.as_str())
+    }
+
+    /// How a trigger fares, where it is looked after here.
     pub(super) fn status(&self, trigger: &str) -> TriggerStatus {
         self.fares.status(trigger)
     }
 
-    /// Whether a watch takes so many bytes of triggers more.
-    pub(super) fn has_room(&self, watch: &WatchName, bytes: usize) -> bool {
-        self.fares.watch(watch).bytes + bytes <= MAX_WATCH_BYTES
+    /// How many bytes the triggers take of a watch that is looked after here.
+    pub(super) fn bytes(&self, watch: &WatchName) -> usize {
+        self.fares.watch(watch).bytes
     }
 
-    /// The watches that are looked after, as they come and go.
+    /// Begins to follow the watches that are looked after here: all of them are news. For one follower.
+    pub fn follow(&self) {
+        self.feed.follow();
+    }
+
+    /// What has become of watches, once there is something new.
+    pub async fn news(&self) -> News {
+        self.feed.next().await
+    }
+
+    /// The leases that say what is looked after here.
     #[must_use]
-    pub fn watches(&self) -> watch::Receiver<Option<Arc<ByWatch>>> {
-        self.open.0.subscribe()
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.leases
     }
 
     /// Says until when a watch's provider pushes.

@@ -6,10 +6,11 @@
 //!   new and changed triggers, paused ones, and those that have yet to catch up. Only a look lets one go with its watch.
 
 use bytes::Bytes;
-use postern_proto::event::v1::Trigger;
+use postern_proto::event::v1::{Trigger, TriggerState};
 use prost::Message;
 use prost_types::Timestamp;
 
+use super::poll::asked_bytes;
 use super::watch::WatchName;
 use crate::error::Error;
 use crate::store::{Entry, Expect, Revision, Store, StoreError, Write};
@@ -20,6 +21,9 @@ pub(super) const TRIGGERS: &str = "triggers/";
 pub(super) const PLACES: &str = "places/";
 /// Where the places of watches lie.
 pub(super) const POLLS: &str = "polls/";
+
+/// How many records are read at a time.
+const PAGE: usize = 500;
 
 /// A trigger's record.
 #[derive(Clone, PartialEq, Message)]
@@ -173,6 +177,22 @@ pub(super) async fn read_place(store: &dyn Store, name: &str) -> Result<At<Place
 /// Reads the place of a watch.
 pub(super) async fn read_reached(store: &dyn Store, watch: &WatchName) -> Result<At<Reached>, StoreError> {
     Ok(At::of(store.get(&reached_key(watch)).await?))
+}
+
+/// How many bytes the triggers of a watch take in what its connector is asked. Reads all of its connection's.
+pub(super) async fn bytes(store: &dyn Store, watch: &WatchName) -> Result<usize, StoreError> {
+    let connection = watch.connection();
+    let prefix = key(TRIGGERS, &format!("{connection}/"));
+    let (mut after, mut bytes) = (String::new(), 0);
+    loop {
+        let page = store.list(&prefix, &after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(bytes) };
+        after.clone_from(&last.key);
+        let found = page.iter().filter_map(decode);
+        let found =
+            found.filter(|found| found.trigger.state() == TriggerState::Active && found.watch() == *watch);
+        bytes += found.map(|found| asked_bytes(&found.trigger)).sum::<usize>();
+    }
 }
 
 /// The places of a connection's watches at a moment: each lies before all that happens later.

@@ -33,6 +33,12 @@ impl WatchName {
         (names::is_id(connection) && watch.len() == 2 * ID_BYTES && is_hex).then(|| Self(text.into()))
     }
 
+    /// The name as text: what its lease goes by.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The name of its connection.
     #[must_use]
     pub fn connection(&self) -> String {

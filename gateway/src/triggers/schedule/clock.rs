@@ -1,43 +1,40 @@
 //! The clock: the one task that owns the times of all watches.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::{FutureExt as _, StreamExt as _};
-use postern_chassis::fault::{Fault, reason_of, retry_after_of};
+use futures_util::StreamExt as _;
 use postern_proto::event::v1::TriggerState;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{Id, JoinSet};
-use tokio::time::Instant;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
-use tonic::{Code, Status};
 
+use super::Nudge;
+use super::feed::{Feed, Standing};
+use super::notes::{self, NUDGES, Notes};
 use super::open::{Member, Turn, Watch};
-use super::waits::{PUSHED_BACK_OFF, back_off, early, interval};
-use super::{Nudge, OpenWatches};
+use super::waits::interval;
 use crate::error::Error;
-use crate::store::{Change, Entry, Expect, StoreError, Write};
-use crate::triggers::fares::Fares;
+use crate::leases::Owned;
+use crate::store::{Change, Commit, Entry, Expect, StoreError, Write};
+use crate::triggers::fares::{FARES, Fares, fare_key};
 use crate::triggers::poll::{Looked, Poller};
 use crate::triggers::stored;
 use crate::triggers::watch::WatchName;
 
 /// Looks at once, of all watches: each holds an answer of up to 4 MiB.
 const MAX_LOOKS: usize = 64;
-/// Looks at once for one connection: few providers take more for one account, and the others' turn comes too.
-const MAX_LOOKS_A_CONNECTION: usize = 4;
 /// After a start, the first looks are spread over this time, or the interval where that is shorter.
 const START_SPREAD: Duration = Duration::from_secs(5);
+/// The same for watches that come from another gateway: whoever saw to them may have been silent for seconds already.
+const GAIN_SPREAD: Duration = Duration::from_secs(2);
 /// How many records are read from the store at a time.
 const PAGE: usize = 500;
 /// The longest quiet that a provider gets: one that asks for more is asked once a day.
 pub(super) const MAX_QUIET: Duration = Duration::from_secs(24 * 3_600);
-/// How long to wait after a look whose place was written by somebody else meanwhile.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait before the store is asked again after it failed.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 /// Within what time a trigger that comes to a watch is looked after: many that come together share a look.
@@ -50,42 +47,43 @@ pub(super) type Ended = (WatchName, Result<Looked, Error>);
 pub(super) struct Clock {
     pub(super) poller: Arc<Poller>,
     pub(super) fares: Fares,
-    pub(super) open: OpenWatches,
+    pub(super) feed: Arc<Feed>,
+    pub(super) notes: Notes,
     pub(super) due: DelayQueue<WatchName>,
     pub(super) watches: HashMap<WatchName, Watch>,
-    watch_of: HashMap<String, WatchName>,
     pub(super) looks: JoinSet<Ended>,
-    all: Arc<Semaphore>,
-    by_connection: HashMap<String, Arc<Semaphore>>,
+    pub(super) all: Arc<Semaphore>,
+    pub(super) by_connection: HashMap<String, Arc<Semaphore>>,
     /// Watches whose places are being removed, until they are.
     pub(super) ending: HashMap<WatchName, CancellationToken>,
-    /// Whether the watches that are open have changed since they were told.
-    changed: bool,
+    /// The watches that are this gateway's to look after.
+    pub(super) owned: Owned,
 }
 
 impl Clock {
-    pub(super) fn new(poller: Arc<Poller>, fares: Fares, open: OpenWatches) -> Self {
+    pub(super) fn new(poller: Arc<Poller>, fares: Fares, feed: Arc<Feed>) -> Self {
         Self {
+            notes: Notes::new(poller.store.clone()),
+            owned: *poller.leases.changes().borrow(),
             poller,
             fares,
-            open,
+            feed,
             due: DelayQueue::new(),
             watches: HashMap::new(),
-            watch_of: HashMap::new(),
             looks: JoinSet::new(),
             all: Arc::new(Semaphore::new(MAX_LOOKS)),
             by_connection: HashMap::new(),
             ending: HashMap::new(),
-            changed: true,
         }
     }
 
     pub(super) async fn run(mut self, mut nudged: mpsc::Receiver<Nudge>) {
+        let feed = self.feed.clone();
+        let mut owned = self.poller.leases.changes();
+        self.owned = *owned.borrow_and_update();
         let mut changes = self.poller.store.watch();
-        self.take_all().await;
-        self.sweep().await;
+        self.take_owned(START_SPREAD).await;
         loop {
-            self.tell_open();
             tokio::select! {
                 Some(due) = self.due.next() => self.look(&due.into_inner()),
                 Some(ended) = self.looks.join_next_with_id() => match ended {
@@ -95,13 +93,58 @@ impl Clock {
                     Err(error) => tracing::error!(%error, "a look ended unexpectedly"),
                 },
                 Some(nudge) = nudged.recv() => self.nudged(&nudge),
+                Some(()) = self.notes.next() => {}
+                () = feed.begun.notified() => self.tell_all(),
+                Ok(()) = owned.changed() => {
+                    let now = *owned.borrow_and_update();
+                    self.turn_over(now).await;
+                }
                 change = changes.recv() => match change {
                     Ok(change) => self.hear(&change),
-                    Err(RecvError::Lagged(_)) => self.take_all().await,
+                    Err(RecvError::Lagged(_)) => {
+                        self.take_all(START_SPREAD).await;
+                        // Which of them are alone may have been missed too; a look asks again.
+                        for watch in self.watches.values_mut() {
+                            watch.members.iter_mut().for_each(|member| member.alone = true);
+                        }
+                    }
                     Err(RecvError::Closed) => return,
                 },
             }
         }
+    }
+
+    /// Leaves what is no longer this gateway's, and takes what has become its own.
+    pub(super) async fn turn_over(&mut self, now: Owned) {
+        let before = std::mem::replace(&mut self.owned, now);
+        let lost: Vec<_> = self.watches.keys().filter(|watch| !now.owns(watch.as_str())).cloned().collect();
+        for watch in lost {
+            let Some(open) = self.watches.remove(&watch) else { continue };
+            open.members.iter().for_each(|member| drop(self.fares.leave(&member.trigger.name)));
+            self.close(&watch, open.turn);
+            self.feed.tell(&watch, || Standing::Lost);
+        }
+        if !now.gained(before).is_empty() {
+            self.take_owned(GAIN_SPREAD).await;
+        }
+    }
+
+    /// Takes all that is owned, and clears away what a death between two steps left.
+    async fn take_owned(&mut self, spread: Duration) {
+        self.take_all(spread).await;
+        self.take_fares().await;
+        self.sweep().await;
+        self.feed.complete(self.owned);
+    }
+
+    /// Tells a new follower of all that is open.
+    fn tell_all(&self) {
+        for (watch, open) in &self.watches {
+            if let Some(member) = open.members.first() {
+                self.feed.tell(watch, || Standing::Open(member.trigger.clone()));
+            }
+        }
+        self.feed.complete(self.owned);
     }
 
     /// Takes a change of the store.
@@ -115,15 +158,23 @@ impl Clock {
             && let Some(entry) = &change.value
         {
             let name = stored::name_of(&change.key);
-            let member = self.watch_of.get(&name).and_then(|watch| self.watches.get_mut(watch));
-            if let Some(member) = member.and_then(|watch| watch.members.get_mut(&name)) {
+            let watch = self.fares.watch_of(&name);
+            let open = watch.and_then(|watch| self.watches.get_mut(&watch));
+            if let Some(member) = open.and_then(|open| open.get_mut(&name)) {
                 member.alone = stored::is_alone(entry);
             }
+        } else if change.key.starts_with(NUDGES)
+            && let Some(entry) = &change.value
+            && let Some(nudge) = notes::nudge(&change.key, &entry.value)
+            // Whoever passes it on hears of it too.
+            && self.watches.contains_key(nudge.watch())
+        {
+            self.nudged(&nudge);
         }
     }
 
-    /// Reads all triggers anew: at the start, and when changes were missed.
-    async fn take_all(&mut self) {
+    /// Reads all triggers anew: at the start, when some have come from another gateway, and when changes were missed.
+    async fn take_all(&mut self, spread: Duration) {
         let mut seen = HashSet::new();
         let mut after = String::new();
         loop {
@@ -132,16 +183,29 @@ impl Clock {
             after.clone_from(&last.key);
             for entry in &page {
                 seen.insert(stored::name_of(&entry.key));
-                self.take(entry, START_SPREAD);
+                self.take(entry, spread);
             }
         }
-        let gone: Vec<_> = self.watch_of.keys().filter(|name| !seen.contains(*name)).cloned().collect();
-        for name in gone {
-            self.leave(&name);
+        for name in self.fares.triggers() {
+            if !seen.contains(&*name) {
+                self.leave(&name);
+            }
         }
-        // Which of them are alone may have been missed too; a look asks again.
-        for watch in self.watches.values_mut() {
-            watch.members.values_mut().for_each(|member| member.alone = true);
+    }
+
+    /// Takes how watches fare that another gateway looked after.
+    async fn take_fares(&mut self) {
+        let mut after = String::new();
+        while self.poller.store.is_shared() {
+            let page = self.page(FARES, &after).await;
+            let Some(last) = page.last() else { return };
+            after.clone_from(&last.key);
+            for entry in page {
+                let watch = entry.key.strip_prefix(FARES).and_then(WatchName::parse);
+                if let Some(watch) = watch.filter(|watch| self.watches.contains_key(watch)) {
+                    self.fares.restore(&watch, entry.value);
+                }
+            }
         }
     }
 
@@ -154,9 +218,12 @@ impl Clock {
             after.clone_from(&last.key);
             for entry in &page {
                 let name = entry.key.strip_prefix(stored::POLLS).and_then(WatchName::parse);
-                if name.is_none_or(|name| !self.watches.contains_key(&name)) {
+                let Some(name) = name.filter(|name| !self.watches.contains_key(name)) else { continue };
+                if let Some(guard) = self.poller.leases.guard(name.as_str()) {
                     let (key, expect) = (entry.key.clone(), Expect::Revision(entry.revision));
-                    let _ = self.poller.store.write(Write { key, value: None, expect }).await;
+                    let writes = vec![Write { key, value: None, expect }];
+                    let commit = Commit { writes, guards: vec![guard], ..Commit::default() };
+                    let _ = self.poller.log.commit(commit).await;
                 }
             }
         }
@@ -181,14 +248,17 @@ impl Clock {
             return;
         };
         let (name, watch) = (found.trigger.name.clone(), found.watch());
-        if found.trigger.state() == TriggerState::Paused {
-            return self.leave(&name);
-        }
-        if self.watch_of.get(&name).is_some_and(|current| *current != watch) {
+        let current = self.fares.watch_of(&name);
+        if found.trigger.state() == TriggerState::Paused || current.is_some_and(|current| current != watch) {
             self.leave(&name);
         }
+        if found.trigger.state() == TriggerState::Paused || !self.owned.owns(watch.as_str()) {
+            return;
+        }
+        // One name for all that share it.
+        let watch = self.watches.get_key_value(&watch).map(|(watch, _)| watch.clone()).unwrap_or(watch);
         let trigger = Arc::new(found.trigger);
-        let known = self.watches.get(&watch).and_then(|watch| watch.members.get(&name));
+        let known = self.watches.get(&watch).and_then(|watch| watch.get(&name));
         if known.is_some_and(|known| known.trigger.etag == trigger.etag) {
             return;
         }
@@ -198,7 +268,6 @@ impl Clock {
         }
         let own_interval = interval(&trigger);
         let member = Member { trigger, alone: true };
-        self.watch_of.insert(name, watch.clone());
         if let Some(open) = self.watches.get_mut(&watch) {
             open.put(member);
             let bytes = open.bytes;
@@ -208,8 +277,8 @@ impl Clock {
         } else {
             let spread = spread.min(own_interval).mul_f64(fastrand::f64());
             let mut open = Watch::new(Turn::Waiting(self.due.insert(watch.clone(), spread)));
+            self.feed.tell(&watch, || Standing::Open(member.trigger.clone()));
             open.put(member);
-            self.changed = true;
             self.fares.change(&watch, |fare| {
                 fare.next_poll = Some(SystemTime::now() + spread);
                 fare.bytes = open.bytes;
@@ -220,8 +289,7 @@ impl Clock {
 
     /// A trigger that was deleted or paused, or watches something else now, leaves its watch; with the last one it ends.
     pub(super) fn leave(&mut self, name: &str) {
-        self.fares.leave(name);
-        let Some(watch) = self.watch_of.remove(name) else { return };
+        let Some(watch) = self.fares.leave(name) else { return };
         let Some(open) = self.watches.get_mut(&watch) else { return };
         open.remove(name);
         if !open.members.is_empty() {
@@ -229,20 +297,30 @@ impl Clock {
             let bytes = open.bytes;
             return self.fares.change(&watch, |fare| fare.bytes = bytes);
         }
-        match self.watches.remove(&watch).map(|open| open.turn) {
-            Some(Turn::Waiting(key)) => drop(self.due.try_remove(&key)),
-            Some(Turn::Looking { look, .. }) => look.abort(),
-            None => {}
+        if let Some(open) = self.watches.remove(&watch) {
+            self.close(&watch, open.turn);
         }
-        self.changed = true;
-        self.fares.forget(&watch);
+        self.feed.tell(&watch, || Standing::Ended);
         self.end(watch);
+    }
+
+    /// Ends the turn of a watch that is open no more.
+    fn close(&mut self, watch: &WatchName, turn: Turn) {
+        match turn {
+            Turn::Waiting(key) => drop(self.due.try_remove(&key)),
+            Turn::Looking { look, .. } => look.abort(),
+        }
+        self.fares.forget(watch);
     }
 
     /// Removes the place of a watch that nobody goes by any more. Looks of one of that name wait until it is done: a
     /// removal that came late would take the place that they have written, and who goes by it would begin anew.
     fn end(&mut self, watch: WatchName) {
-        let (store, ended) = (self.poller.store.clone(), CancellationToken::new());
+        if self.poller.store.is_shared() {
+            self.notes.put(fare_key(&watch), None);
+            self.notes.put(notes::nudge_key(&watch), None);
+        }
+        let (poller, ended) = (self.poller.clone(), CancellationToken::new());
         self.ending.retain(|_, ended| !ended.is_cancelled());
         let before = self.ending.insert(watch.clone(), ended.clone());
         tokio::spawn(async move {
@@ -250,125 +328,16 @@ impl Clock {
             if let Some(before) = before {
                 before.cancelled().await;
             }
-            let reached = stored::read_reached(store.as_ref(), &watch).await?;
+            // Where it has become another gateway's, that one clears it away.
+            let Some(hold) = poller.leases.hold(watch.as_str()) else { return Ok(()) };
+            let reached = stored::read_reached(poller.store.as_ref(), &watch).await?;
             let (key, expect) = (stored::reached_key(&watch), Expect::Revision(reached.revision));
             if reached.revision != 0 {
-                store.write(Write { key, value: None, expect }).await?;
+                let writes = vec![Write { key, value: None, expect }];
+                let commit = Commit { writes, guards: vec![hold.guard()], ..Commit::default() };
+                poller.log.commit(commit).await?;
             }
             Ok::<(), StoreError>(())
         });
     }
-
-    /// Tells which watches are open, where that has changed.
-    fn tell_open(&mut self) {
-        if !std::mem::take(&mut self.changed) {
-            return;
-        }
-        let of = |(name, watch): (&WatchName, &Watch)| {
-            // Any will do: what they watch is the same.
-            Some((name.clone(), watch.members.values().next()?.trigger.clone()))
-        };
-        self.open.0.send_replace(Some(Arc::new(self.watches.iter().filter_map(of).collect())));
-    }
-
-    /// Takes a wish for a look.
-    pub(super) fn nudged(&mut self, nudge: &Nudge) {
-        match nudge {
-            Nudge::Asked(watch) => self.hasten(watch, Duration::ZERO),
-            Nudge::Pushed(watch) => {
-                let Some(pace) = self.watches.get(watch).map(Watch::pace) else { return };
-                let patience = if self.fares.is_failing(watch) { PUSHED_BACK_OFF } else { Duration::ZERO };
-                self.hasten(watch, pace.max(patience));
-            }
-        }
-    }
-
-    /// Makes a watch due within a time, or as soon as its provider has had the quiet that it asked for.
-    pub(super) fn hasten(&mut self, watch: &WatchName, within: Duration) {
-        let Some(open) = self.watches.get_mut(watch) else { return };
-        let at = (Instant::now() + within).max(open.quiet_until);
-        match &mut open.turn {
-            Turn::Waiting(key) => {
-                if self.due.deadline(key) > at {
-                    self.due.reset_at(key, at);
-                    let within = at.saturating_duration_since(Instant::now());
-                    self.fares.change(watch, |fare| fare.next_poll = Some(SystemTime::now() + within));
-                }
-            }
-            Turn::Looking { again, .. } => *again = Some(again.map_or(at, |sooner| sooner.min(at))),
-        }
-    }
-
-    /// Starts a look of a watch that is due.
-    pub(super) fn look(&mut self, watch: &WatchName) {
-        let Some(open) = self.watches.get_mut(watch) else { return };
-        open.begin();
-        let (sought, ending) = (open.sought(), self.ending.get(watch).cloned());
-        let connection = watch.connection();
-        let limit = Arc::new(Semaphore::new(MAX_LOOKS_A_CONNECTION));
-        let own = self.by_connection.entry(connection).or_insert(limit).clone();
-        let (all, poller, watch) = (self.all.clone(), self.poller.clone(), watch.clone());
-        let failed = self.fares.failures(&watch);
-        let look = self.looks.spawn(async move {
-            if let Some(ending) = ending {
-                ending.cancelled().await;
-            }
-            // Its own connection's place first: waiting for that one must not hold a place of all.
-            let _own = own.acquire_owned().await;
-            let _all = all.acquire_owned().await;
-            let looked = AssertUnwindSafe(poller.look(&watch, &sought, failed)).catch_unwind().await;
-            let broken = |_| Err(Fault::new(Code::Internal, "INTERNAL", "a look broke off").into());
-            (watch, looked.unwrap_or_else(broken))
-        });
-        open.turn = Turn::Looking { look, again: None };
-    }
-
-    /// Says when the next look is due, after one that ended.
-    pub(super) fn looked(&mut self, look: Id, watch: &WatchName, looked: Result<Looked, Error>) {
-        self.by_connection.retain(|_, places| Arc::strong_count(places) > 1);
-        let Some(open) = self.watches.get(watch) else { return };
-        let again = match &open.turn {
-            Turn::Looking { look: current, again } if current.id() == look => *again,
-            _ => return,
-        };
-        let interval = open.interval();
-        // How long the provider asks to be left alone, and how long to wait where it does not.
-        let (asked, wait) = match looked {
-            Ok(looked) => {
-                let (behind, failure) = looked.behind.unzip();
-                let behind = behind.unwrap_or_default();
-                self.fares.succeeded(watch, &looked.told, &behind);
-                let wait = if looked.more { Duration::ZERO } else { early(interval) };
-                let asked = looked.retry_after.unwrap_or_default();
-                match failure.map(Status::from) {
-                    None => (asked, wait),
-                    Some(status) => {
-                        let failures = self.fares.failed_alone(&behind, &status);
-                        (asked.max(told_failure(watch, &status)), back_off(interval, failures).min(interval))
-                    }
-                }
-            }
-            // Somebody else wrote the place: read it anew.
-            Err(Error::Store(StoreError::Conflict { .. })) => (CONFLICT_PAUSE, CONFLICT_PAUSE),
-            Err(error) => {
-                let status = error.into();
-                let failures = self.fares.failed(watch, &status);
-                (told_failure(watch, &status), back_off(interval, failures))
-            }
-        };
-        let (asked, now) = (asked.min(MAX_QUIET), Instant::now());
-        let again = again.map(|at| at.saturating_duration_since(now));
-        let wait = asked.max(again.map_or(wait, |again| again.min(wait)));
-        let key = self.due.insert_at(watch.clone(), Instant::now() + wait);
-        self.fares.change(watch, |fare| fare.next_poll = Some(SystemTime::now() + wait));
-        if let Some(open) = self.watches.get_mut(watch) {
-            (open.turn, open.quiet_until) = (Turn::Waiting(key), now + asked);
-        }
-    }
-}
-
-/// Logs a failure. Gives how long the provider asks to be left alone.
-fn told_failure(watch: &WatchName, status: &Status) -> Duration {
-    tracing::warn!(watch.name = %watch, code = ?status.code(), reason = reason_of(status), "a look failed");
-    retry_after_of(status).unwrap_or_default()
 }

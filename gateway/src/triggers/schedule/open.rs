@@ -1,6 +1,5 @@
 //! A watch that is looked after: who is told by it, whose turn it is, and how soon a look may follow another.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,8 @@ use crate::triggers::poll::{Sought, asked_bytes};
 
 /// A watch that is looked after.
 pub(super) struct Watch {
-    pub(super) members: HashMap<String, Member>,
+    /// By name. Mostly one: a list of one is smaller than a map.
+    pub(super) members: Vec<Member>,
     pub(super) turn: Turn,
     /// How many bytes its triggers take in what its connector is asked.
     pub(super) bytes: usize,
@@ -44,30 +44,47 @@ pub(super) enum Turn {
 impl Watch {
     pub(super) fn new(turn: Turn) -> Self {
         let now = Instant::now();
-        Self { members: HashMap::new(), turn, bytes: 0, quiet_until: now, paced_until: now }
+        Self { members: Vec::new(), turn, bytes: 0, quiet_until: now, paced_until: now }
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.members.binary_search_by(|member| member.trigger.name.as_str().cmp(name))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Member> {
+        self.members.get(self.place(name).ok()?)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Member> {
+        let place = self.place(name).ok()?;
+        self.members.get_mut(place)
     }
 
     pub(super) fn put(&mut self, member: Member) {
         self.bytes += asked_bytes(&member.trigger);
-        let before = self.members.insert(member.trigger.name.clone(), member);
-        self.bytes -= before.map_or(0, |before| asked_bytes(&before.trigger));
+        match self.place(&member.trigger.name) {
+            Ok(place) => {
+                let before = std::mem::replace(&mut self.members[place], member);
+                self.bytes -= asked_bytes(&before.trigger);
+            }
+            Err(place) => self.members.insert(place, member),
+        }
     }
 
     pub(super) fn remove(&mut self, name: &str) {
-        self.bytes -= self.members.remove(name).map_or(0, |member| asked_bytes(&member.trigger));
+        if let Ok(place) = self.place(name) {
+            self.bytes -= asked_bytes(&self.members.remove(place).trigger);
+        }
     }
 
     /// Whom a look is for, by name.
     pub(super) fn sought(&self) -> Vec<Sought> {
-        let sought = self.members.values().map(|member| (member.trigger.clone(), member.alone));
-        let mut sought: Vec<_> = sought.collect();
-        sought.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        sought
+        self.members.iter().map(|member| (member.trigger.clone(), member.alone)).collect()
     }
 
     /// The shortest of its triggers' intervals.
     pub(super) fn interval(&self) -> Duration {
-        let intervals = self.members.values().map(|member| interval(&member.trigger));
+        let intervals = self.members.iter().map(|member| interval(&member.trigger));
         intervals.min().unwrap_or(DEFAULT_INTERVAL)
     }
 

@@ -27,15 +27,15 @@ fn watch() -> WatchName {
 }
 
 /// A clock that nobody runs, over an empty store: each look fails.
-fn clock() -> (Clock, tempfile::TempDir) {
+async fn clock() -> (Clock, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let store = Sqlite::open(folder.path()).unwrap();
     let connectors = Arc::new(Connectors::new(Vec::new(), None).unwrap());
     let keys = KeyRing::read_or_make(&folder.path().join("keys")).unwrap();
     let connections = Arc::new(Connections::new(store.clone(), store.clone(), connectors, keys));
-    let poller = Arc::new(Poller { connections, store: store.clone(), log: store });
-    let open = OpenWatches(Arc::new(tokio::sync::watch::Sender::new(None)));
-    (Clock::new(poller, Fares::default(), open), folder)
+    let leases = Leases::start(store.clone(), String::new()).await.unwrap();
+    let poller = Arc::new(Poller { connections, leases, store: store.clone(), log: store });
+    (Clock::new(poller, Fares::default(), Arc::default()), folder)
 }
 
 /// The record of a trigger.
@@ -47,8 +47,8 @@ fn record(name: &str, interval: Duration, revision: u64, state: TriggerState) ->
 }
 
 /// A clock whose one watch, each hour, is being looked after.
-fn looking() -> (Clock, tempfile::TempDir) {
-    let (mut clock, folder) = clock();
+async fn looking() -> (Clock, tempfile::TempDir) {
+    let (mut clock, folder) = clock().await;
     clock.take(&record(NAME, HOUR, 1, TriggerState::Active), Duration::ZERO);
     look(&mut clock);
     (clock, folder)
@@ -93,7 +93,7 @@ fn waits_after_failures_double_up_to_a_bound() {
 
 #[tokio::test]
 async fn a_nudge_during_a_look_that_fails_is_not_lost() {
-    let (mut clock, _folder) = looking();
+    let (mut clock, _folder) = looking().await;
     clock.hasten(&watch(), Duration::ZERO);
     let (look, (watch, _)) = ended(&mut clock).await;
     clock.looked(look, &watch, Err(Error::field("cursor", "expected another")));
@@ -102,7 +102,7 @@ async fn a_nudge_during_a_look_that_fails_is_not_lost() {
 
 #[tokio::test]
 async fn triggers_that_watch_the_same_share_a_watch_at_the_shortest_of_their_intervals() {
-    let (mut clock, _folder) = looking();
+    let (mut clock, _folder) = looking().await;
     let (look, (name, _)) = ended(&mut clock).await;
     clock.looked(look, &name, looked(false, None));
     assert!(wait(&clock) > HOUR.mul_f64(0.9), "{:?}", wait(&clock));
@@ -121,7 +121,7 @@ async fn triggers_that_watch_the_same_share_a_watch_at_the_shortest_of_their_int
 
 #[tokio::test]
 async fn a_trigger_that_leaves_ends_no_look_of_the_others_and_the_last_one_does() {
-    let (mut clock, _folder) = clock();
+    let (mut clock, _folder) = clock().await;
     for (name, revision) in [(NAME, 1), (OTHER, 2)] {
         clock.take(&record(name, HOUR, revision, TriggerState::Active), Duration::ZERO);
     }
@@ -136,7 +136,7 @@ async fn a_trigger_that_leaves_ends_no_look_of_the_others_and_the_last_one_does(
 
 #[tokio::test]
 async fn the_end_of_a_look_does_not_count_for_the_one_after_it() {
-    let (mut clock, _folder) = looking();
+    let (mut clock, _folder) = looking().await;
     let (first, (name, failed)) = ended(&mut clock).await;
     // Made anew between the end of the look and the clock's hearing of it.
     clock.leave(NAME);
@@ -150,7 +150,7 @@ async fn the_end_of_a_look_does_not_count_for_the_one_after_it() {
 
 #[tokio::test]
 async fn who_cannot_catch_up_says_so_and_the_others_are_well() {
-    let (mut clock, _folder) = looking();
+    let (mut clock, _folder) = looking().await;
     clock.take(&record(OTHER, HOUR, 2, TriggerState::Active), Duration::ZERO);
     let (look, (name, _)) = ended(&mut clock).await;
     let error = Error::field("cursor", "expected another");
@@ -175,7 +175,7 @@ async fn a_provider_that_asks_for_quiet_gets_it_within_reason() {
         (None, true, Duration::ZERO, Duration::ZERO),
         (None, false, HOUR.mul_f64(0.95), HOUR),
     ] {
-        let (mut clock, _folder) = looking();
+        let (mut clock, _folder) = looking().await;
         let (look, (name, _)) = ended(&mut clock).await;
         clock.looked(look, &name, looked(more, retry_after));
         let (wait, slack) = (wait(&clock), Duration::from_secs(5));
@@ -185,7 +185,7 @@ async fn a_provider_that_asks_for_quiet_gets_it_within_reason() {
 
 #[tokio::test]
 async fn a_flood_of_pushes_is_told_at_once_at_first_and_then_at_a_pace() {
-    let (mut clock, _folder) = looking();
+    let (mut clock, _folder) = looking().await;
     // Each look as soon as the one before has ended, which is sooner than the pace has it.
     for looks in 1..40 {
         let (look, (name, _)) = ended(&mut clock).await;
@@ -209,7 +209,7 @@ async fn a_flood_of_pushes_is_told_at_once_at_first_and_then_at_a_pace() {
 
 #[tokio::test]
 async fn quiet_that_a_provider_asked_for_is_kept_whoever_nudges_and_a_failing_one_is_not_flooded() {
-    let (mut clock, _folder) = looking();
+    let (mut clock, _folder) = looking().await;
     let (look, (name, _)) = ended(&mut clock).await;
     clock.looked(look, &name, looked(false, Some(HOUR / 2)));
     clock.nudged(&Nudge::Asked(watch()));
@@ -220,7 +220,7 @@ async fn quiet_that_a_provider_asked_for_is_kept_whoever_nudges_and_a_failing_on
         wait(&clock)
     );
 
-    let (mut clock, _folder) = looking();
+    let (mut clock, _folder) = looking().await;
     let (look, (name, _)) = ended(&mut clock).await;
     clock.looked(look, &name, Err(Error::field("cursor", "expected another")));
     clock.nudged(&Nudge::Pushed(watch()));
@@ -231,7 +231,7 @@ async fn quiet_that_a_provider_asked_for_is_kept_whoever_nudges_and_a_failing_on
 
 #[tokio::test]
 async fn a_watch_that_is_made_again_waits_until_the_place_of_the_one_before_is_removed() {
-    let (mut clock, _folder) = looking();
+    let (mut clock, _folder) = looking().await;
     let removed = tokio_util::sync::CancellationToken::new();
     clock.leave(NAME);
     assert!(clock.looks.join_next().await.unwrap().unwrap_err().is_cancelled());

@@ -1,0 +1,174 @@
+//! Several gateways on one store, before a fake provider: each on a runtime of its own, so that it can be killed.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser as _;
+use postern_gateway::seal::KeyRing;
+use postern_gateway::serve::serve_on;
+use postern_gateway::settings::Settings;
+use postern_proto::event::v1::trigger::Kind;
+use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
+use postern_proto::event::v1::{
+    CreateTriggerRequest, GetTriggerRequest, NudgeTriggerRequest, Trigger, TriggerStatus,
+};
+use postern_proto::outlook::v1::NewEmailTrigger;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::way::Way;
+use crate::edge::{Fake, outlook};
+use crate::store::conformance::Engine;
+use crate::world::{OUTLOOK, connect, create, until};
+
+/// The name of a trigger.
+pub(crate) fn name(id: &str) -> String {
+    format!("{OUTLOOK}/triggers/{id}")
+}
+
+/// A gateway.
+pub(crate) struct Gateway {
+    pub(crate) channel: Channel,
+    pub(crate) way: Arc<Way>,
+    stop: CancellationToken,
+    serving: Option<tokio::task::JoinHandle<()>>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Gateway {
+    /// Ends it at once, with every socket it has.
+    pub(crate) fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Stops it in good order.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        self.serving.take().unwrap().await.unwrap();
+    }
+
+    pub(crate) fn triggers(&self) -> TriggerServiceClient<Channel> {
+        TriggerServiceClient::new(self.channel.clone())
+    }
+
+    /// How a trigger fares, as this gateway says.
+    pub(crate) async fn status(&self, id: &str) -> TriggerStatus {
+        let request = GetTriggerRequest { name: name(id) };
+        let trigger = self.triggers().get_trigger(request).await.unwrap().into_inner().trigger;
+        trigger.unwrap().status.unwrap()
+    }
+
+    /// Whether it looks after a trigger: only then does it know when that is due.
+    pub(crate) async fn looks_after(&self, id: &str) -> bool {
+        self.status(id).await.next_poll_time.is_some()
+    }
+
+    pub(crate) async fn nudge(&self, id: &str) {
+        self.triggers().nudge_trigger(NudgeTriggerRequest { name: name(id) }).await.unwrap();
+    }
+
+    /// Makes a trigger on the folder of its own name.
+    pub(crate) async fn make(&self, id: &str, interval: Duration) {
+        let kind = NewEmailTrigger { folder_path: id.into(), ..Default::default() };
+        let trigger = Trigger {
+            interval: Some(interval.try_into().unwrap()),
+            kind: Some(Kind::NewEmail(kind)),
+            ..Default::default()
+        };
+        let request = CreateTriggerRequest {
+            connection: OUTLOOK.into(),
+            trigger_id: id.into(),
+            trigger: Some(trigger),
+            ..Default::default()
+        };
+        self.triggers().create_trigger(request).await.unwrap();
+    }
+}
+
+/// A store, and the fake before which gateways on it are started.
+pub(crate) struct Stage<E> {
+    pub(crate) fake: Fake,
+    engine: E,
+    one: Option<(Arc<dyn postern_gateway::store::Store>, Arc<dyn postern_gateway::store::EventLog>)>,
+    folder: tempfile::TempDir,
+}
+
+impl<E: Engine> Stage<E> {
+    /// A stage with so many gateways and a connection. `apart`: each opens the store for itself, which an engine that
+    /// one process uses alone does not take.
+    pub(crate) async fn set(fake: Fake, count: usize, apart: bool) -> (Self, Vec<Gateway>) {
+        let folder = tempfile::tempdir().unwrap();
+        KeyRing::read_or_make(&folder.path().join("keys")).unwrap();
+        let mut stage = Self { fake, engine: E::start(), one: None, folder };
+        if !apart {
+            let opened = stage.engine.open().await;
+            stage.one = Some((opened.store, opened.log));
+        }
+        let mut gateways = Vec::new();
+        for _ in 0..count {
+            gateways.push(stage.start().await);
+        }
+        let connection = outlook();
+        let parts = (connection.settings.unwrap(), connection.credentials.unwrap());
+        create(&gateways[0].channel, OUTLOOK, parts).await.unwrap();
+        (stage, gateways)
+    }
+
+    /// Starts one more gateway.
+    pub(crate) async fn start(&self) -> Gateway {
+        let (store, log) = match &self.one {
+            Some(one) => one.clone(),
+            None => {
+                let opened = self.engine.open().await;
+                (opened.store, opened.log)
+            }
+        };
+        let way = Way::new(store, log);
+        let mut arguments: Vec<OsString> = vec!["gateway".into(), "--stop-grace".into(), "5s".into()];
+        arguments.extend(["--connectors".into(), format!("http://{}", self.fake.address()).into()]);
+        arguments.extend(["--key-file".into(), self.folder.path().join("keys").into()]);
+        let (settings, stop) = (Settings::parse_from(arguments), CancellationToken::new());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (own, stopped) = (way.clone(), stop.clone());
+        let serving = runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            serve_on(own.clone(), own, listener, &settings, stopped).await.unwrap();
+        });
+        let channel = connect(address).await;
+        Gateway { channel, way, stop, serving: Some(serving), runtime: Some(runtime) }
+    }
+}
+
+/// Waits until each trigger is looked after by exactly one gateway. Gives which, by trigger.
+pub(crate) async fn divided(gateways: &[&Gateway], ids: &[String]) -> BTreeMap<String, usize> {
+    until("each trigger is one gateway's", || async {
+        let mut owners = BTreeMap::new();
+        for id in ids {
+            let mut found = Vec::new();
+            for (number, gateway) in gateways.iter().enumerate() {
+                if gateway.looks_after(id).await {
+                    found.push(number);
+                }
+            }
+            let [owner] = found[..] else { return None };
+            owners.insert(id.clone(), owner);
+        }
+        Some(owners)
+    })
+    .await
+}
