@@ -5,6 +5,7 @@
 pub mod deadline;
 pub mod fault;
 pub mod healthcheck;
+pub mod metrics;
 pub mod opened;
 pub mod program;
 pub mod serve;

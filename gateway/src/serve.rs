@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use futures_util::future::OptionFuture;
 use http::{Request, Response};
+use postern_chassis::metrics::Counted;
 use postern_chassis::serve::{self as chassis, BoxError};
 use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
 use tokio::net::TcpListener;
@@ -27,12 +28,16 @@ use crate::events::EventServer;
 use crate::forward::Forwarder;
 use crate::ledger::{Ledger, Once};
 use crate::notifications::Notifications;
+use crate::pulse;
 use crate::seal::KeyRing;
 use crate::settings::Settings;
+use crate::store::metered::Metered;
 use crate::store::sqlite::Sqlite;
 use crate::store::{EventLog, Store};
 use crate::triggers::{Schedule, Triggers};
 
+/// What its metrics call it.
+const PROGRAM: &str = "gateway";
 /// The key file in the data folder, where no other is named.
 const KEYS: &str = "keys";
 /// How long a start waits for its connectors to say what they are. Later ones are taken when they come.
@@ -64,7 +69,8 @@ pub async fn serve(
     let listeners = listeners.into();
     let folder = settings.data_dir.clone();
     let engine = tokio::task::spawn_blocking(move || Sqlite::open(&folder)).await??;
-    let served = serve_on(engine.clone(), engine.clone(), listeners, &settings, stop).await;
+    let metered = Metered::new(engine.clone());
+    let served = serve_on(metered.clone(), metered, listeners, &settings, stop).await;
     let closed = engine.close().await;
     served?;
     Ok(closed?)
@@ -151,7 +157,7 @@ async fn serve_on(
         let http = http_address.map(|http| format!(",\"http\":\"{http}\"")).unwrap_or_default();
         chassis::write_ready(path, &format!("{{\"address\":\"{address}\"{http}}}\n"))?;
     }
-    let doors = Guarded::new(doors, callers);
+    let doors = Counted::new(Guarded::new(doors, callers), PROGRAM).telling(pulse::heed);
     let served = chassis::serve(listener, &settings.serve, doors, stop.clone()).await;
     drop(health);
     stop.cancel();

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub mod metered;
 pub mod sqlite;
 
 /// The largest value of a key, in bytes.

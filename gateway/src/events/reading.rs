@@ -19,6 +19,7 @@ use super::filter::Filter;
 use super::wire::{Answer, Batch, Kind};
 use super::wish::Wish;
 use crate::error::Error;
+use crate::metrics::{DELIVERED, Subscriber};
 use crate::store::{EventLog, Sequence, StoreError};
 
 /// The most events of one batch, as the contract promises.
@@ -42,6 +43,7 @@ pub(super) struct Reading {
     /// When the last answer was given.
     spoke: Instant,
     state: State,
+    subscriber: Subscriber,
 }
 
 /// What comes next.
@@ -81,6 +83,7 @@ impl Reading {
             filter: wish.filter,
             heartbeat: wish.heartbeat,
             ends_at_gap: wish.ends_at_gap,
+            subscriber: Subscriber::at(after.sequence),
             after,
             spoke: Instant::now(),
             state: State::Opening(opened, gap),
@@ -133,9 +136,11 @@ impl Reading {
             }
             if let Some(last) = events.last() {
                 self.after = Cursor { sequence: last.sequence, fingerprint: last.fingerprint, ..self.after };
+                self.subscriber.reach(last.sequence);
                 let wanted = events.into_iter().filter(|event| self.filter.matches(event));
                 let events: Vec<_> = wanted.map(|event| event.encoded).collect();
                 if !events.is_empty() {
+                    DELIVERED.add(events.len() as u64);
                     return Ok(Kind::Batch(Batch { events }));
                 }
                 // Much may be dropped before anything matches: others get their turn.
