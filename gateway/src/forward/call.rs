@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, response};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
+use postern_chassis::fault::Fault;
 use postern_chassis::opened::{CONNECTION_METADATA, REPEAT_METADATA};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +28,9 @@ use crate::contract::Terms;
 use crate::error::Error;
 use crate::metrics;
 
-/// How often a call that broke off is handed to yet another copy: one that kills its connector must not take all along.
-const MAX_REPEATS: usize = 2;
+/// How often a call that broke off is handed over again: one that kills its connector must not take all copies along for
+/// long.
+const MAX_REPEATS: usize = 3;
 /// How long a call without a deadline waits for its answer: longer than any connector takes for one (a mail server has
 /// ten minutes for the final dot).
 const LONGEST_ANSWER: Duration = Duration::from_secs(15 * 60);
@@ -59,8 +61,8 @@ enum Sent {
     NotConnected,
     /// It processed nothing: the connection had gone before the call was handed over, or it refused the call.
     Unprocessed,
-    /// It may have processed it, and a repeat does no harm.
-    Broken,
+    /// It may have processed it, and a repeat does no harm: what the caller is told where there is none.
+    Broken(Fault),
 }
 
 /// A connector's answer, and what of the request it was handed.
@@ -119,25 +121,28 @@ impl Call {
     }
 
     /// Hands the call to the copy that the connection sticks to; to the next one where nothing was processed, or where
-    /// the contract says that a repeat does no harm; in the end once more to one that only refused or had gone stale.
+    /// the contract says that a repeat does no harm. In the end once more to those that only refused, or whose connection
+    /// had gone stale; and where one broke off, to all: those that were gone may have come back meanwhile.
     pub(super) async fn send(&mut self, connector: &Connector, opened: &Opened) -> Result<Answer, Error> {
         let replicas = connector.replicas_for(opened.name());
-        let (mut unprocessed, mut is_broken) = (None, false);
-        for (place, replica) in replicas.iter().enumerate() {
-            let are_others = place + 1 < replicas.len();
-            match self.send_to(replica, opened, are_others).await? {
+        let (mut unprocessed, mut broken) = (Vec::new(), None);
+        for replica in &replicas {
+            match self.send_to(replica, opened, replicas.len() > 1).await? {
                 Sent::Answered(answer) => return Ok(answer),
                 Sent::NotConnected => replica.mark_lost(),
-                Sent::Unprocessed => unprocessed = unprocessed.or(Some(replica)),
-                Sent::Broken => is_broken = true,
+                Sent::Unprocessed => unprocessed.push(replica.clone()),
+                Sent::Broken(fault) => broken = Some(fault),
             }
         }
-        if let Some(replica) = unprocessed
-            && let Sent::Answered(answer) = self.send_to(replica, opened, false).await?
-        {
-            return Ok(answer);
+        for replica in if broken.is_some() { &replicas } else { &unprocessed } {
+            match self.send_to(replica, opened, replicas.len() > 1).await? {
+                Sent::Answered(answer) => return Ok(answer),
+                Sent::NotConnected => replica.mark_lost(),
+                Sent::Unprocessed => {}
+                Sent::Broken(fault) => broken = Some(fault),
+            }
         }
-        Err(if is_broken { interrupted(self.terms) } else { unavailable("it is not reached") }.into())
+        Err(broken.unwrap_or_else(|| unavailable("it is not reached")).into())
     }
 
     async fn send_to(&mut self, replica: &Replica, opened: &Opened, are_others: bool) -> Result<Sent, Error> {
@@ -193,9 +198,14 @@ impl Call {
                 self.headers.insert(REPEAT_METADATA, HeaderValue::from_static("1"));
             }
             metrics::MOVED.broken.inc();
-            return Ok(Sent::Broken);
+            return Ok(Sent::Broken(self.broken(&handed)));
         }
-        Err(if handed.is_ended() { interrupted(self.terms) } else { cut_short(self.terms) }.into())
+        Err(self.broken(&handed).into())
+    }
+
+    /// What the caller is told of a call that broke off and is not repeated.
+    fn broken(&self, handed: &Handed) -> Fault {
+        if handed.is_ended() || self.is_doubtful { interrupted(self.terms) } else { cut_short(self.terms) }
     }
 
     /// Whether its connector knows a repeat of it.
