@@ -173,7 +173,8 @@ async fn a_change_at_a_copy_that_hangs_waits_for_its_deadline_and_no_longer() {
     request.set_timeout(Duration::from_secs(3));
     let begun = Instant::now();
     let late = copies.edge.ask(REPEATABLE, request).await.unwrap_err();
-    assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+    // The caller's own clock, or the gateway's: whichever comes first.
+    assert!(matches!(late.code(), Code::DeadlineExceeded | Code::Cancelled), "{late:?}");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     // It may wake and make it: nobody else does meanwhile.
     assert_eq!(copies.begun(), (1, 0));

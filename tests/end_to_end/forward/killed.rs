@@ -27,8 +27,8 @@ use crate::world::{OUTLOOK, SMTP, connect, create, mail, place, send, until};
 const KILLS: usize = 12;
 /// Callers of each kind.
 const CALLERS: usize = 3;
-/// The longest from one death to the next.
-const LONGEST_LIFE: Duration = Duration::from_millis(1_200);
+/// The longest from when every caller has been served again to the next death.
+const LONGEST_LIFE: Duration = Duration::from_millis(150);
 
 /// A connector in a process of its own. It is killed when dropped.
 struct Copy {
@@ -60,6 +60,37 @@ async fn run(program: &'static str, address: SocketAddr) -> Child {
     child
 }
 
+/// How far the callers are.
+#[derive(Clone, Default)]
+struct Progress {
+    done: Arc<AtomicBool>,
+    /// The calls that each has had answered.
+    answered: Arc<[AtomicUsize; 3 * CALLERS]>,
+}
+
+impl Progress {
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    fn answered(&self, caller: usize) {
+        self.answered[caller].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> [usize; 3 * CALLERS] {
+        self.answered.each_ref().map(|answered| answered.load(Ordering::Relaxed))
+    }
+
+    /// Waits until each caller has had a call answered that began after now.
+    async fn goes_on(&self) {
+        let before = self.read();
+        until("every caller is served again", || async {
+            before.iter().zip(self.read()).all(|(before, now)| now >= before + 2).then_some(())
+        })
+        .await;
+    }
+}
+
 /// What became of mails by SMTP.
 #[derive(Default)]
 struct Sent {
@@ -67,10 +98,10 @@ struct Sent {
     unknown: BTreeSet<String>,
 }
 
-async fn send_by_smtp(channel: Channel, caller: usize, done: Arc<AtomicBool>) -> Sent {
+async fn send_by_smtp(channel: Channel, caller: usize, progress: Progress) -> Sent {
     let mut sent = Sent::default();
     for number in 0.. {
-        if done.load(Ordering::Relaxed) {
+        if progress.is_done() {
             break;
         }
         let id = format!("smtp-{caller}-{number}");
@@ -79,14 +110,15 @@ async fn send_by_smtp(channel: Channel, caller: usize, done: Arc<AtomicBool>) ->
             Err(status) if reason_of(&status) == "OUTCOME_UNKNOWN" => sent.unknown.insert(id),
             Err(status) => panic!("{id}: {status:?}"),
         };
+        progress.answered(caller);
     }
     sent
 }
 
-async fn send_by_outlook(channel: Channel, caller: usize, done: Arc<AtomicBool>) -> BTreeSet<String> {
+async fn send_by_outlook(channel: Channel, caller: usize, progress: Progress) -> BTreeSet<String> {
     let mut confirmed = BTreeSet::new();
     for number in 0.. {
-        if done.load(Ordering::Relaxed) {
+        if progress.is_done() {
             break;
         }
         let id = format!("outlook-{caller}-{number}");
@@ -100,16 +132,17 @@ async fn send_by_outlook(channel: Channel, caller: usize, done: Arc<AtomicBool>)
         let sent = MailServiceClient::new(channel.clone()).send_email(request).await;
         sent.unwrap_or_else(|status| panic!("{id}: {status:?}"));
         confirmed.insert(id);
+        progress.answered(CALLERS + caller);
     }
     confirmed
 }
 
-async fn read(channel: Channel, done: Arc<AtomicBool>, answered: Arc<AtomicUsize>) {
-    while !done.load(Ordering::Relaxed) {
+async fn read(channel: Channel, caller: usize, progress: Progress) {
+    while !progress.is_done() {
         let request = GetEmailsRequest { connection: OUTLOOK.into(), top: 1, ..Default::default() };
         let read = MailServiceClient::new(channel.clone()).get_emails(request).await;
         read.unwrap_or_else(|status| panic!("a reading call was lost: {status:?}"));
-        answered.fetch_add(1, Ordering::Relaxed);
+        progress.answered(2 * CALLERS + caller);
     }
 }
 
@@ -133,20 +166,22 @@ async fn connectors_killed_under_load_lose_no_call_that_can_be_repeated_and_send
     create(&channel, SMTP, place.smtp_connection()).await.unwrap();
     create(&channel, OUTLOOK, place.outlook_connection()).await.unwrap();
 
-    let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let progress = Progress::default();
     let (mut by_smtp, mut by_outlook, mut reading) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     for caller in 0..CALLERS {
         let channel = connect(gateway.address()).await;
-        by_smtp.spawn(send_by_smtp(channel.clone(), caller, done.clone()));
-        by_outlook.spawn(send_by_outlook(channel.clone(), caller, done.clone()));
-        reading.spawn(read(channel, done.clone(), answered.clone()));
+        by_smtp.spawn(send_by_smtp(channel.clone(), caller, progress.clone()));
+        by_outlook.spawn(send_by_outlook(channel.clone(), caller, progress.clone()));
+        reading.spawn(read(channel, caller, progress.clone()));
     }
     for kill in 0..KILLS {
-        tokio::time::sleep(LONGEST_LIFE.mul_f64(0.25 + 0.75 * random.f64())).await;
+        progress.goes_on().await;
+        tokio::time::sleep(LONGEST_LIFE.mul_f64(random.f64())).await;
         // One of a kind, then one of the other: a kind always has a copy that is alive.
         copies[kill % 4].kill_and_start_again().await;
     }
-    done.store(true, Ordering::Relaxed);
+    progress.goes_on().await;
+    progress.done.store(true, Ordering::Relaxed);
     reading.join_all().await;
     let outlook: BTreeSet<_> = by_outlook.join_all().await.into_iter().flatten().collect();
     let (mut confirmed, mut unknown) = (BTreeSet::new(), BTreeSet::new());
@@ -177,7 +212,7 @@ async fn connectors_killed_under_load_lose_no_call_that_can_be_repeated_and_send
         confirmed.len(),
         outlook.len(),
         unknown.len(),
-        answered.load(Ordering::Relaxed)
+        progress.read()[2 * CALLERS..].iter().sum::<usize>()
     );
     assert!(repeats > 0.0, "no call was in the middle of a death:\n{page}");
     let ok = |code: &str| {
