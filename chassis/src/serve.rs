@@ -49,6 +49,10 @@ pub struct ServeSettings {
     /// How long calls in flight may take to finish at a stop
     #[arg(long, env = "POSTERN_STOP_GRACE", default_value = "10s", value_parser = crate::settings::duration, value_name = "DURATION")]
     pub stop_grace: Duration,
+    /// Where to tell metrics: GET /metrics over plain HTTP, for Prometheus. Whoever reaches it may read it, without a
+    /// token: they name methods and connectors' addresses, never a caller, a connection or a mail. Absent: nowhere
+    #[arg(long, env = "POSTERN_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl Default for ServeSettings {
@@ -58,6 +62,7 @@ impl Default for ServeSettings {
             tls_key_file: None,
             tls_client_ca_file: None,
             stop_grace: Duration::from_secs(10),
+            metrics_listen: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
+use postern_chassis::metrics::Tell;
 use postern_chassis::serve::{BoxError, ServeSettings};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -15,6 +16,10 @@ use crate::connectors::ConnectorAddress;
 
 /// Where connectors that run inside the process listen: a free port, reached from this machine alone.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// What is counted of the connectors that run in this process.
+pub(crate) const METRICS: [Tell; 2] =
+    [postern_smtp_service::metrics::tell, postern_outlook_service::metrics::tell];
 
 /// The limits of the connectors, by the flags and variables that they have where they run apart.
 #[derive(Args, Debug, Clone, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 use tonic::transport::{ClientTlsConfig, Uri};
 
-pub use replica::Replica;
+pub use replica::{Replica, Watchfulness};
 pub use table::Connector;
 use table::Table;
 
@@ -75,12 +75,24 @@ impl Connectors {
         addresses: Vec<ConnectorAddress>,
         tls: Option<ClientTlsConfig>,
     ) -> Result<Self, SettingsError> {
+        Self::watched(addresses, tls, Watchfulness::default())
+    }
+
+    /// The same, watched more or less closely.
+    ///
+    /// # Errors
+    /// As [`Connectors::new`].
+    pub fn watched(
+        addresses: Vec<ConnectorAddress>,
+        tls: Option<ClientTlsConfig>,
+        watchfulness: Watchfulness,
+    ) -> Result<Self, SettingsError> {
         let mut replicas: Vec<Arc<Replica>> = Vec::new();
         for ConnectorAddress(uri) in addresses {
             if replicas.iter().any(|replica| *replica.uri() == uri) {
                 return Err(SettingsError::value("--connectors", format!("{uri} is there twice")));
             }
-            replicas.push(Arc::new(Replica::new(uri, tls.clone())?));
+            replicas.push(Arc::new(Replica::new(uri, tls.clone(), watchfulness)?));
         }
         let (publish, table) = watch::channel(Arc::new(Table::new(replicas.clone())));
         let stop = CancellationToken::new();
@@ -160,7 +172,7 @@ impl Connectors {
 }
 
 /// Whether a service is never a connector's to take.
-fn is_own(service: &str) -> bool {
+pub(crate) fn is_own(service: &str) -> bool {
     OWN_PACKAGES.iter().any(|package| service.starts_with(package))
 }
 

@@ -1,5 +1,6 @@
 //! The contract's descriptors, by which the gateway speaks of kinds, fields and methods without knowing any provider.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use prost::Message;
@@ -27,11 +28,47 @@ pub fn method(path: &str) -> Option<MethodDescriptor> {
     pool().get_service_by_name(service)?.methods().find(|known| known.name() == method)
 }
 
-/// Whether the contract says that calling a method changes nothing. A method that it does not know may change
-/// something.
+/// What the contract says of how a method is called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Calling it changes nothing. A method that the contract does not know may change something.
+    pub is_safe: bool,
+    /// Its connector makes repeats of a change safe by its `request_id`.
+    pub is_idempotent: bool,
+    /// It takes a stream.
+    pub takes_stream: bool,
+    /// It answers with a stream.
+    pub gives_stream: bool,
+}
+
+impl Terms {
+    /// Whether it takes a stream and gives one answer: it changes nothing before its stream has ended.
+    #[must_use]
+    pub fn gathers(self) -> bool {
+        self.takes_stream && !self.gives_stream
+    }
+}
+
+/// The terms of every method, by path: they are looked up with each call.
+static TERMS: LazyLock<HashMap<String, Terms>> = LazyLock::new(|| {
+    let methods = pool().services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    let terms = methods.map(|method| {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let terms = Terms {
+            is_safe: level(&method) == Some(NO_SIDE_EFFECTS),
+            is_idempotent: is_idempotent(&method),
+            takes_stream: method.is_client_streaming(),
+            gives_stream: method.is_server_streaming(),
+        };
+        (path, terms)
+    });
+    terms.collect()
+});
+
+/// What the contract says of the method that a path names.
 #[must_use]
-pub fn is_safe(path: &str) -> bool {
-    method(path).is_some_and(|method| level(&method) == Some(NO_SIDE_EFFECTS))
+pub fn terms(path: &str) -> Terms {
+    TERMS.get(path).copied().unwrap_or_default()
 }
 
 /// Whether the contract says that the connector makes repeats of a change safe by its `request_id`.
@@ -44,12 +81,6 @@ pub fn is_idempotent(method: &MethodDescriptor) -> bool {
 #[must_use]
 pub fn gathers(method: &MethodDescriptor) -> bool {
     method.is_client_streaming() && !method.is_server_streaming()
-}
-
-/// Whether a method takes a stream and answers with one, for as long as its caller likes.
-#[must_use]
-pub fn converses(method: &MethodDescriptor) -> bool {
-    method.is_client_streaming() && method.is_server_streaming()
 }
 
 fn level(method: &MethodDescriptor) -> Option<i32> {
@@ -79,13 +110,17 @@ mod tests {
     #[test]
     fn the_contract_is_there_and_says_which_methods_are_safe() {
         assert!(pool().services().len() > 3);
+        let is_safe = |path| terms(path).is_safe;
         assert!(is_safe("/postern.connector.v1.ConnectorService/Describe"));
         assert!(!is_safe("/postern.connection.v1.ConnectionService/CreateConnection"));
-        assert!(!is_safe("/elsewhere.v1.Service/Method"));
+        assert_eq!(terms("/elsewhere.v1.Service/Method"), Terms::default());
     }
 
     #[test]
     fn the_contract_says_which_methods_gather_and_which_can_be_asked_again() {
+        let large = terms("/postern.smtp.v1.SmtpService/SendLargeEmail");
+        assert!(large.gathers() && !large.is_idempotent);
+        assert!(!terms("/postern.smtp.v1.SmtpService/SendEmails").gathers());
         let known = |path| method(path).unwrap();
         let large = known("/postern.smtp.v1.SmtpService/SendLargeEmail");
         assert!(gathers(&large) && !is_idempotent(&large));

@@ -30,6 +30,7 @@ use ticket::{Claim, Ticket};
 
 use crate::error::Error;
 use crate::leases::Leases;
+use crate::metrics::LEDGER;
 use crate::store::{Expect, Revision, Store, StoreError, Write};
 
 /// Where records lie in the store.
@@ -155,9 +156,11 @@ impl Ledger {
             let mut left_over = None;
             if let Some(record) = known.filter(|record| remembered(record, now)) {
                 if record.digest != digest {
+                    LEDGER.refused.inc();
                     return Err(reused().into());
                 }
                 if let Some(answer) = record.answer {
+                    LEDGER.answered.inc();
                     return Ok(Begin::Answer(answer, record.whole));
                 }
                 let why = if record.run != self.run() {
@@ -173,6 +176,7 @@ impl Ledger {
                 // Nobody makes it any more. A stream whose end was not handed over has changed nothing.
                 let is_nothing_done = terms.gathers && record.whole.is_none();
                 if !(terms.idempotent || is_nothing_done) {
+                    LEDGER.answered.inc();
                     return Ok(Begin::Answer(Answer::error(&record::unknown(why)), record.whole));
                 }
                 left_over = Some(record.begin);
@@ -202,6 +206,7 @@ impl Ledger {
             match self.store.write(write).await {
                 Ok(revision) => {
                     let is_repeat = left_over.is_some() && terms.idempotent;
+                    if is_repeat { &LEDGER.left_over } else { &LEDGER.made }.inc();
                     return Ok(Begin::Run(Ticket::new(claim, revision, record, is_repeat)));
                 }
                 Err(StoreError::Conflict { .. }) => {}

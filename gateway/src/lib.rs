@@ -15,9 +15,11 @@ pub mod http;
 pub mod leases;
 pub mod ledger;
 pub mod mask;
+pub mod metrics;
 pub mod names;
 pub mod notifications;
 pub mod page;
+pub mod pulse;
 pub mod seal;
 pub mod serve;
 pub mod settings;
@@ -26,6 +28,7 @@ pub mod triggers;
 
 use std::ffi::OsString;
 
+use postern_chassis::metrics as telling;
 use postern_chassis::serve::BoxError;
 use postern_chassis::{healthcheck, serve as chassis, shutdown, telemetry};
 
@@ -59,6 +62,9 @@ pub async fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
                 Some(address) => Some(http::bind(address).await?),
                 None => None,
             };
+            // With what is counted of the connectors, where they run in this process.
+            let rooms = [&[metrics::tell as telling::Tell][..], &all_in_one::METRICS].concat();
+            telling::serve(settings.serve.metrics_listen, &rooms, stop.clone()).await?;
             serve::serve(serve::Listeners { grpc, http }, settings, stop).await
         }
     }

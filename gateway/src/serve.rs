@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use futures_util::future::OptionFuture;
 use http::{Request, Response};
+use postern_chassis::metrics::Counted;
 use postern_chassis::serve::{self as chassis, BoxError};
 use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
 use tokio::net::TcpListener;
@@ -30,12 +31,16 @@ use crate::forward::Forwarder;
 use crate::leases::Leases;
 use crate::ledger::{Ledger, Once};
 use crate::notifications::{Notifications, PublicUrl};
+use crate::pulse;
 use crate::seal::KeyRing;
 use crate::settings::Settings;
 use crate::store::engine::Engine;
+use crate::store::metered::Metered;
 use crate::store::{EventLog, Store};
 use crate::triggers::{Schedule, Triggers};
 
+/// What its metrics call it.
+const PROGRAM: &str = "gateway";
 /// The key file in the data folder, where no other is named.
 const KEYS: &str = "keys";
 /// How long a start waits for its connectors to say what they are. Later ones are taken when they come.
@@ -66,7 +71,8 @@ pub async fn serve(
 ) -> Result<(), BoxError> {
     let listeners = listeners.into();
     let engine = Engine::open(&settings.place(), &settings.nats).await?;
-    let served = serve_on(engine.store(), engine.log(), listeners, &settings, stop).await;
+    let metered = Metered::new(engine.store(), engine.log());
+    let served = serve_on(metered.clone(), metered, listeners, &settings, stop).await;
     let closed = engine.close().await;
     served?;
     Ok(closed?)
@@ -180,7 +186,7 @@ pub async fn serve_on(
         let http = http_address.map(|http| format!(",\"http\":\"{http}\"")).unwrap_or_default();
         chassis::write_ready(path, &format!("{{\"address\":\"{address}\"{http}}}\n"))?;
     }
-    let doors = Guarded::new(doors, callers);
+    let doors = Counted::new(Guarded::new(doors, callers), PROGRAM).telling(pulse::heed);
     let served = chassis::serve(listener, &settings.serve, doors, stop.clone()).await;
     drop(health);
     stop.cancel();

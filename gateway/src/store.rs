@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 mod admit;
 pub mod engine;
+pub mod metered;
 pub mod migrate;
 pub mod nats;
 pub mod sqlite;

@@ -22,7 +22,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::times;
+use crate::{metrics, times};
 
 pub(crate) use challenges::Challenges;
 pub(crate) use clients::Clients;
@@ -174,6 +174,7 @@ impl Mailbox {
         if let Err(failure) = &answered
             && let Some(pause) = failure.pause()
         {
+            metrics::THROTTLED.inc();
             self.gate.shut(pause);
         }
         answered
@@ -186,7 +187,9 @@ impl Mailbox {
     /// Sends a request and gives the answer of success, its body not read yet.
     async fn send(&self, request: RequestBuilder, client_request_id: &str) -> Result<Response, Failure> {
         let id = || client_request_id.to_owned();
+        let begun = Instant::now();
         let mut answer = request.send().await.map_err(|error| {
+            metrics::UNANSWERED.inc();
             if is_untrusted(&error) {
                 Failure::Untrusted
             } else if error.is_connect() || error.is_builder() {
@@ -195,7 +198,9 @@ impl Mailbox {
                 Failure::Broken { client_request_id: id() }
             }
         })?;
+        metrics::SECONDS.record(begun.elapsed());
         let status = answer.status().as_u16();
+        metrics::answered(status);
         if answer.status().is_success() {
             return Ok(answer);
         }

@@ -14,6 +14,7 @@ mod ids;
 mod listing;
 mod mail;
 mod masks;
+pub mod metrics;
 mod named;
 mod notifications;
 mod once;
@@ -27,6 +28,7 @@ mod zones;
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use postern_chassis::metrics::Counted;
 use postern_chassis::serve::BoxError;
 use postern_chassis::{healthcheck, serve, settings as reading, shutdown, telemetry};
 use postern_proto::connector::v1::connector_service_server::ConnectorServiceServer;
@@ -54,7 +56,10 @@ pub async fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), BoxErr
         Some(Command::Serve) | None => {
             telemetry::start(&settings.log);
             let listener = serve::bind(settings.listen).await?;
-            serve(listener, settings, shutdown::on_signal()?).await
+            let stop = shutdown::on_signal()?;
+            let address = settings.serve.metrics_listen;
+            postern_chassis::metrics::serve(address, &[metrics::tell], stop.clone()).await?;
+            serve(listener, settings, stop).await
         }
     }
 }
@@ -83,6 +88,7 @@ pub async fn serve(
     names.push(ConnectorServiceServer::<connector::Connector>::NAME);
     let (routes, _reporter) = serve::edges(&names).await?;
     let routes = routes.add_service(mail).add_service(calendars).add_service(contacts).add_service(connector);
+    let routes = Counted::new(routes.prepare(), "outlook-service");
     tracing::info!(listen = %listener.local_addr()?, "outlook-service serves");
     serve::serve(listener, &settings.serve, routes, stop).await
 }

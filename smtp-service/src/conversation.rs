@@ -10,6 +10,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use postern_chassis::metrics::Held;
 use secrecy::SecretString;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -18,6 +19,7 @@ use crate::connection::{Connection, Security};
 use crate::conversation::extensions::Extensions;
 pub(crate) use crate::conversation::hand_over::Handed;
 use crate::error::Error;
+use crate::metrics;
 use crate::reply::Reply;
 use crate::socket::{Socket, TlsFailure};
 use crate::stage::Stage;
@@ -42,6 +44,8 @@ pub(crate) struct Conversation {
     by_token: bool,
     /// Whether the server waits for a new MAIL. Not so in the middle of a mail, and never again after a break.
     ready: bool,
+    /// It is counted.
+    _held: Held,
 }
 
 impl Conversation {
@@ -64,7 +68,9 @@ impl Conversation {
         let ehlo = hello(&mut socket, connection, clock).await?;
         let extensions = Extensions::of(&ehlo);
         let by_token = connection.provider().is_some();
-        let mut open = Self { socket, greeting, ehlo, extensions, handed_over: 0, by_token, ready: true };
+        metrics::OPENED.inc();
+        let (handed_over, ready, held) = (0, true, metrics::SOCKETS.hold());
+        let mut open = Self { socket, greeting, ehlo, extensions, handed_over, by_token, ready, _held: held };
         if matches!(connection.security, Security::StartTls | Security::Opportunistic) {
             open = open.start_tls(connection, clock).await?;
         }

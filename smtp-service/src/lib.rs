@@ -11,6 +11,7 @@ mod error;
 mod large;
 mod mailbox;
 mod message;
+pub mod metrics;
 mod oauth;
 mod pace;
 mod pool;
@@ -27,6 +28,7 @@ mod tls;
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use postern_chassis::metrics::Counted;
 use postern_chassis::serve::{BoxError, MAX_MESSAGE_BYTES, edges, name_of};
 use postern_chassis::{healthcheck, settings as chassis_settings, shutdown, telemetry};
 use postern_proto::connector::v1::connector_service_server::ConnectorServiceServer;
@@ -56,6 +58,8 @@ pub async fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), BoxErr
             telemetry::start(&arguments.log);
             let stop = shutdown::on_signal()?;
             let listener = postern_chassis::serve::bind(arguments.listen).await?;
+            let address = arguments.settings.serve.metrics_listen;
+            postern_chassis::metrics::serve(address, &[metrics::tell], stop.clone()).await?;
             tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
             serve(listener, arguments.settings, stop).await
         }
@@ -80,6 +84,7 @@ pub async fn serve(
     let connector = ConnectorServiceServer::new(service);
     let (routes, _health) = edges(&[name_of(&smtp), name_of(&connector)]).await?;
     let routes = routes.add_service(smtp).add_service(connector).prepare();
+    let routes = Counted::new(routes, "smtp-service");
 
     let sweeping = tokio::spawn(Arc::clone(&pools).sweep());
     let served = postern_chassis::serve::serve(listener, &settings.serve, routes, stop).await;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use postern_proto::mail::v1::RecipientResult;
 use postern_proto::smtp::v1::SendEmailResponse;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::conversation::Handed;
 use crate::error::Error;
 use crate::message::Mail;
+use crate::metrics;
 use crate::pool::{Lease, Pool};
 use crate::reply::Reply;
 
@@ -36,6 +38,14 @@ pub(crate) struct Taken {
 /// # Errors
 /// As [`crate::conversation::Conversation::hand_over`] and [`Pool::lend`] give them.
 pub(crate) async fn send(pool: &Arc<Pool>, mail: &Mail, clock: Clock) -> Result<Taken, Error> {
+    let begun = Instant::now();
+    let sent = transact(pool, mail, clock).await;
+    metrics::SECONDS.record(begun.elapsed());
+    metrics::MAILS.count(&sent);
+    sent
+}
+
+async fn transact(pool: &Arc<Pool>, mail: &Mail, clock: Clock) -> Result<Taken, Error> {
     pool.turn(clock).await?;
     let all: Vec<usize> = (0..mail.recipients().len()).collect();
     let (mut lease, handed) = hand_over(pool.lend(clock).await?, mail, &all, clock).await;

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use postern_chassis::serve::{self, ServeSettings};
 use postern_gateway::auth::{Callers, Guarded};
 use postern_gateway::connections::Connections;
-use postern_gateway::connectors::{ConnectorAddress, Connectors};
+use postern_gateway::connectors::{ConnectorAddress, Connectors, Watchfulness};
 use postern_gateway::forward::Forwarder;
 use postern_gateway::seal::KeyRing;
 use postern_gateway::store::sqlite::Sqlite;
@@ -72,10 +72,36 @@ impl Edge {
         addresses: &[SocketAddr],
         callers: Option<Callers>,
     ) -> Self {
+        Self::watching(folder, store, addresses, callers, Watchfulness::default()).await
+    }
+
+    /// An edge that soon finds out what hangs at these addresses, where something is.
+    pub(crate) async fn watchful(addresses: &[SocketAddr]) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let store = Sqlite::open(folder.path()).unwrap();
+        let watchfulness = Watchfulness {
+            keepalive_interval: Duration::from_secs(1),
+            keepalive_timeout: Duration::from_secs(2),
+            describe_interval: Duration::from_secs(1),
+            describe_timeout: Duration::from_secs(1),
+            suspicion: Duration::from_millis(300),
+        };
+        let edge = Self::watching(folder, store, addresses, None, watchfulness).await;
+        assert_eq!(edge.connectors.all_described(PATIENCE).await, Vec::<String>::new());
+        edge
+    }
+
+    async fn watching(
+        folder: Arc<tempfile::TempDir>,
+        store: Arc<Sqlite>,
+        addresses: &[SocketAddr],
+        callers: Option<Callers>,
+        watchfulness: Watchfulness,
+    ) -> Self {
         let keys = KeyRing::read_or_make(&folder.path().join("keys")).unwrap();
         let addresses = addresses.iter().map(|address| format!("http://{address}").parse().unwrap());
-        let connectors =
-            Arc::new(Connectors::new(addresses.collect::<Vec<ConnectorAddress>>(), None).unwrap());
+        let addresses = addresses.collect::<Vec<ConnectorAddress>>();
+        let connectors = Arc::new(Connectors::watched(addresses, None, watchfulness).unwrap());
         let connections = Arc::new(Connections::new(store.clone(), store.clone(), connectors.clone(), keys));
         let (routes, _) = serve::edges(&["postern.connection.v1.ConnectionService"]).await.unwrap();
         let routes = routes.add_service(connections.service()).prepare();

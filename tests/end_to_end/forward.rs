@@ -15,6 +15,9 @@ use tower::Service as _;
 
 use crate::edge::{Edge, Fake, PATIENCE, SECRET, Said, Say, outlook, reason, smtp, until};
 
+mod copies;
+mod door;
+mod killed;
 mod lost;
 mod streams;
 

@@ -12,7 +12,7 @@ use std::process::Command;
 use prost_reflect::DescriptorPool;
 
 /// The workspace's folder.
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package lies in the workspace")
 }
 

@@ -9,41 +9,77 @@ use postern_proto::connector::v1::{DescribeRequest, DescribeResponse};
 use tokio::sync::Notify;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
 
+use crate::metrics;
+
 /// HTTP/2 connections to an address: one lock each, and two are enough for the cores that a gateway has.
 const CHANNELS: usize = 2;
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A dead peer is found out within the sum of these while calls are open.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Flow-control windows, as on the serving side.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
-/// How long the answer to Describe may take.
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often an address that answers is asked again: it may have been replaced by a newer version.
-const DESCRIBE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it is left in peace between two answers, however many calls doubt it.
+const DESCRIBE_APART: Duration = Duration::from_millis(500);
 /// The first and the longest wait before an address that did not answer is asked again.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 
-/// One address of a connector.
+/// How closely the addresses of connectors are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watchfulness {
+    /// How long a connection may be silent before it is asked for a sign of life (an HTTP/2 PING), and how long that may
+    /// take. A peer that vanished without a word is found out within the sum, and the calls on its connection end.
+    pub keepalive_interval: Duration,
+    /// See `keepalive_interval`.
+    pub keepalive_timeout: Duration,
+    /// How often an address that answers is asked again what it is: it may have been replaced by a newer version.
+    pub describe_interval: Duration,
+    /// How long that answer may take: one that takes longer hangs, even where its connections give signs of life.
+    pub describe_timeout: Duration,
+    /// How long a call may be without an answer before its address is asked.
+    pub suspicion: Duration,
+}
+
+impl Default for Watchfulness {
+    fn default() -> Self {
+        Self {
+            // As soon as gRPC's own guide allows; ours bear it, and it is one frame. A connector's event loop that is
+            // held up for five seconds together is as good as gone.
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(5),
+            describe_interval: Duration::from_secs(30),
+            describe_timeout: Duration::from_secs(5),
+            // Most calls are over by then, so that few ask without need.
+            suspicion: Duration::from_secs(5),
+        }
+    }
+}
+
+/// One address of a connector. A name is resolved anew with each connection that is made to it.
 #[derive(Debug)]
 pub struct Replica {
     uri: Uri,
     channels: [Channel; CHANNELS],
     next: AtomicUsize,
+    watchfulness: Watchfulness,
     reached: AtomicBool,
     lost: Notify,
+    doubted: Notify,
 }
 
 impl Replica {
     /// A replica whose channels connect when they are first used.
-    pub(super) fn new(uri: Uri, tls: Option<ClientTlsConfig>) -> Result<Self, SettingsError> {
+    pub(super) fn new(
+        uri: Uri,
+        tls: Option<ClientTlsConfig>,
+        watchfulness: Watchfulness,
+    ) -> Result<Self, SettingsError> {
         let mut endpoint = Endpoint::from(uri.clone())
             .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .http2_keep_alive_interval(watchfulness.keepalive_interval)
+            .keep_alive_timeout(watchfulness.keepalive_timeout)
+            // So that no call is the one by which it is found out.
+            .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .tcp_nodelay(true);
@@ -53,12 +89,15 @@ impl Replica {
                 SettingsError::value("--connectors", format!("{uri}: TLS cannot be used: {error:?}"))
             })?;
         }
+        metrics::reached(&uri, true);
         Ok(Self {
             uri,
             channels: [endpoint.connect_lazy(), endpoint.connect_lazy()],
             next: AtomicUsize::new(0),
+            watchfulness,
             reached: AtomicBool::new(true),
             lost: Notify::new(),
+            doubted: Notify::new(),
         })
     }
 
@@ -84,12 +123,37 @@ impl Replica {
     pub fn mark_lost(&self) {
         if self.reached.swap(false, Ordering::Relaxed) {
             tracing::warn!(connector.address = %self.uri, "a connector is not reached");
-            self.lost.notify_one();
+            metrics::reached(&self.uri, false);
+            self.lost.notify_waiters();
+            self.doubted.notify_one();
+        }
+    }
+
+    /// A call broke off, or takes long: it is asked whether it is still there.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    /// How long a call may be without an answer before it is doubted.
+    #[must_use]
+    pub fn suspicion(&self) -> Duration {
+        self.watchfulness.suspicion
+    }
+
+    /// Waits until it is not reached.
+    pub async fn lost(&self) {
+        loop {
+            let mut lost = std::pin::pin!(self.lost.notified());
+            lost.as_mut().enable();
+            if !self.is_reached() {
+                return;
+            }
+            lost.await;
         }
     }
 
     /// Asks what it is, for as long as the future lives: until it answers, again in an interval, and as soon as a call
-    /// found it gone.
+    /// found it gone or doubts it.
     pub(super) async fn keep_asking(
         self: std::sync::Arc<Self>,
         answered: impl Fn(&std::sync::Arc<Self>, DescribeResponse),
@@ -100,10 +164,13 @@ impl Replica {
                 Ok(answer) => {
                     if !self.reached.swap(true, Ordering::Relaxed) {
                         tracing::info!(connector.address = %self.uri, "a connector is reached again");
+                        metrics::reached(&self.uri, true);
                     }
                     back_off = FIRST_BACK_OFF;
                     answered(&self, answer);
-                    let _ = tokio::time::timeout(jittered(DESCRIBE_INTERVAL), self.lost.notified()).await;
+                    tokio::time::sleep(DESCRIBE_APART).await;
+                    let interval = jittered(self.watchfulness.describe_interval);
+                    let _ = tokio::time::timeout(interval, self.doubted.notified()).await;
                 }
                 Err(status) => {
                     tracing::debug!(connector.address = %self.uri, code = ?status.code(), "a connector did not say what it is");
@@ -118,7 +185,7 @@ impl Replica {
     async fn describe(&self) -> Result<DescribeResponse, tonic::Status> {
         let mut client = ConnectorServiceClient::new(self.channel());
         let asking = client.describe(DescribeRequest {});
-        match tokio::time::timeout(DESCRIBE_TIMEOUT, asking).await {
+        match tokio::time::timeout(self.watchfulness.describe_timeout, asking).await {
             Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => Err(tonic::Status::deadline_exceeded("no answer in time")),
         }

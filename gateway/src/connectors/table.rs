@@ -139,9 +139,10 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connectors::Watchfulness;
 
     fn replica(address: &str) -> Arc<Replica> {
-        Arc::new(Replica::new(address.parse().unwrap(), None).unwrap())
+        Arc::new(Replica::new(address.parse().unwrap(), None, Watchfulness::default()).unwrap())
     }
 
     fn said(kind: &str, services: &[&str]) -> DescribeResponse {

@@ -21,6 +21,7 @@ use super::stretch::{Next, Shelf, Stretches};
 use super::wire::{Answer, Kind};
 use super::wish::Wish;
 use crate::error::Error;
+use crate::metrics::Subscriber;
 use crate::store::{EventLog, Sequence, StoreError};
 
 /// How long a subscriber is asked to wait before it goes on elsewhere when the gateway stops.
@@ -56,6 +57,7 @@ pub(super) struct Reading {
     /// Kept from one wait to the next: setting a timer on costs less than making one.
     silence: Pin<Box<Sleep>>,
     state: State,
+    subscriber: Subscriber,
 }
 
 /// What comes next.
@@ -109,6 +111,7 @@ impl Reading {
             pulse: feed.pulse.clone(),
             heartbeat: wish.heartbeat,
             ends_at_gap: wish.ends_at_gap,
+            subscriber: Subscriber::at(after.sequence),
             after,
             spoke,
             silence: Box::pin(tokio::time::sleep_until(spoke + wish.heartbeat)),
@@ -160,6 +163,7 @@ impl Reading {
                 Next::Gap(place) => return self.skip_to(place),
                 Next::Stretch(stretch) => {
                     self.after = stretch.to;
+                    self.subscriber.reach(self.after.sequence);
                     if let Some(framed) = &stretch.framed {
                         return Ok(Said::Batch(framed.clone()));
                     }

@@ -94,10 +94,19 @@ impl First {
         self.rest.take()
     }
 
-    /// Takes back what was not handed over. False where it is lost, and the call cannot be made again.
-    pub(super) fn take_back(&mut self, handed: &Handed) -> bool {
+    /// Takes back what was not handed over. False where some beyond the first message was, and the call cannot be made
+    /// again.
+    pub(super) async fn take_back(&mut self, handed: &Handed) -> bool {
+        if !self.has_rest {
+            return true;
+        }
+        handed.let_go().await;
+        if handed.is_whole() {
+            self.has_rest = false;
+            return true;
+        }
         self.rest = handed.rest();
-        self.rest.is_some() == self.has_rest
+        self.rest.is_some()
     }
 }
 

@@ -1,17 +1,25 @@
 //! A request's body on its way to a connector, and the record of what of it was handed over. A body that was never
-//! read proves that the connector got nothing: it gives its rest back when it is dropped.
+//! read proves that the connector got nothing; one of which the first message alone was read can be made again: it gives
+//! its rest back when it is dropped.
 
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
+
+use crate::metrics;
+
+/// How long a connection that broke may take to let go of a body: it does so at once, in a task of its own.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// What of a request was handed over.
 #[derive(Debug, Default)]
@@ -21,6 +29,7 @@ pub(super) struct Handed {
     went_on: AtomicBool,
     cut: AtomicBool,
     rest: Mutex<Option<Body>>,
+    gone: Notify,
 }
 
 impl Handed {
@@ -44,7 +53,12 @@ impl Handed {
         self.cut.load(Ordering::Acquire)
     }
 
-    /// What an unread body gave back.
+    /// Waits until the body is dropped.
+    pub(super) async fn let_go(&self) {
+        let _ = tokio::time::timeout(LET_GO, self.gone.notified()).await;
+    }
+
+    /// What a body gave back of which no more than the first message was read.
     pub(super) fn rest(&self) -> Option<Body> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -82,6 +96,7 @@ impl http_body::Body for Passing {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.handed.touched.store(true, Ordering::Release);
         if let Some(buffered) = self.buffered.take() {
+            metrics::FORWARDED.to_connectors.add(buffered.len() as u64);
             return Poll::Ready(Some(Ok(Frame::data(buffered))));
         }
         let this = &mut *self;
@@ -97,7 +112,11 @@ impl http_body::Body for Passing {
         match &frame {
             None => this.handed.ended.store(true, Ordering::Release),
             Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
-            Some(_) => this.handed.went_on.store(true, Ordering::Release),
+            Some(frame) => {
+                let bytes = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+                metrics::FORWARDED.to_connectors.add(bytes as u64);
+                this.handed.went_on.store(true, Ordering::Release);
+            }
         }
         // Said before the frame goes on: whoever is handed the last one need not ask for more.
         if rest.is_end_stream() {
@@ -120,12 +139,14 @@ impl http_body::Body for Passing {
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        if !self.handed.is_touched() {
-            *self.handed.rest.lock().unwrap_or_else(PoisonError::into_inner) = self.rest.take();
-        } else if self.is_end_stream() {
+        if self.handed.is_touched() && self.is_end_stream() {
             // Whoever reads a body to its end need not ask whether it has ended.
             self.handed.ended.store(true, Ordering::Release);
         }
+        if !self.handed.went_on.load(Ordering::Acquire) {
+            *self.handed.rest.lock().unwrap_or_else(PoisonError::into_inner) = self.rest.take();
+        }
+        self.handed.gone.notify_one();
     }
 }
 
@@ -161,5 +182,16 @@ mod tests {
         let mut body = Passing::new(Bytes::from_static(b"first"), Some(Body::empty()), handed.clone());
         while body.frame().await.is_some() {}
         assert!(handed.is_whole());
+    }
+
+    #[tokio::test]
+    async fn a_body_of_which_the_first_message_alone_was_read_gives_the_rest_back() {
+        let handed = Arc::new(Handed::default());
+        let mut body = Passing::new(Bytes::from_static(b"first"), rest(), handed.clone());
+        body.frame().await.unwrap().unwrap();
+        drop(body);
+        handed.let_go().await;
+        assert!(handed.is_touched() && !handed.is_ended());
+        assert_eq!(handed.rest().unwrap().collect().await.unwrap().to_bytes(), "rest");
     }
 }

@@ -1,36 +1,75 @@
 //! A connector's answer on its way to the caller: passed on as it is, but for metadata that is between gateway and
 //! connector, and for an end that is none: that becomes a status.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::breaks::{interrupted, out_of_time};
+use super::headers;
 use super::passing::Handed;
-use super::{headers, interrupted};
 use crate::connectors::unavailable;
+use crate::contract::Terms;
+use crate::metrics;
 
 /// The body.
 pub(super) struct Returning {
+    /// The first frame, where it was taken from the body already.
+    begun: Option<Frame<Bytes>>,
     inner: Body,
-    uri: Uri,
+    terms: Terms,
     handed: Arc<Handed>,
+    bound: Option<Bound>,
+    /// Made once there is something to wait for: mostly all is there at once.
+    sleep: Option<Pin<Box<Sleep>>>,
+    is_late: bool,
     is_over: bool,
 }
 
+/// Until when an answer may take to come whole.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    pub(super) until: Instant,
+    /// Whether the caller said so.
+    pub(super) is_deadline: bool,
+}
+
 impl Returning {
-    /// The answer to a call of a path, and what of its request was handed over.
-    pub(super) fn wrap(inner: Body, uri: &Uri, handed: Arc<Handed>) -> Body {
-        if inner.is_end_stream() {
-            inner
-        } else {
-            Body::new(Self { inner, uri: uri.clone(), handed, is_over: false })
+    /// The answer to a call, what of its request was handed over, and until when it may take.
+    pub(super) fn wrap(
+        begun: Option<Frame<Bytes>>,
+        inner: Body,
+        terms: Terms,
+        handed: Arc<Handed>,
+        bound: Option<Bound>,
+    ) -> Body {
+        if begun.is_none() && inner.is_end_stream() {
+            return inner;
         }
+        Body::new(Self { begun, inner, terms, handed, bound, sleep: None, is_late: false, is_over: false })
+    }
+
+    /// The next frame; an error where there is none in time.
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(begun) = self.begun.take() {
+            return Poll::Ready(Some(Ok(begun)));
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        let Some(bound) = self.bound else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(bound.until)));
+        ready!(sleep.as_mut().poll(cx));
+        self.is_late = bound.is_deadline;
+        Poll::Ready(Some(Err(Status::deadline_exceeded("the answer did not come whole in time"))))
     }
 }
 
@@ -45,9 +84,12 @@ impl http_body::Body for Returning {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else { return Poll::Ready(None) };
+        let Some(frame) = ready!(self.next(cx)) else { return Poll::Ready(None) };
         let frame = match frame {
             Ok(mut frame) => {
+                if let Some(bytes) = frame.data_ref() {
+                    metrics::FORWARDED.to_callers.add(bytes.len() as u64);
+                }
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::strip_own(trailers);
                     let is_good = Status::from_header_map(trailers).is_some_and(|it| it.code() == Code::Ok);
@@ -63,7 +105,8 @@ impl http_body::Body for Returning {
             Err(_) => {
                 self.is_over = true;
                 let mut trailers = HeaderMap::new();
-                Status::from(interrupted(&self.uri)).add_header(&mut trailers)?;
+                let fault = if self.is_late { out_of_time() } else { interrupted(self.terms) };
+                Status::from(fault).add_header(&mut trailers)?;
                 Frame::trailers(trailers)
             }
         };
@@ -71,10 +114,10 @@ impl http_body::Body for Returning {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over || self.inner.is_end_stream()
+        self.is_over || (self.begun.is_none() && self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        if self.begun.is_some() { SizeHint::default() } else { self.inner.size_hint() }
     }
 }

@@ -24,7 +24,7 @@ use crate::auth::Caller;
 use crate::contract;
 use crate::forward::first::First;
 use crate::forward::scan::scan;
-use crate::forward::{Repeat, is_grpc};
+use crate::forward::{Repeat, Repeated, is_grpc};
 
 /// The longest request id, in characters.
 const MAX_REQUEST_ID: usize = 128;
@@ -142,7 +142,13 @@ async fn make(
     terms: Terms,
     response: Result<Response<Body>, Status>,
 ) -> Result<Answer, Status> {
-    let (answer, mut keep) = Answer::read(response?).await;
+    let response = response?;
+    let is_repeat = ticket.is_repeat || response.extensions().get::<Repeated>().is_some();
+    let (answer, mut keep) = Answer::read(response).await;
+    if keep == Keep::Nothing && is_repeat {
+        // This try changed nothing; what an earlier one left is for the next repeat to find.
+        return Ok(answer);
+    }
     if let Keep::Unknown(_) = keep {
         if terms.gathers && !ticket.is_whole() {
             // The connector was never given the end of the stream, without which it changes nothing.

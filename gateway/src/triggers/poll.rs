@@ -16,6 +16,7 @@ use postern_proto::connector::v1::connector_service_client::ConnectorServiceClie
 use postern_proto::connector::v1::{Occurrence, PollRequest, PollResponse, WatchedTrigger};
 use postern_proto::event::v1::Trigger;
 use prost::Message as _;
+use tokio::time::Instant;
 
 use super::stored::{self, At, Place, Reached};
 use super::watch::WatchName;
@@ -23,6 +24,7 @@ use crate::connections::Connections;
 use crate::error::Error;
 use crate::events::new_event;
 use crate::leases::Leases;
+use crate::metrics::POLLS;
 use crate::store::{Commit, EventLog, Guard, NewEvent, Store, StoreError, Write};
 use groups::{Groups, Member};
 
@@ -222,7 +224,11 @@ impl Poller {
     ) -> Result<PollResponse, Error> {
         let triggers =
             members.iter().map(|member| watched(&member.trigger, stored::since(&member.trigger))).collect();
-        self.poll(&watch.connection(), triggers, cursor, failed).await
+        let begun = Instant::now();
+        let answered = self.poll(&watch.connection(), triggers, cursor, failed).await;
+        POLLS.seconds.record(begun.elapsed());
+        if answered.is_ok() { &POLLS.answered } else { &POLLS.failed }.inc();
+        answered
     }
 
     /// What one look would tell, and where it ends. Stores nothing.

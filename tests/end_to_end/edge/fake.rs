@@ -1,13 +1,15 @@
 //! A small connector on a runtime of its own, so that it can be killed with its sockets. It answers as it is told.
 
 mod gathering;
+mod moods;
 pub(crate) mod watching;
+mod words;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -27,49 +29,7 @@ use tonic::{Code, Request as Asked, Response as Answered, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::Service;
 
-/// What a caller says to the echo service.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Say {
-    #[prost(string, tag = "1")]
-    pub(crate) connection: String,
-    #[prost(string, tag = "2")]
-    pub(crate) request_id: String,
-    #[prost(string, tag = "3")]
-    pub(crate) text: String,
-    #[prost(bytes = "vec", tag = "4")]
-    pub(crate) ballast: Vec<u8>,
-}
-
-impl Say {
-    /// A text for the connection `connections/billing`.
-    pub(crate) fn new(text: &str) -> Self {
-        Self::to("connections/billing", text)
-    }
-
-    /// A text for a connection.
-    pub(crate) fn to(connection: &str, text: &str) -> Self {
-        Self { connection: connection.into(), text: text.into(), ..Default::default() }
-    }
-}
-
-/// What the echo service answers.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Said {
-    /// The text that was said.
-    #[prost(string, tag = "1")]
-    pub(crate) text: String,
-    /// The port of the connector that answered.
-    #[prost(uint32, tag = "2")]
-    pub(crate) port: u32,
-    /// The metadata that came along.
-    #[prost(string, repeated, tag = "3")]
-    pub(crate) metadata: Vec<String>,
-    /// The encoded OpenConnection that came along.
-    #[prost(bytes = "vec", tag = "4")]
-    pub(crate) opened: Vec<u8>,
-    #[prost(bytes = "vec", tag = "5")]
-    pub(crate) ballast: Vec<u8>,
-}
+pub(crate) use words::{Said, Say};
 
 /// How a fake behaves, and what it saw.
 #[derive(Default)]
@@ -94,6 +54,10 @@ pub(crate) struct State {
     pub(crate) dropped: AtomicUsize,
     /// Client streams of the echo service that were read to their end and hang.
     pub(crate) heard_out: AtomicUsize,
+    /// Whether it takes everything and answers nothing, not even what it is.
+    pub(crate) is_deaf: AtomicBool,
+    /// Whether its provider is out of reach.
+    pub(crate) is_cut_off: AtomicBool,
     /// What its triggers watch.
     pub(crate) watching: watching::Watching,
     port: AtomicU64,
@@ -105,6 +69,7 @@ pub(crate) struct Fake {
     address: SocketAddr,
     serving: ServeSettings,
     runtime: Option<tokio::runtime::Runtime>,
+    stop: CancellationToken,
 }
 
 impl Drop for Fake {
@@ -134,7 +99,7 @@ impl Fake {
 
     fn start(state: State, serving: ServeSettings) -> Self {
         let (state, any) = (Arc::new(state), SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut fake = Self { state, address: any, serving, runtime: None };
+        let mut fake = Self { state, address: any, serving, runtime: None, stop: CancellationToken::new() };
         fake.come_back();
         fake
     }
@@ -171,10 +136,11 @@ impl Fake {
             connector: ConnectorServiceServer::new(Connector(self.state.clone())),
             echo: Echo(self.state.clone()),
         };
-        let serving = self.serving.clone();
+        let (serving, stop) = (self.serving.clone(), CancellationToken::new());
+        self.stop = stop.clone();
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
-            serve::serve(listener, &serving, all, CancellationToken::new()).await
+            serve::serve(listener, &serving, all, stop).await
         });
         self.runtime = Some(runtime);
     }
@@ -208,6 +174,8 @@ impl Service<Request<Body>> for All {
             let path = request.uri().path();
             Ok(if path.ends_with("/Stream") {
                 grpc.streaming(echo, request).await
+            } else if path.ends_with("/GetAttachment") {
+                grpc.server_streaming(echo, request).await
             } else if path.ends_with("/SendLargeEmail") {
                 grpc.client_streaming(echo, request).await
             } else {
@@ -269,10 +237,11 @@ impl UnaryService<Say> for Echo {
                     .refresh()
                     .into());
             }
-            if say.text == "hang" || (say.text == "hang-once" && number_of_call == 1) {
-                std::future::pending::<()>().await;
-            }
+            state.heed(&say.text, number_of_call).await;
             begun.1 = true;
+            if state.is_cut_off.load(Ordering::SeqCst) {
+                return Err(Fault::new(Code::Unavailable, "PROVIDER_UNAVAILABLE", "cut off").into());
+            }
             if say.text == "refuse" {
                 let fault =
                     Fault::new(Code::FailedPrecondition, "MESSAGE_REFUSED", "no").with("smtp.code", "550");
@@ -318,6 +287,7 @@ fn unless<T>(refusal: &Mutex<Option<Fault>>, answer: T) -> Result<Answered<T>, S
 #[tonic::async_trait]
 impl ConnectorService for Connector {
     async fn describe(&self, _: Asked<DescribeRequest>) -> Result<Answered<DescribeResponse>, Status> {
+        self.0.heed("", 0).await;
         Ok(Answered::new(DescribeResponse {
             kind: self.0.kind.clone(),
             services: vec![

@@ -24,7 +24,13 @@ const ONCE_ONLY: &str = "/postern.smtp.v1.SmtpService/SendEmail";
 
 /// A gateway in a process of its own, before a fake.
 async fn start(folder: &Path, fake: &Fake) -> (Gateway, Channel) {
-    let connectors = format!("http://{}", fake.address());
+    start_before(folder, &[fake]).await
+}
+
+/// The same, before copies of one.
+async fn start_before(folder: &Path, fakes: &[&Fake]) -> (Gateway, Channel) {
+    let addresses: Vec<_> = fakes.iter().map(|fake| format!("http://{}", fake.address())).collect();
+    let connectors = addresses.join(",");
     let lead = ["--connectors", connectors.as_str()];
     let program = outside::program("gateway");
     let gateway = Gateway::start(&program, &lead, "127.0.0.1:0", folder, "error").await.unwrap();
@@ -126,4 +132,36 @@ async fn a_change_that_its_connector_left_open_is_asked_again() {
     let asked = || async { ask(&channel, REPEATABLE, Request::new(say("a"))).await.ok() };
     let again = crate::world::until("it is answered", asked).await;
     assert!(is_told(again.get_ref()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_another_copy_could_not_look_for_yet_is_looked_for_later() {
+    let (mut one, mut two) = (Fake::of("outlook"), Fake::of("outlook"));
+    let folder = tempfile::tempdir().unwrap();
+    let (_gateway, channel) = start_before(folder.path(), &[&one, &two]).await;
+    create(&channel).await;
+    let probe = Say::to("connections/office", "x");
+    let port = ask(&channel, REPEATABLE, Request::new(probe)).await.unwrap().into_inner().port;
+    if port != u32::from(one.address().port()) {
+        std::mem::swap(&mut one, &mut two);
+    }
+    // The first copy dies in the middle; the second one is told, and cannot ask its provider for now.
+    let text = format!("hang-at {}", port);
+    let change = || Say { request_id: "a".to_owned(), ..Say::to("connections/office", &text) };
+    two.state.is_cut_off.store(true, Ordering::SeqCst);
+    let before = one.state.begun.load(Ordering::SeqCst);
+    let asking = channel.clone();
+    let first = change();
+    let hanging = tokio::spawn(async move { ask(&asking, REPEATABLE, Request::new(first)).await });
+    until("it has begun", || async { one.state.begun.load(Ordering::SeqCst) == before + 1 }).await;
+    one.kill();
+    let refused = hanging.await.unwrap().unwrap_err();
+    assert_eq!((refused.code(), reason_of(&refused).as_str()), (Code::Unavailable, "PROVIDER_UNAVAILABLE"));
+    // That it did nothing does not say that the first one did nothing.
+    for _ in 0..2 {
+        ask(&channel, REPEATABLE, Request::new(change())).await.unwrap_err();
+    }
+    two.state.is_cut_off.store(false, Ordering::SeqCst);
+    let said = ask(&channel, REPEATABLE, Request::new(change())).await.unwrap().into_inner();
+    assert!(is_told(&said), "{:?}", said.metadata);
 }
