@@ -21,7 +21,7 @@ use super::stretch::{Next, Shelf, Stretches};
 use super::wire::{Answer, Kind};
 use super::wish::Wish;
 use crate::error::Error;
-use crate::metrics::Subscriber;
+use crate::metrics::{DELIVERED, Subscriber};
 use crate::store::{EventLog, Sequence, StoreError};
 
 /// How long a subscriber is asked to wait before it goes on elsewhere when the gateway stops.
@@ -165,6 +165,7 @@ impl Reading {
                     self.after = stretch.to;
                     self.subscriber.reach(self.after.sequence);
                     if let Some(framed) = &stretch.framed {
+                        DELIVERED.add(stretch.count as u64);
                         return Ok(Said::Batch(framed.clone()));
                     }
                     // Much may be dropped before anything matches: others get their turn.

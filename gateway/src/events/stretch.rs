@@ -31,6 +31,8 @@ pub(super) struct Stretch {
     pub(super) to: Cursor,
     /// The batch as it goes over the wire. Absent: the filter dropped all.
     pub(super) framed: Option<Bytes>,
+    /// How many events that is.
+    pub(super) count: usize,
 }
 
 impl Stretch {
@@ -119,8 +121,9 @@ impl Stretches {
         let to = Cursor { sequence: last.sequence, fingerprint: last.fingerprint, ..place };
         let wanted = events.into_iter().filter(|event| shelf.filter.matches(event));
         let events: Vec<_> = wanted.map(|event| event.encoded).collect();
+        let count = events.len();
         let framed = (!events.is_empty()).then(|| Answer::from(Kind::Batch(Batch { events })).framed());
-        Ok(Next::Stretch(shelf.keep(Stretch { from: place.sequence, to, framed })))
+        Ok(Next::Stretch(shelf.keep(Stretch { from: place.sequence, to, framed, count })))
     }
 }
 
@@ -242,7 +245,7 @@ mod tests {
         for number in 0..3 * SHELVED_BYTES as u64 / 65_536 {
             let to = Cursor { sequence: number + 1, ..START };
             let framed = Some(Bytes::from(vec![0; 65_536]));
-            place = shelf.keep(Stretch { from: place.sequence, to, framed }).to;
+            place = shelf.keep(Stretch { from: place.sequence, to, framed, count: 1 }).to;
             assert!(locked(&shelf.kept).bytes <= SHELVED_BYTES);
         }
         assert!(shelf.find(place.sequence - 1).is_ok());
