@@ -47,6 +47,10 @@ impl Service {
         Self { pools, room, mails, stop }
     }
 
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
     pub(crate) fn pool(&self, metadata: &MetadataMap) -> Result<Arc<Pool>, Status> {
         let opened = opened::decode(metadata)?;
         let pool = self.pools.of(&opened.connection.unwrap_or_default())?;
