@@ -19,6 +19,7 @@ mod health;
 mod invariants;
 mod kills;
 mod ledger;
+mod outbox;
 mod outlook;
 mod outside;
 mod smtp;
