@@ -18,6 +18,7 @@ pub mod mask;
 pub mod metrics;
 pub mod names;
 pub mod notifications;
+pub mod outbox;
 pub mod page;
 pub mod pulse;
 pub mod seal;

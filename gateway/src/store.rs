@@ -22,6 +22,9 @@ pub const MAX_KEY_BYTES: usize = 512;
 /// How many changes a watcher may fall behind.
 pub const WATCH_BACKLOG: usize = 1024;
 
+/// Where large values lie that nobody waits for: changes below it are told to no watcher, each of which would hold them.
+pub const UNWATCHED: &str = "content/";
+
 /// A value's revision: grows with each change in the store, never 0.
 pub type Revision = u64;
 
@@ -133,9 +136,10 @@ pub trait Store: Send + Sync + 'static {
     /// `limit` means that these were the last.
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError>;
 
-    /// All changes of all keys from now on, in order, each once it is durable. Where another process changes a key again
-    /// at once, the change in between may be left out; a key's last change never is. A watcher that falls more than
-    /// [`WATCH_BACKLOG`] changes behind gets an error from its receiver and lists anew. To miss nothing: watch, then list.
+    /// All changes of all keys but those below [`UNWATCHED`], from now on, in order, each once it is durable. Where
+    /// another process changes a key again at once, the change in between may be left out; a key's last change never is.
+    /// A watcher that falls more than [`WATCH_BACKLOG`] changes behind gets an error from its receiver and lists anew. To
+    /// miss nothing: watch, then list.
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Change>;
 
     /// Whether other processes may use it at the same time. If not, whoever used it before is dead.

@@ -20,6 +20,7 @@ mod invariants;
 mod kills;
 mod ledger;
 mod metrics;
+mod outbox;
 mod outlook;
 mod outside;
 mod several;

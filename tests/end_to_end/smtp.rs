@@ -24,4 +24,4 @@ mod security;
 mod sockets;
 mod stages;
 mod tokens;
-mod world;
+pub(crate) mod world;

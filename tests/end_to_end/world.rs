@@ -49,6 +49,8 @@ pub(crate) struct World {
     address: SocketAddr,
     /// Where providers push to, if anywhere.
     pub(crate) http: Option<SocketAddr>,
+    /// What the gateway is started with beside what every test needs.
+    flags: Vec<String>,
     stop: CancellationToken,
     serving: Option<tokio::task::JoinHandle<()>>,
 }
@@ -62,7 +64,12 @@ impl World {
     /// The same, with a public URL: what happens is pushed.
     pub(crate) async fn pushed() -> Self {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::start_with(Some(free)).await.with_connections().await
+        Self::start_with(Some(free), &[]).await.with_connections().await
+    }
+
+    /// The sandbox, a gateway with these flags, and a connection to each provider.
+    pub(crate) async fn flagged(flags: &[&str]) -> Self {
+        Self::start_with(None, flags).await.with_connections().await
     }
 
     async fn with_connections(self) -> Self {
@@ -74,22 +81,24 @@ impl World {
 
     /// The sandbox and a gateway.
     pub(crate) async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(None, &[]).await
     }
 
-    async fn start_with(http: Option<SocketAddr>) -> Self {
+    async fn start_with(http: Option<SocketAddr>, flags: &[&str]) -> Self {
+        let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let folder = tempfile::tempdir().unwrap();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, http, stop, serving) = serve(folder.path(), free, http).await;
+        let (address, http, stop, serving) = serve(folder.path(), free, http, &flags).await;
         let (place, channel) = (place().await, connect(address).await);
-        Self { place, channel, folder, address, http, stop, serving: Some(serving) }
+        Self { place, channel, folder, address, http, flags, stop, serving: Some(serving) }
     }
 
     /// Stops the gateway in good order and starts it again on the same folder and port.
     pub(crate) async fn restart(&mut self) {
         self.stop.cancel();
         self.serving.take().unwrap().await.unwrap();
-        let (address, _, stop, serving) = serve(self.folder.path(), self.address, self.http).await;
+        let (address, _, stop, serving) =
+            serve(self.folder.path(), self.address, self.http, &self.flags).await;
         (self.address, self.stop, self.serving) = (address, stop, Some(serving));
         self.channel = connect(address).await;
     }
@@ -118,6 +127,7 @@ async fn serve(
     folder: &Path,
     listen: SocketAddr,
     http: Option<SocketAddr>,
+    flags: &[String],
 ) -> (SocketAddr, Option<SocketAddr>, CancellationToken, tokio::task::JoinHandle<()>) {
     let grpc = tokio::net::TcpListener::bind(listen).await.unwrap();
     let address = grpc.local_addr().unwrap();
@@ -135,6 +145,7 @@ async fn serve(
     if let Some(http) = http_address {
         arguments.extend(["--public-url".into(), format!("http://{http}/postern").into()]);
     }
+    arguments.extend(flags.iter().map(Into::into));
     let settings = GatewaySettings::parse_from(arguments);
     let stop = CancellationToken::new();
     let serving = postern_gateway::serve::serve(Listeners { grpc, http }, settings, stop.clone());

@@ -164,7 +164,7 @@ impl Room {
         }
         if let Err(Error::Connector(status)) = &refreshed {
             *failure = Some((Instant::now(), (**status).clone()));
-        } else if let Err(Error::Fault(fault)) = &refreshed {
+        } else if let Err(Error::Fault(fault) | Error::Unanswered(fault)) = &refreshed {
             *failure = Some((Instant::now(), fault.clone().into()));
         }
         refreshed
