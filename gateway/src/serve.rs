@@ -110,8 +110,13 @@ pub async fn serve_on(
     let connectors = Arc::new(Connectors::new(addresses, settings.connectors_tls()?)?);
     let digests = keys.digest_key()?;
     let leases = Leases::start(store.clone(), listener.local_addr()?.to_string()).await?;
-    let connections =
-        Connections::among(Some(leases.clone()), store.clone(), log.clone(), connectors.clone(), keys.clone());
+    let connections = Connections::among(
+        Some(leases.clone()),
+        store.clone(),
+        log.clone(),
+        connectors.clone(),
+        keys.clone(),
+    );
     let connections = Arc::new(connections);
     let (schedule, scheduling) =
         Schedule::start(connections.clone(), leases.clone(), store.clone(), log.clone(), stop.clone());

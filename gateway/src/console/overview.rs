@@ -1,5 +1,7 @@
 //! What is connected, what flows, and what is wrong with what to do about it.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
@@ -8,10 +10,12 @@ use postern_proto::event::v1::{ListTriggersRequest, TriggerState};
 use postern_proto::outbox::v1::{ListQueuedEmailsRequest, QueuedEmailState};
 use tonic::Status;
 
+use super::chart;
 use super::failure::failed;
 use super::page::page;
 use super::session::Session;
 use super::show::id;
+use crate::pulse::PULSE;
 
 /// How many of each are looked at.
 const MOST: i32 = 1_000;
@@ -33,6 +37,26 @@ struct Overview<'a> {
     triggers: usize,
     waiting: usize,
     troubles: Vec<Trouble>,
+    /// Drawings by the gateway: nothing in them comes from outside.
+    charts: [(&'static str, String); 3],
+}
+
+/// What flowed in the last hour, through this gateway.
+fn charts() -> [(&'static str, String); 3] {
+    let minutes = PULSE.minutes();
+    let events: Vec<_> = minutes.iter().map(|minute| minute.events).collect();
+    let sent: Vec<_> = minutes.iter().map(|minute| minute.sent).collect();
+    let failed: Vec<_> = minutes.iter().map(|minute| minute.failed).collect();
+    let milliseconds = |length: Duration| length.as_secs_f64() * 1_000.0;
+    let latency: Vec<_> = minutes.iter().map(|minute| minute.most.map(milliseconds)).collect();
+    [
+        ("Events a minute", chart::bars("events a minute", &events, &[])),
+        (
+            "Changes made, and calls that failed",
+            chart::bars("changes made and calls that failed", &sent, &failed),
+        ),
+        ("How long calls took, 99 of 100", chart::line("how long 99 of 100 calls took", &latency, "ms")),
+    ]
 }
 
 /// `GET /console`
@@ -90,6 +114,7 @@ async fn overview(session: &Session) -> Result<Response, Status> {
             triggers: triggers.iter().filter(|it| it.state() == TriggerState::Active).count(),
             waiting: waiting.len(),
             troubles,
+            charts: charts(),
         },
     ))
 }

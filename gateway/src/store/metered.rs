@@ -31,7 +31,9 @@ impl Metered {
 fn counted<T>(done: Result<T, StoreError>) -> Result<T, StoreError> {
     match &done {
         Err(StoreError::Conflict { .. }) => STORE.conflicts.inc(),
-        Err(StoreError::Failed(_) | StoreError::Unknown(_) | StoreError::Unusable { .. }) => STORE.failures.inc(),
+        Err(StoreError::Failed(_) | StoreError::Unknown(_) | StoreError::Unusable { .. }) => {
+            STORE.failures.inc()
+        }
         Ok(_) | Err(StoreError::Refused(_)) => {}
     }
     done

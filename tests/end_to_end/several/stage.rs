@@ -110,7 +110,8 @@ impl<E: Engine> Stage<E> {
     pub(crate) async fn set(fake: Fake, count: usize, apart: bool) -> (Self, Vec<Gateway>) {
         let folder = tempfile::tempdir().unwrap();
         KeyRing::read_or_make(&folder.path().join("keys")).unwrap();
-        let mut stage = Self { fake, engine: E::start(), one: None, folder };
+        let engine = E::start().await.expect("the engine can be tried");
+        let mut stage = Self { fake, engine, one: None, folder };
         if !apart {
             let opened = stage.engine.open().await;
             stage.one = Some((opened.store, opened.log));

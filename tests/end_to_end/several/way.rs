@@ -122,6 +122,10 @@ impl EventLog for Way {
         self.log.bounds().await
     }
 
+    fn seen(&self) -> Bounds {
+        self.log.seen()
+    }
+
     async fn place_at(&self, time: SystemTime) -> Result<Sequence, StoreError> {
         self.log.place_at(time).await
     }

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::chunk;
 use super::message::{Id, Record};
 use crate::store::tail::{Counters, Tail};
-use crate::store::{Change, Entry, Revision, Sequence, WATCH_BACKLOG};
+use crate::store::{Change, Entry, Revision, Sequence, UNWATCHED, WATCH_BACKLOG};
 
 /// Ids of events that are gone are forgotten in one sweep once there are this many more than events.
 const SPARE_IDS: usize = 10_000;
@@ -184,8 +184,7 @@ impl Mirror {
             let (change, events) = state.apply(message, record);
             appended.extend(events);
             if let Some(change) = change {
-                // Nobody may be watching.
-                let _ = self.changes.send(change);
+                self.tell(change);
             }
         }
         self.tail.publish(state.counters, appended);
@@ -200,7 +199,7 @@ impl Mirror {
         };
         let told = new.keys.iter().filter_map(changed).collect();
         for key in state.keys.keys().filter(|key| !new.keys.contains_key(*key)) {
-            let _ = self.changes.send(Change { key: key.clone(), value: None });
+            self.tell(Change { key: key.clone(), value: None });
         }
         *state = new;
         self.tail.forget(state.counters);
@@ -208,8 +207,11 @@ impl Mirror {
         told
     }
 
-    /// Tells of a change that was found by reading.
+    /// Tells of a change, unless nobody is to be told of its key.
     pub(super) fn tell(&self, change: Change) {
-        let _ = self.changes.send(change);
+        if !change.key.starts_with(UNWATCHED) {
+            // Nobody may be watching.
+            let _ = self.changes.send(change);
+        }
     }
 }
