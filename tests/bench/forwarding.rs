@@ -1,5 +1,8 @@
-//! Forwarded unary calls per second: the gateway beside nginx grpc_pass, in front of the same connector, in rounds whose
-//! order rotates, so that a machine's moods fall on both alike.
+//! Forwarded unary calls: the gateway beside nginx grpc_pass, in front of the same connector, in rounds whose order
+//! rotates, so that a machine's moods fall on both alike. How many a second, plain and with a request id each; and how
+//! long one takes that is alone.
+
+mod own_load;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,6 +31,14 @@ const BODY_BYTES: usize = 940;
 /// The connection that the calls name.
 const CONNECTION: &str = "connections/bench";
 
+/// Of how many calls one is made with a request id: each is two commits to the disk.
+const WITH_IDS_SHARE: usize = 8;
+/// How many calls are made one after another in each round.
+const ALONE: usize = 1_000;
+/// The goals beside nginx.
+const PLAIN_GOAL: f64 = 1.0;
+const WITH_IDS_GOAL: f64 = 0.9;
+
 /// How much is measured.
 #[derive(Args, Debug)]
 pub(crate) struct Settings {
@@ -47,11 +58,17 @@ struct Way {
     peer: Option<Peer>,
     per_second: Vec<f64>,
     processor_micros: Vec<f64>,
+    /// With a request id for each call.
+    with_ids: Vec<f64>,
+    /// The median of calls made one after another, in microseconds.
+    alone: Vec<f64>,
 }
 
 impl Way {
     fn new(name: impl Into<String>, address: SocketAddr, peer: Option<Peer>) -> Self {
-        Self { name: name.into(), address, peer, per_second: Vec::new(), processor_micros: Vec::new() }
+        let (per_second, processor_micros) = (Vec::new(), Vec::new());
+        let (with_ids, alone) = (Vec::new(), Vec::new());
+        Self { name: name.into(), address, peer, per_second, processor_micros, with_ids, alone }
     }
 
     fn processor_seconds(&self) -> Result<f64, BoxError> {
@@ -94,6 +111,9 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
             way.per_second.push(load::run(&calls, way.address, settings.calls as usize).await?);
             let used = way.processor_seconds()? - before;
             way.processor_micros.push(used * 1e6 / f64::from(settings.calls));
+            let calls = settings.calls as usize / WITH_IDS_SHARE;
+            way.with_ids.push(own_load::with_ids(way.address, &request, calls).await?);
+            way.alone.push(own_load::one_by_one(way.address, &request, ALONE).await?);
         }
     }
     for way in &ways {
@@ -168,9 +188,10 @@ fn told(
     );
     let (low, high) = ends(&speed);
     table.lead(&format!(
-        "The gateway to nginx in the same round: **{:.2}** times the calls a second (median; {low:.2} to {high:.2}), \
-         {:.2} times the processor time a call.",
+        "The gateway to nginx in the same round: **{:.2}** times the calls a second (median; {low:.2} to {high:.2}; goal \
+         {PLAIN_GOAL}: {}), {:.2} times the processor time a call. Its metrics are counted throughout.",
         median(&speed),
+        met(median(&speed) >= PLAIN_GOAL),
         median(&cost)
     ));
     for way in ways {
@@ -193,5 +214,39 @@ fn told(
         settings.rounds,
         with.join(", "),
     ));
+    format!("{}\n{}", table.markdown(), told_of_ids(ways))
+}
+
+/// What a call with a request id costs, and one that is alone.
+fn told_of_ids(ways: &[Way; 3]) -> String {
+    let [direct, nginx, gateway] = ways;
+    let columns =
+        ["way", "calls a second, each with a request id", "one call alone, median", "added by the way"];
+    let mut table = Table::new("Forwarded with the ledger, and alone", &columns);
+    let speed = ratios(&gateway.with_ids, &nginx.with_ids);
+    let (low, high) = ends(&speed);
+    table.lead(&format!(
+        "With a request id for each call, which the gateway writes down durably before and after: **{:.2}** times nginx, \
+         which keeps nothing (median; {low:.2} to {high:.2}; goal {WITH_IDS_GOAL}: {}).",
+        median(&speed),
+        met(median(&speed) >= WITH_IDS_GOAL),
+    ));
+    for way in ways {
+        let added: Vec<_> = way.alone.iter().zip(&direct.alone).map(|(way, none)| way - none).collect();
+        table.row(&[
+            way.name.clone(),
+            format!("{:.0}", median(&way.with_ids)),
+            format!("{:.0} µs", median(&way.alone)),
+            format!("{:.0} µs", median(&added)),
+        ]);
+    }
+    table.note(&format!(
+        "By a client of tonic's in the benchmark's own process, over as many connections and calls at once as above; one \
+         call alone: {ALONE} calls a round, one after another on one connection."
+    ));
     table.markdown()
+}
+
+fn met(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "**missed**" }
 }

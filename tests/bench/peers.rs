@@ -114,7 +114,8 @@ pub(crate) fn program(name: &str) -> Result<PathBuf, BoxError> {
 /// # Errors
 /// It is not built, or was not ready in time.
 pub(crate) async fn gateway(folder: &Path, connector: SocketAddr) -> Result<Peer, BoxError> {
-    let lead = ["--connectors", &format!("http://{connector}")];
+    // Told to nobody, but counted as in use.
+    let lead = ["--connectors", &format!("http://{connector}"), "--metrics-listen", "127.0.0.1:0"];
     let gateway = Gateway::start(&program("gateway")?, &lead, "127.0.0.1:0", folder, "warn").await?;
     Ok(Peer { address: gateway.address().parse()?, process: Process::Gateway(gateway) })
 }

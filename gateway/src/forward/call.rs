@@ -74,13 +74,8 @@ pub(super) struct Answer {
     pub(super) handed: Arc<Handed>,
 }
 
-/// How the waiting for an answer ended.
-enum Waited {
-    Answered(response::Parts, Option<Frame<Bytes>>, Body),
-    Broken(WayError),
-    /// The copy no longer says what it is, and another does.
-    Silent,
-}
+/// An answer that has begun: its head, the first frame where that was waited for, and the rest.
+type Begun = (response::Parts, Option<Frame<Bytes>>, Body);
 
 impl Call {
     pub(super) fn new(
@@ -161,17 +156,12 @@ impl Call {
             };
             Ok((head, begun, body))
         };
-        let (error, is_silent) = match self.wait(sending, replica, may_move && self.terms.is_safe).await? {
-            Waited::Answered(head, begun, body) => {
-                return Ok(Sent::Answered(Answer { head, begun, body, handed }));
-            }
-            Waited::Silent => (None, true),
-            Waited::Broken(error) if breaks::is_out_of_time(&error) => return Err(out_of_time().into()),
-            Waited::Broken(error) => {
-                let is_silent = breaks::is_silence(&error);
-                (Some(error), is_silent)
-            }
+        let error = match self.wait(sending, replica, may_move && self.terms.is_safe).await? {
+            Ok((head, begun, body)) => return Ok(Sent::Answered(Answer { head, begun, body, handed })),
+            Err(Some(error)) if breaks::is_out_of_time(&error) => return Err(out_of_time().into()),
+            Err(error) => error,
         };
+        let is_silent = error.as_ref().is_none_or(breaks::is_silence);
         tracing::debug!(connector.address = %replica.uri(), error = error.as_deref(), "a call broke off");
         let is_not_connected = error.as_ref().is_some_and(breaks::is_not_connected);
         let is_unprocessed = !handed.is_touched() || error.as_ref().is_some_and(breaks::is_unprocessed);
@@ -214,14 +204,15 @@ impl Call {
     }
 
     /// Waits for the answer to begin: until the deadline, or a bound that lies behind what connectors take. A copy that
-    /// takes long is asked whether it is still there; where it is not, and the call may move, there is no more waiting.
+    /// takes long is asked whether it is still there; where it is not, and the call may move, there is no more waiting:
+    /// what it ended with is then nothing.
     async fn wait(
         // Not shared: a body may be moved between threads, not be used by two.
         &mut self,
-        sending: impl Future<Output = Result<(response::Parts, Option<Frame<Bytes>>, Body), WayError>>,
+        sending: impl Future<Output = Result<Begun, WayError>>,
         replica: &Replica,
         may_move: bool,
-    ) -> Result<Waited, Error> {
+    ) -> Result<Result<Begun, Option<WayError>>, Error> {
         let mut sending = pin!(sending);
         let now = Instant::now();
         let (end, suspicion) = (self.end(now), now + replica.suspicion());
@@ -230,12 +221,11 @@ impl Call {
             replica.doubt();
             waited = tokio::select! {
                 waited = timeout_at(end, &mut sending) => waited.ok(),
-                () = replica.lost(), if may_move => return Ok(Waited::Silent),
+                () = replica.lost(), if may_move => return Ok(Err(None)),
             };
         }
         match waited {
-            Some(Ok((head, begun, body))) => Ok(Waited::Answered(head, begun, body)),
-            Some(Err(error)) => Ok(Waited::Broken(error)),
+            Some(ended) => Ok(ended.map_err(Some)),
             // It is not certain that nothing more is read of the request.
             None if self.deadline.is_some() => Err(out_of_time().into()),
             None => Err(interrupted(self.terms).into()),
