@@ -215,3 +215,66 @@ impl Mirror {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::nats::chunk::Chunk;
+
+    fn put(key: &str) -> Option<Record> {
+        Some(Record::Put(key.to_owned(), Some(Bytes::from_static(b"value"))))
+    }
+
+    fn chunk(first: Sequence, ids: &[u8]) -> Option<Record> {
+        let ids: Vec<_> = ids.iter().map(|id| [*id; 16]).collect();
+        let (bytes, before) = (10 * ids.len() as u64, 10 * (first - 1));
+        let recorded = first.cast_signed();
+        Some(Record::Chunk(Chunk { first, recorded, before, bytes, ids, payload: Bytes::new() }))
+    }
+
+    #[test]
+    fn what_comes_twice_is_applied_once() {
+        let mirror = Mirror::new(State::new(7));
+        let mut watching = mirror.watch();
+        mirror.apply([(1, put("a")), (2, None), (3, put("b"))]);
+        mirror.apply([(1, put("a")), (3, put("b")), (4, Some(Record::Delete("a".to_owned())))]);
+        let told: Vec<_> = std::iter::from_fn(|| watching.try_recv().ok()).map(|change| change.key).collect();
+        assert_eq!(told, ["a", "b", "a"]);
+        assert_eq!((mirror.state().at, mirror.state().keys.len()), (4, 1));
+    }
+
+    #[test]
+    fn a_trim_leaves_what_is_kept_and_forgets_the_ids_before() {
+        let mirror = Mirror::new(State::new(7));
+        mirror.apply([(1, chunk(1, &[1, 2, 3])), (2, chunk(4, &[4])), (3, chunk(5, &[5, 6]))]);
+        let head = Head { first: 5, last: 6, before: 40, total: 60, recorded: 5, trimmed: 4 };
+        mirror.apply([(4, Some(Record::Head(Head { first: 3, before: 20, trimmed: 1, ..head })))]);
+        assert!(!mirror.state().keeps(&[2; 16]) && mirror.state().keeps(&[3; 16]));
+        assert_eq!(mirror.state().chunk_of(3).unwrap().message, 1);
+        mirror.apply([(5, Some(Record::Head(head)))]);
+        let state = mirror.state();
+        assert!(!state.keeps(&[4; 16]) && state.keeps(&[5; 16]));
+        assert_eq!((state.chunks.len(), state.chunk_of(4), state.counters.bytes), (1, None, 20));
+    }
+
+    #[test]
+    fn a_state_that_is_read_anew_tells_of_what_changed_meanwhile() {
+        let mirror = Mirror::new(State::new(7));
+        mirror.apply([(1, put("kept")), (2, put("gone")), (3, put("changed")), (4, chunk(1, &[1, 2]))]);
+        let mut watching = mirror.watch();
+        let mut new = State::new(7);
+        for (message, record) in [(1, put("kept")), (6, put("changed")), (7, put("new")), (8, chunk(3, &[3]))]
+        {
+            new.apply(message, record.unwrap());
+        }
+        let mut changed = mirror.replace(new);
+        changed.sort();
+        assert_eq!(changed, ["changed", "new"]);
+        let gone = watching.try_recv().unwrap();
+        assert_eq!((gone.key.as_str(), gone.value), ("gone", None));
+        assert!(watching.is_empty());
+        assert_eq!((mirror.state().at, mirror.tail.bounds().last), (8, 3));
+    }
+}

@@ -29,6 +29,9 @@ const WRONG_LAST: [u64; 2] = [10_071, 10_164];
 /// It has no leader, lost part of it on the way, or has too many at once: a repeat may do.
 const FOR_NOW: [u64; 5] = [10_008, 10_009, 10_176, 10_210, 10_211];
 
+/// Its disk failed.
+const STORE_FAILED: u64 = 10_077;
+
 /// What became of a write.
 #[derive(Debug)]
 pub(super) enum Written {
@@ -117,7 +120,7 @@ async fn send(link: &Link, after: u64, drafts: &[Draft], commit: &str) -> Tried 
     }
     match answer {
         None => Tried::Refused("there is nothing to write".to_owned()),
-        Some(Ok(answer)) => read(&answer, &link.name),
+        Some(Ok(answer)) => read(&answer, &link.name, drafts.len() > 1),
         Some(Err(error)) => match error.kind() {
             RequestErrorKind::NoResponders => {
                 Tried::NotNow("NATS: the stream has no leader for now".to_owned())
@@ -139,7 +142,7 @@ async fn ask(link: &Link, draft: &Draft, headers: HeaderMap) -> Result<async_nat
 }
 
 /// Reads the server's answer to the last message.
-fn read(answer: &async_nats::Message, stream: &str) -> Tried {
+fn read(answer: &async_nats::Message, stream: &str, is_batch: bool) -> Tried {
     let Ok(said) = serde_json::from_slice::<serde_json::Value>(&answer.payload) else {
         return Tried::Lost("NATS: an answer to a write that is none".to_owned());
     };
@@ -155,6 +158,8 @@ fn read(answer: &async_nats::Message, stream: &str) -> Tried {
     match code {
         code if WRONG_LAST.contains(&code) => Tried::Moved,
         code if FOR_NOW.contains(&code) => Tried::NotNow(problem),
+        // Part of it may be stored, and the rest when the server starts again.
+        STORE_FAILED if is_batch => Tried::Lost(problem),
         _ => Tried::Refused(problem),
     }
 }

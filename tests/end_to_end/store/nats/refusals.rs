@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::open;
+use crate::outside;
 use crate::store::conformance::{events, put};
 use crate::store::nats_server::{NatsServer, of_stream};
 
@@ -71,6 +72,34 @@ async fn a_server_that_is_too_old_is_refused() {
     });
     let problem = refusal(&servers, &of_stream("postern")).await;
     assert!(problem.contains("version 2.11.9: expected 2.12 or newer"), "{problem}");
+}
+
+#[tokio::test]
+async fn settings_that_do_not_go_together_are_refused_by_name() {
+    let check = async |more: &[&str]| {
+        let mut command = tokio::process::Command::new(outside::program("gateway"));
+        let checked = command.arg("check-config").args(more).output().await.unwrap();
+        (checked.status.success(), String::from_utf8(checked.stderr).unwrap())
+    };
+    let nats = ["--store", "nats://127.0.0.1:4222"];
+    let key = tempfile::NamedTempFile::new().unwrap();
+    for (wrong, named) in [
+        (&[][..], "--key-file"),
+        (&["--nats-user", "postern"], "--nats-user"),
+        (&["--nats-replicas", "2"], "--nats-replicas"),
+        (&["--nats-stream", "a.b"], "--nats-stream"),
+        (&["--nats-creds-file", "/nowhere"], "--nats-creds-file"),
+        (&["--nats-ca-file", "/nowhere"], "--nats-ca-file"),
+    ] {
+        let (right, said) = check(&[&nats[..], wrong].concat()).await;
+        assert!(!right && said.contains(named), "{wrong:?}: {said}");
+    }
+    let made = tokio::process::Command::new(outside::program("gateway")).arg("key").output().await.unwrap();
+    std::fs::write(key.path(), made.stdout).unwrap();
+    let (right, said) = check(&[&nats[..], &["--key-file", key.path().to_str().unwrap()]].concat()).await;
+    assert!(right, "{said}");
+    let (right, said) = check(&["--store", "nats://postern:secret@127.0.0.1"]).await;
+    assert!(!right && said.contains("credentials do not belong in an address"), "{said}");
 }
 
 #[tokio::test]
