@@ -84,7 +84,8 @@ mod tests {
         let streams: Vec<_> = (0..2_000).map(|_| pulse.clone()).collect();
         let (mut beats, mut commits) = (0, 0);
         while beats < 5 {
-            let event = new_event("connections/shop", "email.received", None, &commits.to_string(), None, None);
+            let event =
+                new_event("connections/shop", "email.received", None, &commits.to_string(), None, None);
             log.append(vec![event], Vec::new()).await.unwrap();
             commits += 1;
             if pulse.has_changed().unwrap() {

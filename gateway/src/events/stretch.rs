@@ -177,8 +177,9 @@ mod tests {
     }
 
     async fn append(log: &dyn EventLog, numbers: std::ops::Range<usize>) {
-        let event =
-            |number: usize| new_event("connections/shop", "email.received", None, &number.to_string(), None, None);
+        let event = |number: usize| {
+            new_event("connections/shop", "email.received", None, &number.to_string(), None, None)
+        };
         log.append(numbers.map(event).collect(), Vec::new()).await.unwrap();
     }
 
