@@ -9,6 +9,7 @@ WORKDIR /src
 # What comes from outside, compiled in a layer of its own: it is built again only when a manifest changes. The members'
 # own sources are stand-ins here.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo/ .cargo/
 COPY proto/Cargo.toml proto/
 COPY chassis/Cargo.toml chassis/
 COPY smtp-service/Cargo.toml smtp-service/

@@ -1,4 +1,9 @@
-//! A connector that does nothing but answer, so that what is measured is the way to it.
+//! A connector that does nothing but answer, so that what is measured is the way to it. Where it is polled, nothing has
+//! happened.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use postern_chassis::serve::{self as chassis, BoxError, ServeSettings};
 use postern_proto::connector::v1 as connector;
@@ -36,9 +41,13 @@ pub(crate) fn answer() -> SendEmailResponse {
 ///
 /// # Errors
 /// The listener failed.
-pub(crate) async fn serve(listener: TcpListener, stop: CancellationToken) -> Result<(), BoxError> {
-    let action = SmtpServiceServer::new(Echo);
-    let connector = ConnectorServiceServer::new(Echo);
+pub(crate) async fn serve(
+    listener: TcpListener,
+    polled: Polled,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    let action = SmtpServiceServer::new(Echo::default());
+    let connector = ConnectorServiceServer::new(Echo { polled });
     let names = [chassis::name_of(&action), chassis::name_of(&connector)];
     let (routes, health) = chassis::edges(&names).await?;
     let routes = routes.add_service(action).add_service(connector).prepare();
@@ -47,7 +56,30 @@ pub(crate) async fn serve(listener: TcpListener, stop: CancellationToken) -> Res
     served
 }
 
-struct Echo;
+/// When triggers were last looked for, by their names; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Polled(Arc<Mutex<HashMap<String, SystemTime>>>);
+
+impl Polled {
+    fn note(&self, trigger: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(trigger, SystemTime::now());
+    }
+
+    /// How many triggers were looked for.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// When a trigger was last looked for.
+    pub(crate) fn last(&self, trigger: &str) -> Option<SystemTime> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(trigger).copied()
+    }
+}
+
+#[derive(Default)]
+struct Echo {
+    polled: Polled,
+}
 
 #[tonic::async_trait]
 impl SmtpService for Echo {
@@ -139,8 +171,13 @@ impl ConnectorService for Echo {
         Err(Status::unimplemented("an echo has no triggers"))
     }
 
-    async fn poll(&self, _: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
-        Err(Status::unimplemented("an echo has no triggers"))
+    async fn poll(&self, request: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
+        let PollRequest { triggers, cursor, .. } = request.into_inner();
+        for trigger in triggers.into_iter().filter_map(|watched| watched.trigger) {
+            self.polled.note(trigger.name);
+        }
+        // Nothing happened, and nothing changes in where the look ended.
+        Ok(Response::new(PollResponse { next_cursor: cursor, ..PollResponse::default() }))
     }
 
     async fn renew_notification(

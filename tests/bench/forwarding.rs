@@ -87,7 +87,7 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
     let stop = CancellationToken::new();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let connector = listener.local_addr()?;
-    let echo = tokio::spawn(echo::serve(listener, stop.clone()));
+    let echo = tokio::spawn(echo::serve(listener, echo::Polled::default(), stop.clone()));
 
     let gateway = peers::gateway(folder.path(), connector).await?;
     create_connection(gateway.address).await?;

@@ -3,17 +3,27 @@
 
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
+mod append;
 mod batch;
+mod catch_up;
 mod echo;
+mod fan_out;
 mod figures;
 mod forwarding;
+mod growth;
+mod idle;
 mod latency;
 mod load;
 mod memory;
 mod nudge;
 mod peers;
+mod plot;
+mod rivals;
+mod scan;
 mod smtp;
+mod source;
 mod start;
+mod subscribers;
 
 use std::process::ExitCode;
 
@@ -47,10 +57,23 @@ enum Measure {
     Latency,
     /// Reading calls to one mailbox, one by one and put together as `$batch`
     Batch,
+    /// Durable appends, beside JetStream and Redis streams (needs nats-server and redis-server)
+    Append(append::Settings),
+    /// One source of events to many subscribers, beside NATS and Redis (needs nats-server and redis-server)
+    FanOut(fan_out::Settings),
+    /// Reading a long log from its beginning, beside JetStream (needs nats-server)
+    CatchUp(catch_up::Settings),
+    /// Very many triggers at rest: memory, processor time, lateness of looks
+    Idle(idle::Settings),
+    /// What grows with what: memory and lateness over subscribers, triggers and the log's length; a plot and its figures
+    Growth(growth::Settings),
     /// Start to ready of the all-in-one gateway
     Start,
     /// Memory at rest of each service
     Memory,
+    /// A log of events with its service, which the measurements start
+    #[command(hide = true)]
+    Source(source::Settings),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +89,12 @@ async fn run() -> Result<(), BoxError> {
         Measure::Nudge => nudge::section().await?,
         Measure::Latency => latency::section().await?,
         Measure::Batch => batch::section().await?,
+        Measure::Append(settings) => append::section(&settings).await?,
+        Measure::CatchUp(settings) => catch_up::section(&settings).await?,
+        Measure::Idle(settings) => idle::section(&settings).await?,
+        Measure::Growth(settings) => growth::section(&settings).await?,
+        Measure::FanOut(settings) => fan_out::section(&settings).await?,
+        Measure::Source(settings) => return source::run(settings).await,
         Measure::Start => start::section().await?,
         Measure::Memory => memory::section().await?,
     };
@@ -90,6 +119,11 @@ async fn all(settings: &forwarding::Settings) -> Result<String, BoxError> {
         smtp::section(&smtp::Settings::default()).await?,
         nudge::section().await?,
         latency::section().await?,
+        append::section(&append::Settings::default()).await?,
+        fan_out::section(&fan_out::Settings::default()).await?,
+        catch_up::section(&catch_up::Settings::default()).await?,
+        idle::section(&idle::Settings::default()).await?,
+        growth::section(&growth::Settings::default()).await?,
         start::section().await?,
         memory::section().await?,
     ];

@@ -71,7 +71,11 @@ async fn healthy(program: &Path, address: &str) -> Result<(), BoxError> {
     }
 }
 
-fn resident(id: u32) -> Result<(u64, u64), BoxError> {
+/// What a process holds in memory, and what of it is its own, in KiB.
+///
+/// # Errors
+/// It is gone.
+pub(crate) fn resident(id: u32) -> Result<(u64, u64), BoxError> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let kibibytes = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).ok_or("no such line")?;

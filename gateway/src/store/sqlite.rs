@@ -2,6 +2,7 @@
 //! connections read, the newest events are in memory. What is answered is synced to disk.
 
 mod apply;
+mod checkpoint;
 mod folder;
 mod query;
 mod readers;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use self::checkpoint::Checkpoints;
 pub(super) use self::folder::DATABASE_FILE;
 use self::folder::{Folder, unusable};
 use self::readers::Readers;
@@ -54,8 +56,11 @@ impl Sqlite {
         let tail = Arc::new(Tail::new(counters));
         let (changes, _) = broadcast::channel(WATCH_BACKLOG);
         let (requests, waiting) = mpsc::channel(QUEUE);
+        let checkpoints = Checkpoints::start(&connection, &locked.database)
+            .map_err(|error| unusable(&locked.database, format!("it cannot be opened: {error}")))?;
         let writer = Writer {
             connection,
+            checkpoints: Some(checkpoints),
             counters,
             tail: tail.clone(),
             changes: changes.clone(),

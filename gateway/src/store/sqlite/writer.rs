@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::apply::{self, Outcome, Pending};
+use super::checkpoint::Checkpoints;
 use super::failed;
 use super::folder::Folder;
 use super::schema::write_counters;
@@ -46,6 +47,8 @@ pub(super) struct Done {
 /// The writer's own: nobody else writes.
 pub(super) struct Writer {
     pub(super) connection: Connection,
+    /// Absent: SQLite moves its log itself.
+    pub(super) checkpoints: Option<Checkpoints>,
     pub(super) counters: Counters,
     pub(super) tail: Arc<Tail>,
     pub(super) changes: broadcast::Sender<Change>,
@@ -83,6 +86,7 @@ impl Writer {
             }
             self.commit(group);
         }
+        drop(self.checkpoints);
         // The last connection of all to close folds the write-ahead log into the database; then the lock goes.
         drop(self.connection);
         drop(self.folder);
@@ -96,6 +100,8 @@ impl Writer {
         match self.transact(&group) {
             Ok((outcomes, pending)) => {
                 self.counters = pending.counters;
+                // An event goes to the end of one table and anywhere into an index; a value, anywhere into another table.
+                let pages = 2 + pending.events.len() + pending.changes.len();
                 self.tail.publish(pending.counters, pending.events);
                 for change in pending.changes {
                     // Nobody may be watching.
@@ -103,6 +109,9 @@ impl Writer {
                 }
                 for (request, outcome) in group.into_iter().zip(outcomes) {
                     answer(request, outcome);
+                }
+                if let Some(checkpoints) = &mut self.checkpoints {
+                    checkpoints.grown(&self.connection, pages as u64);
                 }
             }
             Err(error) => {
@@ -169,7 +178,14 @@ mod tests {
         let folder = Folder::open(folder).unwrap();
         let (connection, counters) = schema::open(&folder.database).unwrap();
         let (changes, _) = broadcast::channel(16);
-        Writer { connection, counters, tail: Arc::new(Tail::new(counters)), changes, folder: Some(folder) }
+        Writer {
+            connection,
+            checkpoints: None,
+            counters,
+            tail: Arc::new(Tail::new(counters)),
+            changes,
+            folder: Some(folder),
+        }
     }
 
     type Answered = oneshot::Receiver<Result<Done, StoreError>>;
