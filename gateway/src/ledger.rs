@@ -108,10 +108,14 @@ impl Ledger {
     /// Removes records that are no longer remembered, from time to time, until `stop` is cancelled: while this is the
     /// gateway to do it.
     pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        let mut owned = self.leases.changes();
         loop {
-            if self.leases.leads(DUTY)
-                && let Err(error) = self.sweep_once(SystemTime::now()).await
-            {
+            // Whoever comes to lead sweeps at once.
+            tokio::select! {
+                Ok(_) = owned.wait_for(|owned| owned.owns(DUTY)) => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(error) = self.sweep_once(SystemTime::now()).await {
                 tracing::warn!(%error, "the ledger could not be swept");
             }
             tokio::select! {

@@ -2,6 +2,7 @@
 //! answers.
 
 mod calls;
+mod pushed;
 mod stage;
 mod way;
 
@@ -31,7 +32,6 @@ async fn make_all(gateways: &[&Gateway], ids: &[String], interval: Duration) {
     }
 }
 
-/// The embedded engine, used by several gateways of one process.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_trigger_is_looked_after_by_exactly_one_gateway() {
     looked_after_by_one::<EmbeddedEngine>(false).await;
@@ -143,6 +143,9 @@ async fn fenced<E: Engine>(apart: bool) {
     let ids = ids(12);
     make_all(&all, &ids, SECOND).await;
     let owners = divided(&all, &ids).await;
+    for (id, owner) in &owners {
+        until("it was looked after", || async { all[*owner].status(id).await.last_poll_time }).await;
+    }
     let (id, owner) = owners.iter().next().unwrap();
     let (paused, other) = (all[*owner], all[1 - owner]);
     let mut stream = subscribe(&other.channel, None).await;

@@ -220,6 +220,8 @@ impl Room {
         let taken =
             join_all(taking.into_iter().map(|(partition, expect)| self.take(partition, expect, life)));
         let (given, taken) = tokio::join!(given, taken);
+        // Told at once: each telling has followers read what is stored.
+        self.tell(&self.tenure());
         given.into_iter().chain(taken).collect()
     }
 
@@ -235,7 +237,6 @@ impl Room {
         let mut tenure = self.tenure();
         if tenure.life == life {
             tenure.held[partition] = Some(Held { revision, leaving: None });
-            self.tell(&tenure);
         }
         Ok(())
     }
@@ -251,7 +252,6 @@ impl Room {
         if tenure.held[partition].map(|held| held.revision) == held {
             tenure.held[partition] = None;
         }
-        self.tell(&tenure);
         Ok(())
     }
 

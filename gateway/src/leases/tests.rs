@@ -74,16 +74,25 @@ fn count(leases: &Leases) -> u32 {
     leases.changes().borrow().0.count_ones()
 }
 
-/// Waits until gateways own so many partitions in all, and no partition is owned twice.
-async fn divided(all: &[&Leases], total: u32) {
+/// Waits until each of the gateways owns what falls to it, and nothing else.
+async fn divided(all: &[&Leases]) {
+    let ids: Vec<String> = all.iter().map(|leases| leases.id().to_owned()).collect();
+    let owns_its_own = |leases: &Leases| {
+        let owned = *leases.changes().borrow();
+        let is_its_own = |partition| plan::chosen(&ids, partition) == Some(leases.id());
+        (0..PARTITIONS).all(|partition| owned.has(partition) == is_its_own(partition))
+    };
+    reached(|| all.iter().all(|leases| owns_its_own(leases))).await;
+}
+
+/// Waits until something is so.
+async fn reached(is_so: impl Fn() -> bool) {
     let waiting = async {
-        while all.iter().map(|leases| count(leases)).sum::<u32>() != total {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
-    let once = all.iter().fold(0, |bits, leases| bits | leases.changes().borrow().0);
-    assert_eq!(once.count_ones(), total);
 }
 
 /// A name whose partition a gateway owns.
@@ -113,12 +122,12 @@ async fn a_gateway_alone_owns_all_at_once_and_so_does_the_one_after_a_crash() {
 async fn gateways_divide_what_there_is_and_each_is_fenced_from_what_it_gave_up() {
     let world = World::new();
     let (first, _) = world.join().await;
-    divided(&[&first], 64).await;
+    divided(&[&first]).await;
     let before: Vec<_> = (0..64).map(|number| format!("n{number}")).collect();
     let guards: Vec<_> = before.iter().map(|name| (name, first.guard(name).unwrap())).collect();
     let (second, _) = world.join().await;
     let (third, _) = world.join().await;
-    divided(&[&first, &second, &third], 64).await;
+    divided(&[&first, &second, &third]).await;
     for leases in [&first, &second, &third] {
         assert!((8..40).contains(&count(leases)), "{}", count(leases));
     }
@@ -135,7 +144,7 @@ async fn gateways_divide_what_there_is_and_each_is_fenced_from_what_it_gave_up()
 async fn what_a_dead_gateway_owned_is_owned_by_others_in_less_than_ten_seconds() {
     let world = World::new();
     let ((first, _), (second, _)) = (world.join().await, world.join().await);
-    divided(&[&first, &second], 64).await;
+    divided(&[&first, &second]).await;
     let (kept, id) = (count(&second), first.id().to_owned());
     // Right after a heartbeat, which is as late as its death can be noticed.
     let mut changes = world.store.watch();
@@ -145,7 +154,7 @@ async fn what_a_dead_gateway_owned_is_owned_by_others_in_less_than_ten_seconds()
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(count(&second), kept);
     assert!(second.is_live(&id).await.unwrap());
-    divided(&[&second], 64).await;
+    divided(&[&second]).await;
     assert!(died.elapsed() < Duration::from_secs(10), "{:?}", died.elapsed());
     assert!(!second.is_live(&id).await.unwrap());
 }
@@ -154,7 +163,7 @@ async fn what_a_dead_gateway_owned_is_owned_by_others_in_less_than_ten_seconds()
 async fn an_owner_that_is_cut_off_counts_its_leases_as_lost_before_others_take_them_and_comes_back() {
     let world = World::new();
     let ((first, way), (second, _)) = (world.join().await, world.join().await);
-    divided(&[&first, &second], 64).await;
+    divided(&[&first, &second]).await;
     let name = name_of(&first);
     let guard = first.guard(&name).unwrap();
     let hold = first.hold(&name).unwrap();
@@ -167,13 +176,13 @@ async fn an_owner_that_is_cut_off_counts_its_leases_as_lost_before_others_take_t
     assert!(!second.leads(&name) && world.takes(hold.guard()).await);
     let mut owned = first.changes();
     tokio::time::timeout(DEATH, owned.wait_for(|owned| owned.is_empty())).await.unwrap().unwrap();
-    divided(&[&second], 64).await;
+    divided(&[&second]).await;
     // It wakes: what it had begun is refused.
     assert!(!world.takes(guard).await && !world.takes(hold.guard()).await);
     way.cut.send_replace(false);
     // What falls to it is its own again, and what it began in its life before is not.
     tokio::time::timeout(DEATH, owned.wait_for(|owned| owned.owns(&name))).await.unwrap().unwrap();
-    divided(&[&first, &second], 64).await;
+    divided(&[&first, &second]).await;
     assert!(world.takes(first.guard(&name).unwrap()).await && !world.takes(hold.guard()).await);
 }
 
@@ -181,7 +190,7 @@ async fn an_owner_that_is_cut_off_counts_its_leases_as_lost_before_others_take_t
 async fn a_short_silence_changes_nothing() {
     let world = World::new();
     let ((first, way), (second, _)) = (world.join().await, world.join().await);
-    divided(&[&first, &second], 64).await;
+    divided(&[&first, &second]).await;
     let name = name_of(&first);
     let guard = first.guard(&name).unwrap();
     for _ in 0..2 {
@@ -197,18 +206,18 @@ async fn a_short_silence_changes_nothing() {
 async fn a_gateway_that_stops_gives_all_at_once_but_what_is_being_worked_on() {
     let world = World::new();
     let ((first, _), (second, _)) = (world.join().await, world.join().await);
-    divided(&[&first, &second], 64).await;
+    divided(&[&first, &second]).await;
     let name = name_of(&first);
     let hold = first.hold(&name).unwrap();
     let (begun, retiring) = (Instant::now(), first.clone());
     let retired = tokio::spawn(async move { retiring.retire().await });
-    divided(&[&second], 63).await;
+    reached(|| count(&second) == 63).await;
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(first.hold(&name).is_none() && !second.leads(&name) && !retired.is_finished());
     assert!(world.takes(hold.guard()).await);
     assert!(second.is_live(first.id()).await.unwrap());
     drop(hold);
-    divided(&[&second], 64).await;
+    divided(&[&second]).await;
     retired.await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     first.end().await;
@@ -219,11 +228,11 @@ async fn a_gateway_that_stops_gives_all_at_once_but_what_is_being_worked_on() {
 async fn what_is_held_for_ever_holds_up_no_handover_for_ever() {
     let world = World::new();
     let ((first, _), (second, _)) = (world.join().await, world.join().await);
-    divided(&[&first, &second], 64).await;
+    divided(&[&first, &second]).await;
     let hold = first.hold(&name_of(&first)).unwrap();
     let begun = Instant::now();
     first.retire().await;
-    divided(&[&second], 64).await;
+    divided(&[&second]).await;
     assert!(begun.elapsed() >= HANDOVER_PATIENCE && begun.elapsed() < HANDOVER_PATIENCE + DEATH);
     assert!(!world.takes(hold.guard()).await);
 }

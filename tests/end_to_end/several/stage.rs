@@ -1,21 +1,23 @@
 //! Several gateways on one store, before a fake provider: each on a runtime of its own, so that it can be killed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
 use postern_gateway::seal::KeyRing;
-use postern_gateway::serve::serve_on;
+use postern_gateway::serve::{Listeners, serve_on};
 use postern_gateway::settings::Settings;
+use postern_gateway::store::{EventLog, Store};
 use postern_proto::event::v1::trigger::Kind;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
 use postern_proto::event::v1::{
     CreateTriggerRequest, GetTriggerRequest, NudgeTriggerRequest, Trigger, TriggerStatus,
 };
 use postern_proto::outlook::v1::NewEmailTrigger;
-use tokio::runtime::Runtime;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -100,7 +102,7 @@ impl Gateway {
 pub(crate) struct Stage<E> {
     pub(crate) fake: Fake,
     engine: E,
-    one: Option<(Arc<dyn postern_gateway::store::Store>, Arc<dyn postern_gateway::store::EventLog>)>,
+    one: Option<(Arc<dyn Store>, Arc<dyn EventLog>)>,
     folder: tempfile::TempDir,
 }
 
@@ -135,28 +137,60 @@ impl<E: Engine> Stage<E> {
                 (opened.store, opened.log)
             }
         };
-        let way = Way::new(store, log);
-        let mut arguments: Vec<OsString> = vec!["gateway".into(), "--stop-grace".into(), "5s".into()];
-        arguments.extend(["--connectors".into(), format!("http://{}", self.fake.address()).into()]);
-        arguments.extend(["--key-file".into(), self.folder.path().join("keys").into()]);
-        let (settings, stop) = (Settings::parse_from(arguments), CancellationToken::new());
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (own, stopped) = (way.clone(), stop.clone());
-        let serving = runtime.spawn(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            serve_on(own.clone(), own, listener, &settings, stopped).await.unwrap();
-        });
-        let channel = connect(address).await;
-        Gateway { channel, way, stop, serving: Some(serving), runtime: Some(runtime) }
+        let arguments: [OsString; 4] = [
+            "--connectors".into(),
+            format!("http://{}", self.fake.address()).into(),
+            "--key-file".into(),
+            self.folder.path().join("keys").into(),
+        ];
+        launch(Way::new(store, log), arguments, None).await
     }
+}
+
+/// Starts a gateway on a store.
+pub(crate) async fn launch(
+    way: Arc<Way>,
+    arguments: impl IntoIterator<Item = OsString>,
+    http: Option<std::net::TcpListener>,
+) -> Gateway {
+    let lead: [OsString; 3] = ["gateway".into(), "--stop-grace".into(), "5s".into()];
+    let settings = Settings::parse_from(lead.into_iter().chain(arguments));
+    let grpc = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = grpc.local_addr().unwrap();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (own, stop) = (way.clone(), CancellationToken::new());
+    let stopped = stop.clone();
+    let serving = runtime.spawn(async move {
+        let listen = |listener: std::net::TcpListener| {
+            listener.set_nonblocking(true).unwrap();
+            TcpListener::from_std(listener).unwrap()
+        };
+        let listeners = Listeners { grpc: listen(grpc), http: http.map(listen) };
+        serve_on(own.clone(), own, listeners, &settings, stopped).await.unwrap();
+    });
+    let channel = connect(address).await;
+    Gateway { channel, way, stop, serving: Some(serving), runtime: Some(runtime) }
+}
+
+/// Waits until the gateways, and no others, have divided all between them, and nothing moves any more.
+async fn at_rest(gateways: &[&Gateway]) {
+    let way = &gateways[0].way;
+    until("leases are at rest", || async {
+        let members = way.list("gateways/", "", 100).await.unwrap();
+        let before = way.list("leases/", "", 100).await.unwrap();
+        // Longer than it takes to give a lease and to take it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let after = way.list("leases/", "", 100).await.unwrap();
+        let owners: BTreeSet<_> = after.iter().map(|lease| lease.value.clone()).collect();
+        let counts = (members.len(), owners.len(), after.len());
+        (before == after && counts == (gateways.len(), gateways.len(), 64)).then_some(())
+    })
+    .await;
 }
 
 /// Waits until each trigger is looked after by exactly one gateway. Gives which, by trigger.
 pub(crate) async fn divided(gateways: &[&Gateway], ids: &[String]) -> BTreeMap<String, usize> {
+    at_rest(gateways).await;
     until("each trigger is one gateway's", || async {
         let mut owners = BTreeMap::new();
         for id in ids {

@@ -44,8 +44,9 @@ impl Way {
         self.cut.send_replace(cut);
     }
 
-    /// Holds commits up, or lets them arrive.
+    /// Holds commits up, or lets them arrive. The conflicts of those before are forgotten.
     pub(crate) fn hold(&self, held: bool) {
+        self.conflicts.lock().unwrap().clear();
         self.held.send_replace(held);
     }
 

@@ -218,7 +218,10 @@ impl Clock {
             after.clone_from(&last.key);
             for entry in &page {
                 let name = entry.key.strip_prefix(stored::POLLS).and_then(WatchName::parse);
-                let Some(name) = name.filter(|name| !self.watches.contains_key(name)) else { continue };
+                // What has become its own since is not open yet.
+                let is_stray =
+                    |name: &WatchName| self.owned.owns(name.as_str()) && !self.watches.contains_key(name);
+                let Some(name) = name.filter(is_stray) else { continue };
                 if let Some(guard) = self.poller.leases.guard(name.as_str()) {
                     let (key, expect) = (entry.key.clone(), Expect::Revision(entry.revision));
                     let writes = vec![Write { key, value: None, expect }];
