@@ -1,15 +1,16 @@
 //! The event log as the gateway fills it and as subscribers read it. It knows no trigger and no provider: an event's
 //! data is opaque to it.
 
-mod begin;
+pub(crate) mod begin;
 pub mod cursor;
-mod filter;
-mod reading;
+pub(crate) mod filter;
+mod listing;
+pub(crate) mod reading;
 pub mod record;
 pub mod retention;
 mod server;
 mod wire;
-mod wish;
+pub(crate) mod wish;
 
 pub use record::new_event;
 pub use server::EventServer;

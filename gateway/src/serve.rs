@@ -31,6 +31,7 @@ use crate::seal::KeyRing;
 use crate::settings::Settings;
 use crate::store::sqlite::Sqlite;
 use crate::store::{EventLog, Store};
+use crate::subscriptions::{Clock, Subscriptions};
 use crate::triggers::{Schedule, Triggers};
 
 /// The key file in the data folder, where no other is named.
@@ -120,10 +121,12 @@ async fn serve_on(
     let renewing =
         tokio::spawn(OptionFuture::from(notifications.map(|notifications| notifications.run(stop.clone()))));
 
+    let subscriptions = Subscriptions::start(store.clone(), log.clone(), Clock::default(), stop.clone());
     let triggers = Triggers::new(connections.clone(), store, log.clone(), schedule);
     let connection_service = connections.service();
     let trigger_service = TriggerServiceServer::new(triggers);
-    let event_service = EventServer::new(log, stop.clone());
+    let subscription_service = subscriptions.service();
+    let event_service = EventServer::new(log, stop.clone()).with(subscriptions.clone());
     tokio::select! {
         silent = connectors.all_described(CONNECTORS_PATIENCE) => for address in silent {
             tracing::warn!(address, "a connector is not reached yet");
@@ -133,6 +136,7 @@ async fn serve_on(
     let mut names = vec![
         chassis::name_of(&connection_service).to_owned(),
         chassis::name_of(&trigger_service).to_owned(),
+        chassis::name_of(&subscription_service).to_owned(),
         chassis::name_of(&event_service).to_owned(),
     ];
     names.extend(connectors.services());
@@ -140,6 +144,7 @@ async fn serve_on(
     let routes = routes
         .add_service(connection_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(trigger_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
+        .add_service(subscription_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(event_service)
         .prepare();
     let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors).until(stop.clone()) };
@@ -159,6 +164,11 @@ async fn serve_on(
     if tokio::time::timeout(settings.serve.stop_grace, ledger.finished()).await.is_err() {
         tracing::warn!(
             "changes were still being made at the end of the grace period: their outcome is not known"
+        );
+    }
+    if tokio::time::timeout(settings.serve.stop_grace, subscriptions.finished()).await.is_err() {
+        tracing::warn!(
+            "subscribers were still served at the end of the grace period: they get again what they had"
         );
     }
     let _ = tokio::join!(scheduling, trimming, sweeping, hearing, renewing);
