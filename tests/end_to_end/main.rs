@@ -23,6 +23,7 @@ mod outlook;
 mod outside;
 mod smtp;
 mod store;
+mod subscriptions;
 mod the_loop;
 mod triggers;
 mod world;

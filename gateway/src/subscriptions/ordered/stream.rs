@@ -140,6 +140,11 @@ impl Reader<'_> {
         let kept = stored::read_reading(&*self.of.store, &self.opening.id).await?;
         self.hold.check(&kept.value)?;
         self.revision = kept.revision.max(known.reading);
+        // The same client may commit by Acknowledge.
+        let place = kept.value.place();
+        if place.epoch == self.way.after.epoch && place.sequence > self.way.committed.sequence {
+            self.settle_up_to(place);
+        }
         let stored = stored::read(&*self.of.store, &self.opening.id).await?;
         self.way.filter = stored.filter();
         self.opening.stored = stored;
@@ -189,6 +194,12 @@ impl Reader<'_> {
         let hold = self.hold;
         let kept = self.of.commit(&self.opening.id, to, is_ack, |reading| hold.check(reading)).await?;
         self.revision = kept.revision;
+        self.settle_up_to(to);
+        Ok(())
+    }
+
+    /// What is outstanding up to a place is so no longer.
+    fn settle_up_to(&mut self, to: Cursor) {
         self.way.committed = to;
         while let Some((sequence, bytes)) = self.outstanding.front().copied() {
             if sequence > to.sequence {
@@ -197,7 +208,6 @@ impl Reader<'_> {
             self.bytes -= bytes;
             self.outstanding.pop_front();
         }
-        Ok(())
     }
 
     /// Commits what the filter dropped, where nothing else is left to commit: else a subscription that rarely matches would
