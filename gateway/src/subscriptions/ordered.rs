@@ -95,6 +95,8 @@ struct Next {
     places: Vec<(Sequence, usize)>,
     /// Whether the log has no more.
     is_end: bool,
+    /// Whether the next event is larger than what is left.
+    is_full: bool,
 }
 
 impl Way {
@@ -112,8 +114,14 @@ impl Way {
         Ok((Self { filter, committed, after }, gap, opened))
     }
 
-    /// Reads on: at most so many events and bytes, one event at least.
-    async fn next(&mut self, log: &dyn EventLog, events: usize, bytes: usize) -> Result<Next, Error> {
+    /// Reads on: at most so many events and bytes; where nothing is outstanding, one event whatever its size.
+    async fn next(
+        &mut self,
+        log: &dyn EventLog,
+        events: usize,
+        bytes: usize,
+        is_first: bool,
+    ) -> Result<Next, Error> {
         let mut next = Next::default();
         let events = log.read(self.after.sequence, events.min(BATCH_EVENTS), bytes.min(BATCH_BYTES)).await?;
         let kept_after = match events.first() {
@@ -132,8 +140,15 @@ impl Way {
             self.after = to;
         }
         next.is_end = events.is_empty();
+        let mut left = bytes;
         for event in events {
             if self.filter.matches(&event) {
+                let size = event.encoded.len();
+                if size > left && !(is_first && next.deliveries.is_empty()) {
+                    next.is_full = true;
+                    break;
+                }
+                left = left.saturating_sub(size);
                 next.places.push((event.sequence, event.encoded.len()));
                 let event = event.encoded.clone();
                 next.deliveries.push(Delivery { event, ..Delivery::default() });

@@ -29,6 +29,8 @@ struct Reader<'a> {
     /// What was delivered and is not committed.
     outstanding: VecDeque<(Sequence, usize)>,
     bytes: usize,
+    /// Whether the next event waits for bytes to be settled.
+    is_full: bool,
 }
 
 /// Serves a stream until it ends; without an error where the peer has ended it.
@@ -61,6 +63,7 @@ pub(in crate::subscriptions) async fn run(
         looked,
         outstanding: VecDeque::new(),
         bytes: 0,
+        is_full: false,
     };
     reader.serve(&mut inbound, outlet, news).await
 }
@@ -107,12 +110,14 @@ impl Reader<'_> {
     }
 
     fn has_room(&self) -> bool {
-        self.outstanding.len() < self.opening.max_events && self.bytes < self.opening.max_bytes
+        !self.is_full && self.outstanding.len() < self.opening.max_events
     }
 
     async fn read_on(&mut self, outlet: &mut Outlet) -> Result<(), Error> {
         let events = self.opening.max_events - self.outstanding.len();
-        let next = self.way.next(&*self.of.log, events, self.room_for_bytes()).await?;
+        let room = self.opening.max_bytes.saturating_sub(self.bytes);
+        let next = self.way.next(&*self.of.log, events, room, self.outstanding.is_empty()).await?;
+        self.is_full = next.is_full && next.deliveries.is_empty();
         if let Some(gap) = next.gap {
             outlet.say(Said::Gap(gap));
         }
@@ -122,10 +127,6 @@ impl Reader<'_> {
         // Much may be dropped before anything matches: others get their turn.
         tokio::task::consume_budget().await;
         Ok(())
-    }
-
-    fn room_for_bytes(&self) -> usize {
-        self.opening.max_bytes.saturating_sub(self.bytes)
     }
 
     fn is_news(&self, known: Known) -> bool {
@@ -201,6 +202,7 @@ impl Reader<'_> {
     /// What is outstanding up to a place is so no longer.
     fn settle_up_to(&mut self, to: Cursor) {
         self.way.committed = to;
+        self.is_full = false;
         while let Some((sequence, bytes)) = self.outstanding.front().copied() {
             if sequence > to.sequence {
                 break;

@@ -33,7 +33,8 @@ pub(in crate::subscriptions) async fn pull(
     let mut bytes = 0_usize;
     loop {
         let left = asked.max_events - answer.deliveries.len();
-        let next = way.next(&*of.log, left, BATCH_BYTES.saturating_sub(bytes).max(1)).await?;
+        let room = BATCH_BYTES.saturating_sub(bytes);
+        let next = way.next(&*of.log, left, room, answer.deliveries.is_empty()).await?;
         bytes += next.places.iter().map(|(_, bytes)| bytes).sum::<usize>();
         if let Some(gap) = next.gap {
             answer.gap = Some(match answer.gap.take() {
@@ -45,7 +46,7 @@ pub(in crate::subscriptions) async fn pull(
         }
         answer.deliveries.extend(next.deliveries);
         let has_some = !answer.deliveries.is_empty() || answer.gap.is_some();
-        if answer.deliveries.len() >= asked.max_events || bytes >= BATCH_BYTES || (next.is_end && has_some) {
+        if answer.deliveries.len() >= asked.max_events || next.is_full || (next.is_end && has_some) {
             break;
         }
         if !next.is_end {

@@ -51,6 +51,8 @@ pub(super) struct Plan {
     pub(super) scan: Cursor,
     /// Whether there may be more to give at once.
     pub(super) more: bool,
+    /// Whether there is something new that nobody has room for.
+    pub(super) is_stuck: bool,
     /// Whether something was given that is to be written: a gap.
     pub(super) told_gap: bool,
     next: usize,
@@ -70,7 +72,7 @@ pub(super) struct Assigning<'a> {
 impl Plan {
     pub(super) fn new(takers: usize, scan: Cursor) -> Self {
         let given = (0..takers).map(|_| Given::default()).collect();
-        Self { given, scan, more: false, told_gap: false, next: 0 }
+        Self { given, scan, more: false, is_stuck: false, told_gap: false, next: 0 }
     }
 
     /// Who takes an event of this size: the next in turn who has room.
@@ -198,7 +200,10 @@ impl Assigning<'_> {
                     if draft.reading.unsettled.len() >= MOST_UNSETTLED {
                         return Ok(());
                     }
-                    let Some(taker) = plan.taker(rooms, event.encoded.len()) else { return Ok(()) };
+                    let Some(taker) = plan.taker(rooms, event.encoded.len()) else {
+                        plan.is_stuck = true;
+                        return Ok(());
+                    };
                     let entry = self.delivered(event.sequence, 1, 0);
                     draft.reading.unsettled.push(entry);
                     let delivery = self.delivery(event.encoded, draft.reading.generation, &entry);

@@ -110,6 +110,8 @@ struct Desk {
     /// Whether the log is another one than what is outstanding is of.
     is_other_log: bool,
     more: bool,
+    /// Whether what is new waits for somebody to have room, and not for more to come.
+    is_stuck: bool,
     /// Whether storage failed in the last round.
     failed: bool,
     flushed: Instant,
@@ -181,6 +183,7 @@ impl Desk {
             gap: None,
             is_other_log: false,
             more: false,
+            is_stuck: false,
             failed: false,
             flushed: Instant::now(),
             last_stream: 0,
@@ -334,7 +337,8 @@ impl Desk {
             }
             let is_idle = self.streams.is_empty() && self.takes.is_empty();
             idle_since = if is_idle { idle_since.or_else(|| Some(Instant::now())) } else { None };
-            let has_room = self.kept.value.unsettled.len() < MOST_UNSETTLED
+            let has_room = !self.is_stuck
+                && self.kept.value.unsettled.len() < MOST_UNSETTLED
                 && self.rooms().iter().any(|room| room.events > 0 && (room.bytes > 0 || room.is_empty));
             let is_to_flush = !self.takes.is_empty() && self.scan != self.kept.value.place();
             let scanned = self.scan.sequence;

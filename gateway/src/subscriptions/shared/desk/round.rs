@@ -141,7 +141,7 @@ impl Desk {
         if let Some(gone) = gone {
             self.gap = Some(self.gap.take().map_or(gone.clone(), |before| merged(before, gone)));
         }
-        self.more = plan.more;
+        (self.more, self.is_stuck) = (plan.more, plan.is_stuck);
         let is_all_settled = self.kept.value.unsettled.iter().all(|one| one.copy > 0) && self.gap.is_none();
         let floor = if is_all_settled { self.scan } else { self.kept.value.floor() };
         self.floor.send_if_modified(|told| std::mem::replace(told, floor) != floor);
