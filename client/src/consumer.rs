@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, stream};
 use postern_proto::event::v1::consume_request::Kind as Say;
 use postern_proto::event::v1::consume_response::Kind;
 use postern_proto::event::v1::{
     AcknowledgeRequest, Confirmed, ConsumeRequest, ConsumeResponse, ConsumeStart, Delivery, Gap, Settle,
 };
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::client::Client;
@@ -61,9 +60,8 @@ pub struct Consumer {
 enum State {
     Idle,
     Pausing(Instant),
-    Opening(mpsc::Sender<ConsumeRequest>, BoxFuture<'static, Result<Streaming<ConsumeResponse>, Status>>),
-    /// The sender is held: its end would be the stream's.
-    Open(mpsc::Sender<ConsumeRequest>, Streaming<ConsumeResponse>),
+    Opening(BoxFuture<'static, Result<Streaming<ConsumeResponse>, Status>>),
+    Open(Streaming<ConsumeResponse>),
     Ended,
 }
 
@@ -116,17 +114,15 @@ impl Consumer {
                     self.state = State::Idle;
                     continue;
                 }
-                State::Opening(_, opening) => match tokio::time::timeout_at(until, opening).await {
+                State::Opening(opening) => match tokio::time::timeout_at(until, opening).await {
                     Ok(Ok(answers)) => {
-                        if let State::Opening(say, _) = std::mem::replace(&mut self.state, State::Idle) {
-                            self.state = State::Open(say, answers);
-                        }
+                        self.state = State::Open(answers);
                         continue;
                     }
                     Ok(Err(status)) => Error::from(status),
                     Err(_) => silent(),
                 },
-                State::Open(_, answers) => match tokio::time::timeout_at(until, answers.message()).await {
+                State::Open(answers) => match tokio::time::timeout_at(until, answers.message()).await {
                     Ok(Ok(Some(answer))) => {
                         self.waiting = None;
                         match self.take(answer) {
@@ -208,13 +204,12 @@ impl Consumer {
     fn begin(&mut self) {
         let (mut events, line) = self.client.own_events(self.line.as_ref());
         self.line = Some(line);
-        let (say, said) = mpsc::channel(1);
         let start = ConsumeRequest { kind: Some(Say::Start(self.start.clone())) };
-        // There is room for one.
-        drop(say.try_send(start));
-        let opening = async move { Ok(events.consume(ReceiverStream::new(said)).await?.into_inner()) };
+        // The end of what is said would be the stream's.
+        let said = stream::iter([start]).chain(stream::pending());
+        let opening = async move { Ok(events.consume(said).await?.into_inner()) };
         (self.silence, self.waiting) = (OPEN_PATIENCE, None);
-        self.state = State::Opening(say, Box::pin(opening));
+        self.state = State::Opening(Box::pin(opening));
     }
 
     /// Takes one answer; a gap is to be given.
