@@ -61,7 +61,7 @@ enum State {
     Idle,
     Pausing(Instant),
     Opening(BoxFuture<'static, Result<Streaming<ConsumeResponse>, Status>>),
-    Open(Streaming<ConsumeResponse>),
+    Open(Box<Streaming<ConsumeResponse>>),
     Ended,
 }
 
@@ -116,7 +116,7 @@ impl Consumer {
                 }
                 State::Opening(opening) => match tokio::time::timeout_at(until, opening).await {
                     Ok(Ok(answers)) => {
-                        self.state = State::Open(answers);
+                        self.state = State::Open(Box::new(answers));
                         continue;
                     }
                     Ok(Err(status)) => Error::from(status),
