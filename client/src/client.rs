@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use postern_proto::approval::v1::approval_service_client::ApprovalServiceClient;
 use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
+use postern_proto::event::v1::ConsumeStart;
 use postern_proto::event::v1::event_service_client::EventServiceClient;
 use postern_proto::event::v1::subscription_service_client::SubscriptionServiceClient;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
@@ -15,6 +16,7 @@ use postern_proto::outlook::v1::mail_service_client::MailServiceClient;
 use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use secrecy::SecretString;
 
+use crate::consumer::Consumer;
 use crate::dial::{Dial, Line};
 use crate::error::Error;
 use crate::link::{Link, Token};
@@ -136,6 +138,13 @@ impl Client {
     #[must_use]
     pub fn subscribe(&self, wish: Wish) -> Subscription {
         Subscription::new(self.clone(), wish)
+    }
+
+    /// Reads a stored subscription: a stream that goes on by itself over broken connections and gateways that stop, while
+    /// the gateway keeps how far it was read. Opened when it is first asked for an event, on a connection of its own.
+    #[must_use]
+    pub fn consume(&self, start: ConsumeStart) -> Consumer {
+        Consumer::new(self.clone(), start)
     }
 
     pub(crate) fn retry(&self) -> Retry {

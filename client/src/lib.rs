@@ -4,6 +4,7 @@
 #![doc = include_str!("example.md")]
 
 mod client;
+mod consumer;
 mod contract;
 mod dial;
 mod error;
@@ -18,6 +19,7 @@ mod tls;
 pub use postern_proto as proto;
 
 pub use client::Client;
+pub use consumer::{Consumed, Consumer};
 pub use error::Error;
 pub use link::Link;
 pub use retry::{Retry, new_request_id};

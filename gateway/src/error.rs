@@ -14,7 +14,7 @@ pub enum Error {
     /// Fields of the request are wrong: pairs of path and problem.
     #[error("fields are wrong")]
     Fields(Vec<(String, String)>),
-    /// There is no such resource: `Connection`, `Trigger` or `QueuedEmail`, and its name.
+    /// There is no such resource: `Connection`, `Trigger`, `Subscription` or `QueuedEmail`, and its name.
     #[error("{0} {1} is not there")]
     NotFound(&'static str, String),
     /// There is such a resource already.
@@ -58,13 +58,18 @@ impl From<Error> for Status {
             Error::NotFound(resource, name) => {
                 let reason = match resource {
                     "Trigger" => "TRIGGER_NOT_FOUND",
+                    "Subscription" => "SUBSCRIPTION_NOT_FOUND",
                     "QueuedEmail" => "QUEUED_EMAIL_NOT_FOUND",
                     _ => "CONNECTION_NOT_FOUND",
                 };
                 Fault::new(Code::NotFound, reason, format!("{name} is not there")).with("name", name).into()
             }
             Error::Exists(resource, name) => {
-                let reason = if resource == "Trigger" { "TRIGGER_EXISTS" } else { "CONNECTION_EXISTS" };
+                let reason = match resource {
+                    "Trigger" => "TRIGGER_EXISTS",
+                    "Subscription" => "SUBSCRIPTION_EXISTS",
+                    _ => "CONNECTION_EXISTS",
+                };
                 Fault::new(Code::AlreadyExists, reason, format!("{name} is there already"))
                     .with("name", name)
                     .into()

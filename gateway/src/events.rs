@@ -2,17 +2,18 @@
 //! data is opaque to it.
 
 mod answers;
-mod begin;
+pub(crate) mod begin;
 pub mod cursor;
-mod filter;
+pub(crate) mod filter;
+mod listing;
 mod pulse;
-mod reading;
+pub(crate) mod reading;
 pub mod record;
 pub mod retention;
 mod server;
 mod stretch;
 mod wire;
-mod wish;
+pub(crate) mod wish;
 
 pub use record::new_event;
 pub use server::EventServer;

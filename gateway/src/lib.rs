@@ -25,6 +25,7 @@ pub mod seal;
 pub mod serve;
 pub mod settings;
 pub mod store;
+pub mod subscriptions;
 pub mod triggers;
 
 use std::ffi::OsString;

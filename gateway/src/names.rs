@@ -1,4 +1,5 @@
-//! Resource names: `connections/{connection}`, `connections/{connection}/triggers/{trigger}`.
+//! Resource names: `connections/{connection}`, `connections/{connection}/triggers/{trigger}`,
+//! `subscriptions/{subscription}`.
 
 use crate::error::Error;
 
@@ -55,6 +56,20 @@ pub fn trigger<'a>(field: &str, name: &'a str) -> Result<&'a str, Error> {
     })
 }
 
+/// Checks the name of a subscription.
+///
+/// # Errors
+/// The field, where what it holds is no such name.
+pub fn subscription(field: &str, name: &str) -> Result<(), Error> {
+    match name.split_once('/') {
+        Some(("subscriptions", id)) if is_id(id) => Ok(()),
+        _ => {
+            let problem = format!("{name:?} is not a name: expected subscriptions/{{subscription}}");
+            Err(Error::field(field, problem))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +85,10 @@ mod tests {
         for wrong in ["connections/office", "connections/office/triggers/", "connections/o/triggers/new-mail"]
         {
             assert!(trigger("name", wrong).is_err(), "{wrong}");
+        }
+        assert!(subscription("name", "subscriptions/billing").is_ok());
+        for wrong in ["", "billing", "subscriptions/", "subscriptions/a/b", "connections/billing"] {
+            assert!(subscription("name", wrong).is_err(), "{wrong}");
         }
         assert!(is_id(&chosen_or_new("id", "", "connection").unwrap()));
     }

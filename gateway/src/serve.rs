@@ -39,6 +39,7 @@ use crate::settings::Settings;
 use crate::store::engine::Engine;
 use crate::store::metered::Metered;
 use crate::store::{EventLog, Store};
+use crate::subscriptions::{Clock, Subscriptions};
 use crate::triggers::{Schedule, Triggers};
 
 /// What its metrics call it.
@@ -168,10 +169,12 @@ pub async fn serve_on(
         given.retire().await;
     });
 
+    let subscriptions = Subscriptions::start(store.clone(), log.clone(), Clock::default(), stop.clone());
     let triggers = Triggers::new(connections.clone(), store, log.clone(), schedule);
     let connection_service = connections.service();
     let trigger_service = TriggerServiceServer::new(triggers);
-    let event_service = EventServer::new(log, stop.clone());
+    let subscription_service = subscriptions.service();
+    let event_service = EventServer::new(log, stop.clone()).with(subscriptions.clone());
     let outbox_service = OutboxServiceServer::new(outbox);
     tokio::select! {
         silent = connectors.all_described(CONNECTORS_PATIENCE) => for address in silent {
@@ -182,6 +185,7 @@ pub async fn serve_on(
     let mut names = vec![
         chassis::name_of(&connection_service).to_owned(),
         chassis::name_of(&trigger_service).to_owned(),
+        chassis::name_of(&subscription_service).to_owned(),
         chassis::name_of(&event_service).to_owned(),
         chassis::name_of(&outbox_service).to_owned(),
     ];
@@ -190,6 +194,7 @@ pub async fn serve_on(
     let routes = routes
         .add_service(connection_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(trigger_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
+        .add_service(subscription_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(event_service)
         .add_service(outbox_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .prepare();
@@ -213,6 +218,11 @@ pub async fn serve_on(
     if tokio::time::timeout(settings.serve.stop_grace, ledger.finished()).await.is_err() {
         tracing::warn!(
             "changes were still being made at the end of the grace period: their outcome is not known"
+        );
+    }
+    if tokio::time::timeout(settings.serve.stop_grace, subscriptions.finished()).await.is_err() {
+        tracing::warn!(
+            "subscribers were still served at the end of the grace period: they get again what they had"
         );
     }
     let _ = tokio::join!(retiring, hearing, delivering);

@@ -26,6 +26,7 @@ mod outside;
 mod several;
 mod smtp;
 mod store;
+mod subscriptions;
 mod the_loop;
 mod triggers;
 mod world;

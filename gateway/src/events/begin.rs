@@ -9,21 +9,21 @@ use crate::error::Error;
 use crate::store::{Bounds, EventLog, Sequence, StoreError};
 
 /// Where a stream begins.
-pub(super) struct Begin {
+pub(crate) struct Begin {
     /// The cursor of `Opened`. Taken to a new call it leads to the same gap, so that a gap is not lost with a stream
     /// that broke before telling it.
-    pub(super) opened: Bytes,
+    pub(crate) opened: Bytes,
     /// The place to read from.
-    pub(super) after: Cursor,
+    pub(crate) after: Cursor,
     /// What is told before anything else.
-    pub(super) gap: Option<Gap>,
+    pub(crate) gap: Option<Gap>,
 }
 
 /// Finds the place.
 ///
 /// # Errors
 /// Storage fails.
-pub(super) async fn begin(log: &dyn EventLog, start: Start) -> Result<Begin, Error> {
+pub(crate) async fn begin(log: &dyn EventLog, start: Start) -> Result<Begin, Error> {
     // Before the bounds: should retention pass the place in between, the stream finds the hole.
     let timed = match start {
         Start::At(time) => Some(log.place_at(time).await?),

@@ -11,7 +11,7 @@ const MAX_TEXT_BYTES: usize = 256;
 
 /// Sources and types, any of each; none of a kind lets all through.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     sources: Vec<String>,
     types: Vec<String>,
 }
@@ -19,7 +19,7 @@ pub(super) struct Filter {
 impl Filter {
     /// Checks what a subscriber asked for. Adds the fields that are wrong to `wrong`.
     #[must_use]
-    pub(super) fn parse(filter: EventFilter, wrong: &mut Vec<(String, String)>) -> Self {
+    pub(crate) fn parse(filter: EventFilter, wrong: &mut Vec<(String, String)>) -> Self {
         let source = |text: &str| text.split('/').all(|segment| !segment.is_empty());
         let kind = |text: &str| text.split('.').all(|part| !part.is_empty());
         check(
@@ -35,7 +35,7 @@ impl Filter {
 
     /// Whether an event is wanted.
     #[must_use]
-    pub(super) fn matches(&self, event: &StoredEvent) -> bool {
+    pub(crate) fn matches(&self, event: &StoredEvent) -> bool {
         let source = |wanted: &String| is_or_starts(&event.source, wanted, '/');
         let kind = |wanted: &String| *event.event_type == **wanted || first_part(&event.event_type) == wanted;
         (self.sources.is_empty() || self.sources.iter().any(source))

@@ -212,12 +212,14 @@ impl Reading {
     }
 }
 
-fn draining() -> Fault {
+/// Why streams end when the gateway stops.
+pub(crate) fn draining() -> Fault {
     let message = "the gateway stops: go on elsewhere or later from the last cursor";
     Fault::new(Code::Unavailable, "DRAINING", message).retry_after(RESUME_AFTER)
 }
 
-fn expired(gap: &Gap) -> Fault {
+/// Why a stream ends where a gap is not wished for.
+pub(crate) fn expired(gap: &Gap) -> Fault {
     let message = "events after the cursor are no longer kept";
     Fault::new(Code::OutOfRange, "CURSOR_EXPIRED", message).with("missed", gap.missed.to_string())
 }

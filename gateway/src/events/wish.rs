@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use postern_proto::event::v1::start_position::Position;
-use postern_proto::event::v1::{GapPolicy, SubscribeRequest};
+use postern_proto::event::v1::{GapPolicy, StartPosition, SubscribeRequest};
 use prost_types::Timestamp;
 
 use super::cursor::Cursor;
@@ -32,7 +32,7 @@ pub(super) struct Wish {
 
 /// Where a stream starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Start {
+pub(crate) enum Start {
     /// After the last event.
     Latest,
     /// Before the first event kept.
@@ -51,35 +51,61 @@ impl Wish {
     pub(super) fn parse(request: SubscribeRequest) -> Result<Self, Error> {
         let mut wrong = Vec::new();
         let filter = Filter::parse(request.filter.unwrap_or_default(), &mut wrong);
-        let heartbeat = request.heartbeat_interval.map_or(Ok(DEFAULT_HEARTBEAT), Duration::try_from);
-        let heartbeat =
-            heartbeat.ok().filter(|interval| HEARTBEATS.contains(interval)).unwrap_or_else(|| {
-                wrong.push(("heartbeat_interval".to_owned(), "expected 5 s to 300 s".to_owned()));
-                DEFAULT_HEARTBEAT
-            });
-        let ends_at_gap = match GapPolicy::try_from(request.gap_policy) {
-            Ok(policy) => policy == GapPolicy::Fail,
-            Err(_) => {
-                wrong.push(("gap_policy".to_owned(), "expected a policy of this contract".to_owned()));
-                false
-            }
-        };
-        let start = match request.start.and_then(|start| start.position) {
-            None | Some(Position::Latest(())) => Start::Latest,
-            Some(Position::Earliest(())) => Start::Earliest,
-            Some(Position::Cursor(given)) => Start::After(Cursor::decode(&given)?, given),
-            Some(Position::Time(time)) => time_of(time).map_or_else(
-                || {
-                    wrong.push(("start.time".to_owned(), "expected a time from 1970 to 9999".to_owned()));
-                    Start::Latest
-                },
-                Start::At,
-            ),
-        };
+        let heartbeat = heartbeat(request.heartbeat_interval, &mut wrong);
+        let ends_at_gap = ends_at_gap(request.gap_policy, &mut wrong);
+        let start = Start::parse("start", request.start, &mut wrong)?;
         if wrong.is_empty() {
             Ok(Self { filter, start, heartbeat, ends_at_gap })
         } else {
             Err(Error::Fields(wrong))
+        }
+    }
+}
+
+impl Start {
+    /// Reads a place. Adds what is wrong to `wrong`.
+    ///
+    /// # Errors
+    /// The cursor that is none.
+    pub(crate) fn parse(
+        field: &str,
+        start: Option<StartPosition>,
+        wrong: &mut Vec<(String, String)>,
+    ) -> Result<Self, Error> {
+        Ok(match start.and_then(|start| start.position) {
+            None | Some(Position::Latest(())) => Self::Latest,
+            Some(Position::Earliest(())) => Self::Earliest,
+            Some(Position::Cursor(given)) => Self::After(Cursor::decode(&given)?, given),
+            Some(Position::Time(time)) => time_of(time).map_or_else(
+                || {
+                    wrong.push((format!("{field}.time"), "expected a time from 1970 to 9999".to_owned()));
+                    Self::Latest
+                },
+                Self::At,
+            ),
+        })
+    }
+}
+
+/// The heartbeat interval wished for. Adds what is wrong to `wrong`.
+pub(crate) fn heartbeat(
+    interval: Option<prost_types::Duration>,
+    wrong: &mut Vec<(String, String)>,
+) -> Duration {
+    let interval = interval.map_or(Ok(DEFAULT_HEARTBEAT), Duration::try_from);
+    interval.ok().filter(|interval| HEARTBEATS.contains(interval)).unwrap_or_else(|| {
+        wrong.push(("heartbeat_interval".to_owned(), "expected 5 s to 300 s".to_owned()));
+        DEFAULT_HEARTBEAT
+    })
+}
+
+/// Whether a gap is an end. Adds what is wrong to `wrong`.
+pub(crate) fn ends_at_gap(policy: i32, wrong: &mut Vec<(String, String)>) -> bool {
+    match GapPolicy::try_from(policy) {
+        Ok(policy) => policy == GapPolicy::Fail,
+        Err(_) => {
+            wrong.push(("gap_policy".to_owned(), "expected a policy of this contract".to_owned()));
+            false
         }
     }
 }
@@ -95,7 +121,6 @@ fn time_of(time: Timestamp) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postern_proto::event::v1::StartPosition;
     use tonic::Status;
 
     fn with_start(position: Position) -> SubscribeRequest {

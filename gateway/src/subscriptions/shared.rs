@@ -1,0 +1,7 @@
+//! SHARED subscriptions: each event to one of many subscribers, each acknowledged by itself.
+
+mod assign;
+pub(super) mod desk;
+mod draft;
+pub(super) mod stream;
+pub(super) mod unary;

@@ -1,0 +1,381 @@
+//! The one task of this gateway that hands out the events of a SHARED subscription and takes back what is said of them.
+//! What many subscribers say at once is one write; what another gateway wrote meanwhile is read, and it is made anew.
+
+mod round;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_chassis::fault::Fault;
+use postern_proto::event::v1::{Confirmed, Gap};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+pub(in crate::subscriptions) use super::assign::Given;
+use super::assign::Room;
+use super::draft::{MOST_UNSETTLED, next_due};
+use crate::error::Error;
+use crate::events::begin::{Begin, begin};
+use crate::events::cursor::Cursor;
+use crate::events::filter::Filter;
+use crate::events::wish::Start;
+use crate::store::StoreError;
+use crate::subscriptions::news::Known;
+use crate::subscriptions::settle::Checked;
+use crate::subscriptions::stored::{self, Kept, Stored};
+use crate::subscriptions::wire::BATCH_EVENTS;
+use crate::subscriptions::{Subscriptions, moved};
+
+/// How many streams, and how many Pulls that wait, a subscription has at one gateway.
+const MOST_TAKERS: usize = 1_000;
+/// How many messages are taken in before they are dealt with.
+const MOST_ASKS: usize = 1_024;
+/// How long a desk stays where nobody is.
+const IDLE: Duration = Duration::from_secs(60);
+/// How often it is written that events were passed over, so that a filter which drops nearly all stays ahead of retention.
+const FLUSH: Duration = Duration::from_secs(30);
+/// The longest sleep until a deadline: the wall clock may step meanwhile.
+const LONGEST_SLEEP: i64 = 5_000;
+
+/// What is asked of a desk.
+pub(in crate::subscriptions) enum Ask {
+    /// A stream begins.
+    Join { events: usize, bytes: usize, answer: Answer<Joined> },
+    /// A stream or a Pull wants events. Answered when there are some, or at once.
+    Take { by: By, at_once: bool, answer: Answer<Given> },
+    /// A subscriber says what became of deliveries. Answered when that is durable.
+    Settle { checked: Checked, answer: Answer<Confirmed> },
+    /// A stream has ended: what it has is given to others.
+    Leave { stream: u64 },
+}
+
+/// Who wants events.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::subscriptions) enum By {
+    /// A stream, which holds no more than it said.
+    Stream(u64),
+    /// A Pull of so many.
+    Pull(usize),
+}
+
+/// Where an answer goes.
+pub(in crate::subscriptions) type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A stream has begun.
+pub(in crate::subscriptions) struct Joined {
+    pub(in crate::subscriptions) stream: u64,
+    /// Everything before it is settled.
+    pub(in crate::subscriptions) floor: watch::Receiver<Cursor>,
+    pub(in crate::subscriptions) ack_deadline: Duration,
+    /// Its end, once it comes from here.
+    pub(in crate::subscriptions) life: watch::Receiver<Life>,
+}
+
+/// What ends streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::subscriptions) struct Life {
+    /// How often somebody has moved the subscription.
+    pub(in crate::subscriptions) moves: u64,
+    pub(in crate::subscriptions) deleted: bool,
+}
+
+/// A delivery made here that is not settled.
+pub(super) struct Held {
+    /// Whose it is; none: a Pull's.
+    pub(super) stream: Option<u64>,
+    pub(super) bytes: usize,
+}
+
+struct Take {
+    by: By,
+    at_once: bool,
+    answer: Answer<Given>,
+}
+
+struct Desk {
+    id: String,
+    number: u64,
+    of: Arc<Subscriptions>,
+    stored: Stored,
+    filter: Filter,
+    kept: Kept,
+    /// When this was last read because something was not heard of.
+    looked: u64,
+    /// The log is read up to here: past the place written by what the filter dropped.
+    scan: Cursor,
+    /// Found when the place was looked up, and to be told.
+    gap: Option<Gap>,
+    /// Whether the log is another one than what is outstanding is of.
+    is_other_log: bool,
+    more: bool,
+    /// Whether what is new waits for somebody to have room, and not for more to come.
+    is_stuck: bool,
+    /// Whether storage failed in the last round.
+    failed: bool,
+    flushed: Instant,
+    last_stream: u64,
+    /// How much each stream holds at most.
+    streams: HashMap<u64, (usize, usize)>,
+    held: HashMap<u64, Held>,
+    takes: VecDeque<Take>,
+    settles: Vec<(Checked, Answer<Confirmed>)>,
+    /// Deliveries of streams that ended, and whether they were sent.
+    leaving: HashMap<u64, bool>,
+    life: watch::Sender<Life>,
+    floor: watch::Sender<Cursor>,
+}
+
+/// Runs the desk of a subscription until nobody is there, or it is deleted.
+pub(in crate::subscriptions) async fn run(
+    of: Arc<Subscriptions>,
+    id: String,
+    number: u64,
+    mut asks: mpsc::Receiver<Ask>,
+) {
+    let news = of.news.follow(&id);
+    let status = match Desk::open(of.clone(), id.clone(), number).await {
+        Ok(mut desk) => {
+            let Err(error) = desk.serve(&mut asks, news).await else { return };
+            let deleted = matches!(error, Error::NotFound(..));
+            let status = Status::from(error);
+            desk.fail(&status);
+            // Who is not waiting for an answer hears of it too.
+            desk.life.send_modify(|life| life.deleted = deleted);
+            status
+        }
+        Err(error) => Status::from(error),
+    };
+    of.leave_desk(&id, number, None);
+    asks.close();
+    while let Some(ask) = asks.recv().await {
+        refuse(ask, &status);
+    }
+}
+
+fn refuse(ask: Ask, status: &Status) {
+    let error = || Error::Connector(Box::new(status.clone()));
+    // Who no longer waits need not be told.
+    match ask {
+        Ask::Join { answer, .. } => drop(answer.send(Err(error()))),
+        Ask::Take { answer, .. } => drop(answer.send(Err(error()))),
+        Ask::Settle { answer, .. } => drop(answer.send(Err(error()))),
+        Ask::Leave { .. } => {}
+    }
+}
+
+impl Desk {
+    async fn open(of: Arc<Subscriptions>, id: String, number: u64) -> Result<Self, Error> {
+        let stored = stored::read(&*of.store, &id).await?;
+        let kept = stored::read_reading(&*of.store, &id).await?;
+        let life = watch::Sender::new(Life { moves: 0, deleted: false });
+        let floor = watch::Sender::new(kept.value.floor());
+        let mut desk = Self {
+            filter: stored.filter(),
+            scan: kept.value.place(),
+            id,
+            number,
+            of,
+            stored,
+            kept,
+            looked: 0,
+            gap: None,
+            is_other_log: false,
+            more: false,
+            is_stuck: false,
+            failed: false,
+            flushed: Instant::now(),
+            last_stream: 0,
+            streams: HashMap::new(),
+            held: HashMap::new(),
+            takes: VecDeque::new(),
+            settles: Vec::new(),
+            leaving: HashMap::new(),
+            life,
+            floor,
+        };
+        desk.find_place().await?;
+        Ok(desk)
+    }
+
+    /// Looks up where the reading is in the log.
+    async fn find_place(&mut self) -> Result<(), Error> {
+        let place = self.kept.value.place();
+        let start = Start::After(place, self.kept.value.cursor.clone());
+        let Begin { after, gap, .. } = begin(&*self.of.log, start).await?;
+        self.is_other_log =
+            gap.as_ref().is_some_and(|gap| gap.reason() == postern_proto::event::v1::GapReason::LogReset);
+        (self.scan, self.gap) = (after, gap);
+        Ok(())
+    }
+
+    /// Reads what another gateway, or a caller, has written.
+    async fn reload(&mut self) -> Result<(), Error> {
+        // Before it is read: what comes in between is read again.
+        let looked = self.of.news.known(&self.id).look_again;
+        let stored = stored::read(&*self.of.store, &self.id).await?;
+        let kept = stored::read_reading(&*self.of.store, &self.id).await?;
+        let before = std::mem::replace(&mut self.kept, kept);
+        self.looked = looked;
+        let filter_changed = self.stored.subscription.filter != stored.subscription.filter;
+        if stored.revision != self.stored.revision {
+            (self.filter, self.stored) = (stored.filter(), stored);
+        }
+        let (now, before) = (&self.kept.value, &before.value);
+        if now.generation != before.generation {
+            self.life.send_modify(|life| life.moves += 1);
+            self.streams.clear();
+            self.held.clear();
+            for take in std::mem::take(&mut self.takes) {
+                match take.by {
+                    By::Stream(_) => drop(take.answer.send(Err(moved().into()))),
+                    By::Pull(_) => self.takes.push_back(take),
+                }
+            }
+            return self.find_place().await;
+        }
+        let place = now.place();
+        if place.epoch != self.scan.epoch || place.sequence > self.scan.sequence || filter_changed {
+            self.find_place().await?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, ask: Ask) {
+        let full = |what: &str| {
+            let message = format!("the subscription has {what} already");
+            Fault::new(Code::ResourceExhausted, "TOO_MANY_SUBSCRIBERS", message)
+                .retry_after(Duration::from_secs(10))
+        };
+        match ask {
+            Ask::Join { answer, .. } if self.streams.len() >= MOST_TAKERS => {
+                drop(answer.send(Err(full("1,000 streams at this gateway").into())));
+            }
+            Ask::Join { answer, .. } if self.outstanding() >= MOST_UNSETTLED => {
+                drop(answer.send(Err(too_many_outstanding().into())));
+            }
+            Ask::Join { events, bytes, answer } => {
+                self.last_stream += 1;
+                let stream = self.last_stream;
+                let joined = Joined {
+                    stream,
+                    floor: self.floor.subscribe(),
+                    ack_deadline: self.stored.ack_deadline(),
+                    life: self.life.subscribe(),
+                };
+                if answer.send(Ok(joined)).is_ok() {
+                    self.streams.insert(stream, (events, bytes));
+                }
+            }
+            Ask::Take { answer, .. } if self.takes.len() >= 2 * MOST_TAKERS => {
+                drop(answer.send(Err(full("2,000 calls that wait at this gateway").into())));
+            }
+            Ask::Take { by: By::Pull(_), answer, .. } if self.outstanding() >= MOST_UNSETTLED => {
+                drop(answer.send(Err(too_many_outstanding().into())));
+            }
+            Ask::Take { by: By::Stream(stream), answer, .. } if !self.streams.contains_key(&stream) => {
+                drop(answer.send(Err(moved().into())));
+            }
+            Ask::Take { by, at_once, answer } => self.takes.push_back(Take { by, at_once, answer }),
+            Ask::Settle { checked, answer } => self.settles.push((checked, answer)),
+            Ask::Leave { stream } => {
+                self.streams.remove(&stream);
+                let its = self.held.iter().filter(|(_, held)| held.stream == Some(stream));
+                self.leaving.extend(its.map(|(nonce, _)| (*nonce, true)));
+            }
+        }
+    }
+
+    /// How many deliveries wait for their acknowledgement.
+    fn outstanding(&self) -> usize {
+        self.kept.value.unsettled.iter().filter(|one| !one.waits).count()
+    }
+
+    /// What each of those who ask can take.
+    fn rooms(&self) -> Vec<Room> {
+        let used = super::assign::outstanding(&self.held);
+        let room = |take: &Take| match take.by {
+            By::Pull(most) => Room { events: most, bytes: usize::MAX, is_empty: true },
+            By::Stream(stream) => {
+                let (events, bytes) = used.get(&stream).copied().unwrap_or_default();
+                let (most, most_bytes) = self.streams.get(&stream).copied().unwrap_or_default();
+                Room {
+                    events: most.saturating_sub(events).min(BATCH_EVENTS),
+                    bytes: most_bytes.saturating_sub(bytes),
+                    is_empty: events == 0,
+                }
+            }
+        };
+        self.takes.iter().map(room).collect()
+    }
+
+    async fn serve(
+        &mut self,
+        asks: &mut mpsc::Receiver<Ask>,
+        mut news: watch::Receiver<Known>,
+    ) -> Result<(), Error> {
+        let mut tail = self.of.log.tail();
+        let mut steps = self.of.clock.steps();
+        let mut open = true;
+        let mut idle_since = None;
+        loop {
+            for _ in 0..MOST_ASKS {
+                let Ok(ask) = asks.try_recv() else { break };
+                self.take_in(ask);
+            }
+            if self.is_behind(*news.borrow_and_update()) {
+                self.reload().await?;
+            }
+            self.round().await?;
+            if !open && (self.failed || self.leaving.is_empty()) {
+                return Ok(());
+            }
+            if self.more || !self.leaving.is_empty() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let is_idle = self.streams.is_empty() && self.takes.is_empty();
+            idle_since = if is_idle { idle_since.or_else(|| Some(Instant::now())) } else { None };
+            let has_room = !self.is_stuck
+                && self.kept.value.unsettled.len() < MOST_UNSETTLED
+                && self.rooms().iter().any(|room| room.events > 0 && (room.bytes > 0 || room.is_empty));
+            let is_to_flush = !self.takes.is_empty() && self.scan != self.kept.value.place();
+            let scanned = self.scan.sequence;
+            let now = self.of.clock.now();
+            let due = next_due(&self.kept.value, now).map(|due| (due - now).clamp(0, LONGEST_SLEEP));
+            let sleep = Duration::from_millis(due.unwrap_or_default().cast_unsigned());
+            tokio::select! {
+                ask = asks.recv() => match ask {
+                    Some(ask) => self.take_in(ask),
+                    None => open = false,
+                },
+                grown = async { tail.wait_for(|last| *last > scanned).await.map(|_| ()) }, if has_room => {
+                    grown.map_err(|_| StoreError::Failed("the log is closed".to_owned()))?;
+                }
+                () = async { drop(news.wait_for(|known| self.is_behind(*known)).await) } => {}
+                _ = steps.changed() => {}
+                () = tokio::time::sleep(sleep), if due.is_some() => {}
+                () = tokio::time::sleep_until(self.flushed + FLUSH), if is_to_flush => {}
+                () = tokio::time::sleep_until(idle_since.unwrap_or_else(Instant::now) + IDLE), if is_idle => {
+                    if self.of.leave_desk(&self.id, self.number, Some(asks)) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether somebody else has written since this desk last read or wrote.
+    fn is_behind(&self, known: Known) -> bool {
+        known.subscription > self.stored.revision
+            || known.reading > self.kept.revision
+            || known.look_again > self.looked
+    }
+}
+
+/// No more is given until something is settled.
+fn too_many_outstanding() -> Fault {
+    let message = "4,096 deliveries of this subscription wait for their acknowledgement already";
+    Fault::new(Code::ResourceExhausted, "TOO_MANY_OUTSTANDING", message).retry_after(Duration::from_secs(10))
+}

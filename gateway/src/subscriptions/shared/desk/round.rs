@@ -1,0 +1,216 @@
+//! One round of a desk: what was said and what is to be given, as one write, and then the answers.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::super::assign::{Assigning, Plan, lost, merged};
+use super::super::draft::{Draft, Settled};
+use super::{By, Desk, FLUSH, Held};
+use crate::error::Error;
+use crate::store::{Expect, StoreError, Write};
+use crate::subscriptions::clock::{milliseconds, timestamp};
+use crate::subscriptions::stored::{self, Kept, Reading, SetAside};
+
+/// How often a round is made anew because another gateway wrote first.
+const TRIES: u32 = 30;
+/// How many events are set aside at once: each is copied.
+const ASIDE_AT_ONCE: usize = 128;
+/// How many events are set aside at most. Beyond it those that were delivered in vain are delivered on.
+const MOST_SET_ASIDE: u64 = 100_000;
+
+impl Desk {
+    /// Deals with all that was asked, and gives what there is. A failure of storage is told to those who asked.
+    ///
+    /// # Errors
+    /// The subscription was deleted.
+    pub(super) async fn round(&mut self) -> Result<(), Error> {
+        self.takes.retain(|take| !take.answer.is_closed());
+        for tried in 0..TRIES {
+            match self.attempt().await {
+                Ok(()) => {
+                    self.failed = false;
+                    return Ok(());
+                }
+                Err(Error::Store(StoreError::Conflict { .. })) => {
+                    self.reload().await?;
+                    // Not in step with whom it met.
+                    let most = 1_u64 << tried.min(6);
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(..=most))).await;
+                }
+                Err(error @ Error::NotFound(..)) => return Err(error),
+                Err(error) => return self.put_off(error).await,
+            }
+        }
+        let key = stored::reading_key(&self.id);
+        self.put_off(StoreError::Conflict { key }.into()).await
+    }
+
+    /// Tells those who wait that it failed for now. The pause keeps a storage that is down from being asked in a loop.
+    async fn put_off(&mut self, error: Error) -> Result<(), Error> {
+        self.fail(&Status::from(error));
+        (self.more, self.failed) = (false, true);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(())
+    }
+
+    /// Tells an error to all who wait.
+    pub(super) fn fail(&mut self, status: &Status) {
+        let error = || Error::Connector(Box::new(status.clone()));
+        for (_, answer) in self.settles.drain(..) {
+            drop(answer.send(Err(error())));
+        }
+        for take in self.takes.drain(..) {
+            drop(take.answer.send(Err(error())));
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<(), Error> {
+        let now = self.of.clock.now();
+        let mut draft = Draft::new(&self.kept.value);
+        draft.expire(now);
+        draft.give_back(&self.leaving, now);
+        let ack_deadline = self.stored.ack_deadline();
+        let said = self.settles.iter();
+        let settled: Vec<_> = said.map(|(checked, _)| draft.settle(checked, ack_deadline, now)).collect();
+        let mut writes = Vec::new();
+        for (generation, sequence) in &draft.done_copies {
+            let key = stored::set_aside_key(&self.id, *generation, *sequence);
+            writes.push(Write { key, value: None, expect: Expect::Any });
+        }
+        let is_full = draft.reading.set_aside >= MOST_SET_ASIDE;
+        let of = self.of.clone();
+        let assigning = Assigning {
+            id: &self.id,
+            store: &*of.store,
+            log: &*of.log,
+            filter: &self.filter,
+            ack_deadline: milliseconds(ack_deadline),
+            max_attempts: if is_full { u32::MAX } else { self.stored.max_attempts() },
+            now,
+        };
+        let rooms = self.rooms();
+        let mut plan = Plan::new(rooms.len(), self.scan);
+        let mut gone = None;
+        if self.is_other_log && !rooms.is_empty() {
+            // What is outstanding is of a log that is no more; copies are of none.
+            draft.reading.generation += 1;
+            draft.reading.unsettled.retain(|one| one.copy > 0);
+        }
+        if let Some(gap) = self.gap.clone() {
+            plan.tell(gap);
+        }
+        if !self.is_other_log || !rooms.is_empty() {
+            let (spent, _) = draft.due(now, assigning.max_attempts);
+            plan.more = spent.len() > ASIDE_AT_ONCE;
+            for one in spent.iter().take(ASIDE_AT_ONCE) {
+                draft.remove(one);
+                let Some(event) = assigning.event(one).await? else {
+                    let gap = lost(self.scan, one);
+                    gone = Some(gone.map_or(gap.clone(), |before| merged(before, gap)));
+                    continue;
+                };
+                let generation = if one.copy > 0 { one.copy } else { draft.reading.generation };
+                let reason = draft.reasons.get(&one.nonce).cloned().unwrap_or_default();
+                let aside = SetAside { event, attempts: one.attempt, time: Some(timestamp(now)), reason };
+                draft.reading.set_aside += 1;
+                writes.push(Write {
+                    key: stored::set_aside_key(&self.id, generation, one.sequence),
+                    value: Some(aside.encode_to_vec().into()),
+                    expect: Expect::Any,
+                });
+            }
+            assigning.assign(&mut draft, &mut plan, &rooms).await?;
+        }
+        let mut reading = draft.reading;
+        let is_behind = plan.scan != self.kept.value.place() && !rooms.is_empty();
+        if reading != self.kept.value || plan.told_gap || (is_behind && self.flushed.elapsed() >= FLUSH) {
+            // Past what is not told yet there is no place to be.
+            if self.gap.is_none() || plan.told_gap {
+                reading.cursor = plan.scan.encode();
+            }
+            self.kept = self.written(reading, writes).await?;
+            self.flushed = Instant::now();
+        }
+        self.scan = plan.scan;
+        if plan.told_gap {
+            (self.gap, self.is_other_log) = (None, false);
+        }
+        if let Some(gone) = gone {
+            self.gap = Some(self.gap.take().map_or(gone.clone(), |before| merged(before, gone)));
+        }
+        (self.more, self.is_stuck) = (plan.more, plan.is_stuck);
+        let is_all_settled = self.kept.value.unsettled.iter().all(|one| one.copy > 0) && self.gap.is_none();
+        let floor = if is_all_settled { self.scan } else { self.kept.value.floor() };
+        self.floor.send_if_modified(|told| std::mem::replace(told, floor) != floor);
+        self.answer(settled, plan).await;
+        Ok(())
+    }
+
+    /// Makes the write, and gives what is then kept: others may have gone on from it already.
+    async fn written(&self, reading: Reading, mut writes: Vec<Write>) -> Result<Kept, Error> {
+        let write = self.kept.replaced(&self.id, &reading);
+        if writes.is_empty() {
+            let revision = self.of.store.write(write).await?;
+            return Ok(Kept { value: reading, revision });
+        }
+        writes.push(write);
+        self.of.log.append(Vec::new(), writes).await?;
+        let kept = stored::read_reading(&*self.of.store, &self.id).await?;
+        // Moved in the moment after: what this gateway has to do then is done when it is read anew, which a revision
+        // that nothing has brings about.
+        let is_moved = kept.value.generation != reading.generation;
+        Ok(if is_moved { Kept { value: reading, revision: 0 } } else { kept })
+    }
+
+    /// Tells those who asked what became of it, now that it is durable.
+    async fn answer(&mut self, settled: Vec<Settled>, plan: Plan) {
+        self.leaving.clear();
+        let asked = std::mem::take(&mut self.settles);
+        for ((_, answer), mut settled) in asked.into_iter().zip(settled) {
+            for (ack_id, id) in std::mem::take(&mut settled.unknown) {
+                if self.is_set_aside(id.generation, id.sequence).await {
+                    settled.fail(&ack_id, "ACK_EXPIRED");
+                } else {
+                    settled.confirm(&ack_id);
+                }
+            }
+            drop(answer.send(Ok(settled.confirmed)));
+        }
+        let takes = std::mem::take(&mut self.takes);
+        for (take, given) in takes.into_iter().zip(plan.given) {
+            if given.deliveries.is_empty() && given.gap.is_none() && (!take.at_once || self.more) {
+                self.takes.push_back(take);
+                continue;
+            }
+            let stream = match take.by {
+                By::Stream(stream) => Some(stream),
+                By::Pull(_) => None,
+            };
+            let nonces = given.nonces.clone();
+            let gap = given.gap.clone();
+            if take.answer.send(Ok(given)).is_ok() {
+                let held = nonces.into_iter().map(|(nonce, bytes)| (nonce, Held { stream, bytes }));
+                self.held.extend(held);
+            } else {
+                // Gone in the moment: it was not sent to anybody, and is given to another at once.
+                self.leaving.extend(nonces.into_iter().map(|(nonce, _)| (nonce, false)));
+                self.gap = gap;
+            }
+        }
+        let open = self.kept.value.unsettled.iter().filter(|one| !one.waits).map(|one| one.nonce);
+        let open: std::collections::HashSet<_> = open.collect();
+        self.held.retain(|nonce, _| open.contains(nonce));
+    }
+
+    /// Whether an event that is not outstanding was set aside. Where that cannot be known it is taken to be so.
+    async fn is_set_aside(&self, generation: u64, sequence: u64) -> bool {
+        if self.kept.value.set_aside == 0 {
+            return false;
+        }
+        let key = stored::set_aside_key(&self.id, generation, sequence);
+        !matches!(self.of.store.get(&key).await, Ok(None))
+    }
+}

@@ -1,0 +1,12 @@
+//! Stored subscriptions as their subscribers see them, over a real socket, at one gateway and at two of one store.
+
+mod asking;
+mod bounds;
+mod chance;
+mod changes;
+mod listing;
+mod moving;
+mod ordered;
+mod set_aside;
+mod shared;
+pub(crate) mod world;

@@ -1,0 +1,348 @@
+//! Gateways of one store that serve subscriptions, and those who read them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postern_chassis::serve::{ServeSettings, serve};
+use postern_gateway::events::EventServer;
+use postern_gateway::store::sqlite::Sqlite;
+use postern_gateway::store::{EventLog as _, NewEvent, Retention};
+use postern_gateway::subscriptions::{Clock, Subscriptions};
+use postern_proto::event::v1::consume_request::Kind as Say;
+use postern_proto::event::v1::consume_response::Kind;
+use postern_proto::event::v1::event_service_client::EventServiceClient;
+use postern_proto::event::v1::start_position::Position;
+use postern_proto::event::v1::subscription_service_client::SubscriptionServiceClient;
+use postern_proto::event::v1::{
+    AcknowledgeRequest, Commit, Confirmed, ConsumeOpened, ConsumeRequest, ConsumeResponse, ConsumeStart,
+    CreateSubscriptionRequest, Delivery, Gap, GetSubscriptionRequest, Nack, PullRequest, PullResponse,
+    Settle, StartPosition, Subscription, SubscriptionMode, SubscriptionStatus,
+};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+/// How long a test waits for what must come. Far beyond what it takes, so that only what never comes ends the test.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The subscription of a test.
+pub(crate) const NAME: &str = "subscriptions/billing";
+
+/// A store and its gateways.
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) sqlite: Arc<Sqlite>,
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) clock: Clock,
+}
+
+/// One gateway, as far as subscriptions go.
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: CancellationToken,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    serving: JoinHandle<()>,
+}
+
+impl Gateway {
+    pub(crate) async fn start(sqlite: &Arc<Sqlite>, clock: &Clock) -> Self {
+        let stop = CancellationToken::new();
+        let subscriptions = Subscriptions::start(sqlite.clone(), sqlite.clone(), clock.clone(), stop.clone());
+        let events = EventServer::new(sqlite.clone(), stop.clone()).with(subscriptions.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = tonic::service::Routes::new(events).add_service(subscriptions.service());
+        let (settings, stopped) = (ServeSettings::default(), stop.clone());
+        let serving = async move { serve(listener, &settings, routes.prepare(), stopped).await.unwrap() };
+        Self { address, stop, subscriptions, serving: tokio::spawn(serving) }
+    }
+
+    /// Stops as a gateway does.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.serving.await.unwrap();
+        tokio::time::timeout(PATIENCE, self.subscriptions.finished()).await.expect("an end in time");
+    }
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::of(1).await
+    }
+
+    pub(crate) async fn of(gateways: usize) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), gateways).await
+    }
+
+    pub(crate) async fn start_in(folder: tempfile::TempDir, gateways: usize) -> Self {
+        let sqlite = Sqlite::open(folder.path()).unwrap();
+        let clock = Clock::default();
+        let mut started = Vec::new();
+        for _ in 0..gateways {
+            started.push(Gateway::start(&sqlite, &clock).await);
+        }
+        Self { folder, sqlite, gateways: started, clock }
+    }
+
+    /// Stops everything, and gives the folder for another start.
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
+        for gateway in self.gateways {
+            gateway.stop().await;
+        }
+        self.sqlite.close().await.unwrap();
+        self.folder
+    }
+
+    pub(crate) async fn append(&self, events: Vec<NewEvent>) {
+        self.sqlite.append(events, Vec::new()).await.unwrap();
+    }
+
+    /// Lets retention pass all but the newest events, which have `kept` bytes together.
+    pub(crate) async fn trim(&self, kept: u64) {
+        let retention = Retention { age: Duration::from_secs(3_600), bytes: kept };
+        self.sqlite.trim(retention).await.unwrap();
+    }
+
+    pub(crate) fn pass(&self, seconds: u64) {
+        self.clock.step(Duration::from_secs(seconds));
+    }
+
+    pub(crate) fn channel(&self, gateway: usize) -> Channel {
+        let address = self.gateways[gateway].address;
+        Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+    }
+
+    pub(crate) fn events(&self, gateway: usize) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel(gateway)).max_decoding_message_size(16 * 1024 * 1024)
+    }
+
+    pub(crate) fn subscriptions(&self) -> SubscriptionServiceClient<Channel> {
+        SubscriptionServiceClient::new(self.channel(0))
+    }
+
+    /// Makes the subscription of the test, from the first event kept on.
+    pub(crate) async fn create(&self, subscription: Subscription) -> Subscription {
+        let request = create(subscription);
+        let created = self.subscriptions().create_subscription(request).await.unwrap();
+        created.into_inner().subscription.unwrap()
+    }
+
+    pub(crate) async fn status(&self) -> SubscriptionStatus {
+        let request = GetSubscriptionRequest { name: NAME.to_owned() };
+        let got = self.subscriptions().get_subscription(request).await.unwrap().into_inner();
+        got.subscription.unwrap().status.unwrap()
+    }
+
+    /// A subscriber at the first gateway whose stream is open.
+    pub(crate) async fn consume(&self) -> Subscriber {
+        self.consume_as("a").await
+    }
+
+    pub(crate) async fn consume_as(&self, client_id: &str) -> Subscriber {
+        let mut subscriber = self.start_at(0, start(client_id)).await;
+        subscriber.opened().await;
+        subscriber
+    }
+
+    /// A stream that was begun at a gateway.
+    pub(crate) async fn start_at(&self, gateway: usize, start: ConsumeStart) -> Subscriber {
+        Subscriber::begin(self.events(gateway), Say::Start(start)).await
+    }
+
+    pub(crate) async fn pull(&self, client_id: &str, wait: u64) -> Result<PullResponse, Status> {
+        let wait = Some(prost_types::Duration { seconds: wait.cast_signed(), nanos: 0 });
+        let request = PullRequest {
+            subscription: NAME.to_owned(),
+            client_id: client_id.to_owned(),
+            max_events: 0,
+            wait,
+        };
+        Ok(self.events(0).pull(request).await?.into_inner())
+    }
+
+    pub(crate) async fn acknowledge(&self, client_id: &str, cursor: &Bytes) -> Result<Confirmed, Status> {
+        let request = AcknowledgeRequest {
+            subscription: NAME.to_owned(),
+            client_id: client_id.to_owned(),
+            cursor: cursor.clone(),
+            settle: None,
+        };
+        Ok(self.events(0).acknowledge(request).await?.into_inner().confirmed.unwrap())
+    }
+
+    pub(crate) async fn settle(&self, settle: Settle) -> Result<Confirmed, Status> {
+        let request = AcknowledgeRequest {
+            subscription: NAME.to_owned(),
+            settle: Some(settle),
+            ..AcknowledgeRequest::default()
+        };
+        Ok(self.events(0).acknowledge(request).await?.into_inner().confirmed.unwrap())
+    }
+}
+
+pub(crate) fn create(subscription: Subscription) -> CreateSubscriptionRequest {
+    CreateSubscriptionRequest {
+        subscription_id: NAME.trim_start_matches("subscriptions/").to_owned(),
+        subscription: Some(subscription),
+        start: at(Position::Earliest(())),
+        ..CreateSubscriptionRequest::default()
+    }
+}
+
+pub(crate) fn at(position: Position) -> Option<StartPosition> {
+    Some(StartPosition { position: Some(position) })
+}
+
+pub(crate) fn ordered() -> Subscription {
+    Subscription::default()
+}
+
+pub(crate) fn shared() -> Subscription {
+    Subscription { mode: SubscriptionMode::Shared.into(), ..Subscription::default() }
+}
+
+pub(crate) fn start(client_id: &str) -> ConsumeStart {
+    ConsumeStart { subscription: NAME.to_owned(), client_id: client_id.to_owned(), ..ConsumeStart::default() }
+}
+
+/// What is said of deliveries that are done with.
+pub(crate) fn acks<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Settle {
+    let ack_ids = deliveries.into_iter().map(|delivery| delivery.ack_id.clone()).collect();
+    Settle { ack_ids, ..Settle::default() }
+}
+
+/// What is said of a delivery that is not done with.
+pub(crate) fn nack(delivery: &Delivery, delay: Option<i64>, reason: &str) -> Settle {
+    let delay = delay.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
+    let nack = Nack { ack_id: delivery.ack_id.clone(), delay, reason: reason.to_owned() };
+    Settle { nacks: vec![nack], ..Settle::default() }
+}
+
+pub(crate) fn ids(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(|delivery| delivery.event.as_ref().unwrap().id.clone()).collect()
+}
+
+pub(crate) fn cursor_of(delivery: &Delivery) -> Bytes {
+    delivery.event.as_ref().unwrap().cursor.clone()
+}
+
+/// One stream of a subscription.
+pub(crate) struct Subscriber {
+    say: Option<mpsc::Sender<ConsumeRequest>>,
+    answers: Streaming<ConsumeResponse>,
+}
+
+impl Subscriber {
+    pub(crate) async fn begin(mut client: EventServiceClient<Channel>, first: Say) -> Self {
+        let (say, said) = mpsc::channel(16);
+        say.send(ConsumeRequest { kind: Some(first) }).await.unwrap();
+        let answers = client.consume(ReceiverStream::new(said)).await.unwrap().into_inner();
+        Self { say: Some(say), answers }
+    }
+
+    pub(crate) async fn say(&self, say: Say) {
+        // A stream that has ended hears no more.
+        drop(self.say.as_ref().unwrap().send(ConsumeRequest { kind: Some(say) }).await);
+    }
+
+    /// Has nothing more to say.
+    pub(crate) fn hush(&mut self) {
+        self.say = None;
+    }
+
+    pub(crate) async fn commit(&self, cursor: &Bytes) {
+        self.say(Say::Commit(Commit { cursor: cursor.clone() })).await;
+    }
+
+    pub(crate) async fn settle(&self, settle: Settle) {
+        self.say(Say::Settle(settle)).await;
+    }
+
+    /// The next answer, or how the stream ended; nothing where that was well.
+    pub(crate) async fn answer(&mut self) -> Result<Option<Kind>, Status> {
+        let answer = tokio::time::timeout(PATIENCE, self.answers.message());
+        let answer = answer.await.expect("an answer in time")?;
+        Ok(answer.map(|answer| answer.kind.expect("each answer has a kind")))
+    }
+
+    pub(crate) async fn next(&mut self) -> Kind {
+        self.answer().await.unwrap().expect("it goes on")
+    }
+
+    /// Whether nothing comes for a while.
+    pub(crate) async fn is_silent(&mut self) -> bool {
+        tokio::time::timeout(Duration::from_millis(300), self.answers.message()).await.is_err()
+    }
+
+    pub(crate) async fn opened(&mut self) -> ConsumeOpened {
+        match self.next().await {
+            Kind::Opened(opened) => opened,
+            other => panic!("not opened: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn gap(&mut self) -> Gap {
+        match self.next().await {
+            Kind::Gap(gap) => gap,
+            other => panic!("no gap: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn confirmed(&mut self) -> Confirmed {
+        match self.next().await {
+            Kind::Confirmed(confirmed) => confirmed,
+            other => panic!("not confirmed: {other:?}"),
+        }
+    }
+
+    /// The next deliveries, which must come as such and no more than asked for.
+    pub(crate) async fn deliveries(&mut self, count: usize) -> Vec<Delivery> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            match self.next().await {
+                Kind::Deliveries(deliveries) => all.extend(deliveries.deliveries),
+                other => panic!("no deliveries: {other:?}"),
+            }
+        }
+        assert_eq!(all.len(), count);
+        all
+    }
+
+    /// The status that ends the stream.
+    pub(crate) async fn end(&mut self) -> Status {
+        loop {
+            match self.answer().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the stream ended well"),
+                Err(status) => return status,
+            }
+        }
+    }
+
+    /// The next deliveries of one answer; confirmations before them are passed over.
+    pub(crate) async fn deliveries_once(&mut self) -> Vec<Delivery> {
+        loop {
+            match self.next().await {
+                Kind::Deliveries(deliveries) => return deliveries.deliveries,
+                Kind::Confirmed(_) => {}
+                other => panic!("no deliveries: {other:?}"),
+            }
+        }
+    }
+
+    /// The next confirmation; deliveries before it are passed over.
+    pub(crate) async fn confirmed_once(&mut self) -> Confirmed {
+        loop {
+            match self.next().await {
+                Kind::Confirmed(confirmed) => return confirmed,
+                Kind::Deliveries(_) => {}
+                other => panic!("not confirmed: {other:?}"),
+            }
+        }
+    }
+}
