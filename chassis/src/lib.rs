@@ -10,4 +10,5 @@ pub mod program;
 pub mod serve;
 pub mod settings;
 pub mod shutdown;
+pub mod sign_in;
 pub mod telemetry;

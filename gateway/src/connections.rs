@@ -11,6 +11,7 @@ mod opened;
 mod record;
 mod service;
 mod shape;
+pub(crate) mod sign_in;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,8 +28,9 @@ use tonic::{Code, Response, Status};
 use crate::connectors::Connectors;
 use crate::error::Error;
 use crate::names;
+use crate::notifications::PublicUrl;
 use crate::seal::KeyRing;
-use crate::store::{EventLog, Store};
+use crate::store::{Entry, EventLog, Store};
 
 use opened::Freshness;
 pub use opened::Opened;
@@ -50,6 +52,7 @@ struct Room {
     cache: cache::Cache,
     flights: grant::Flights,
     doubts: grant::Doubts,
+    public_url: sign_in::OwnUrl,
 }
 
 impl std::fmt::Debug for Room {
@@ -71,10 +74,14 @@ impl Connections {
         let changes = store.watch();
         let (cache, flights) = (cache::Cache::default(), grant::Flights::default());
         let doubts = grant::Doubts::default();
-        let room = Arc::new(Room { store, log, connectors, keys, cache, flights, doubts });
+        let public_url = sign_in::OwnUrl::default();
+        let asking = store.watch();
+        let room = Arc::new(Room { store, log, connectors, keys, cache, flights, doubts, public_url });
         let stop = CancellationToken::new();
         let following = cache::follow(changes, room.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
+        let asking = sign_in::keep(asking, room.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(asking));
         Self { room, _stop: stop.drop_guard() }
     }
 
@@ -82,6 +89,14 @@ impl Connections {
     #[must_use]
     pub fn service(self: &Arc<Self>) -> ConnectionServiceServer<ConnectionRpc> {
         ConnectionServiceServer::new(ConnectionRpc::new(self.clone()))
+    }
+
+    /// Says where the world outside reaches this gateway: users who sign in in a browser are led back there. Gives the
+    /// pages that they are led to. To be said once.
+    #[must_use]
+    pub fn reached_at(&self, url: &PublicUrl) -> axum::Router {
+        let _ = self.room.public_url.set(url.clone());
+        sign_in::router(self, url)
     }
 
     /// The connectors that these connections are for.
@@ -96,7 +111,8 @@ impl Connections {
     /// FIELD_INVALID `connection`; CONNECTION_NOT_FOUND; FAILED_PRECONDITION (CREDENTIALS_REFUSED) at once while it
     /// needs a sign-in; what the connector says to a refresh; CONNECTOR_MISSING and CONNECTOR_UNAVAILABLE.
     pub async fn open(&self, name: &str) -> Result<Arc<Opened>, Error> {
-        let opened = match self.room.cache.get(name) {
+        // One that needed a sign-in is read anew: that somebody has signed in may not have been heard of yet.
+        let opened = match self.room.cache.get(name).filter(|opened| !opened.needs_sign_in()) {
             Some(opened) => opened,
             None => {
                 names::connection("connection", name)?;
@@ -186,10 +202,17 @@ impl Connections {
     }
 }
 
+/// Whether a stored value is a connection that nothing speaks against.
+pub(crate) fn is_ready(entry: &Entry) -> bool {
+    entry.key.starts_with(record::CONNECTIONS)
+        && record::Stored::read(entry).is_ok_and(|stored| !stored.needs_sign_in())
+}
+
 /// The error of a connection that needs a sign-in.
 fn refused(name: &str) -> Error {
-    let message =
-        format!("the provider refuses the credentials of {name}: update them, or check it once more");
+    let message = format!(
+        "{name} needs a sign-in: let its user sign in (StartSignIn), update its credentials, or check it once more"
+    );
     Fault::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message).with("connection", name).into()
 }
 

@@ -16,6 +16,7 @@ pub mod mask;
 pub mod names;
 pub mod notifications;
 pub mod page;
+pub mod pages;
 pub mod seal;
 pub mod serve;
 pub mod settings;

@@ -111,6 +111,9 @@ async fn serve_on(
     if let Some(notifications) = &notifications {
         router = router.merge(notifications.router());
     }
+    if let Some(url) = &settings.public_url {
+        router = router.merge(connections.reached_at(url));
+    }
     let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
     // Before anything is asked of providers: they call back at once.
     let (tls, grace) = (crate::http::tls(&settings.serve)?, settings.serve.stop_grace);

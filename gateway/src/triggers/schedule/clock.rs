@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 use super::open::{Member, Turn, Watch};
 use super::waits::{PUSHED_BACK_OFF, back_off, early, interval};
 use super::{Nudge, OpenWatches};
+use crate::connections;
 use crate::error::Error;
 use crate::store::{Change, Entry, Expect, StoreError, Write};
 use crate::triggers::fares::Fares;
@@ -111,6 +112,8 @@ impl Clock {
                 Some(entry) => self.take(entry, Duration::ZERO),
                 None => self.leave(&stored::name_of(&change.key)),
             }
+        } else if change.value.as_ref().is_some_and(connections::is_ready) {
+            self.mended(&change.key);
         } else if change.key.starts_with(stored::PLACES)
             && let Some(entry) = &change.value
         {
@@ -120,6 +123,13 @@ impl Clock {
                 member.alone = stored::is_alone(entry);
             }
         }
+    }
+
+    /// Makes the watches of a connection due that failed: it was changed, and may work now.
+    fn mended(&mut self, connection: &str) {
+        let failing = |watch: &&WatchName| watch.connection() == connection && self.fares.is_failing(watch);
+        let failing: Vec<_> = self.watches.keys().filter(failing).cloned().collect();
+        failing.iter().for_each(|watch| self.hasten(watch, Duration::ZERO));
     }
 
     /// Reads all triggers anew: at the start, and when changes were missed.
