@@ -21,6 +21,7 @@ mod kills;
 mod ledger;
 mod outlook;
 mod outside;
+mod sign_in;
 mod smtp;
 mod store;
 mod the_loop;
