@@ -93,7 +93,6 @@ impl Connections {
 
     /// Says where the world outside reaches this gateway: users who sign in in a browser are led back there. Gives the
     /// pages that they are led to. To be said once.
-    #[must_use]
     pub fn reached_at(&self, url: &PublicUrl) -> axum::Router {
         let _ = self.room.public_url.set(url.clone());
         sign_in::router(self, url)
