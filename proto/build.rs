@@ -4,11 +4,12 @@ use std::error::Error;
 use std::path::PathBuf;
 
 /// Messages that hold a secret: their `Debug` is written by hand in `src/redacted.rs`.
-const REDACTED: [&str; 11] = [
+const REDACTED: [&str; 12] = [
     ".postern.smtp.v1.SmtpCredentials",
     ".postern.outlook.v1.OutlookCredentials",
     ".postern.outlook.v1.ClientCertificate",
     ".postern.outlook.v1.DelegatedToken",
+    ".postern.outlook.v1.UserSignIn",
     ".postern.connector.v1.OpenConnection",
     ".postern.connector.v1.RefreshCredentialsResponse",
     ".postern.connector.v1.StartSignInResponse",

@@ -12,5 +12,6 @@ pub mod program;
 pub mod serve;
 pub mod settings;
 pub mod shutdown;
+pub mod sign_in;
 pub mod telemetry;
 pub mod untrusted;

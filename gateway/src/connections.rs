@@ -12,6 +12,7 @@ mod opened;
 mod record;
 mod service;
 mod shape;
+pub(crate) mod sign_in;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,8 +30,9 @@ use crate::connectors::Connectors;
 use crate::error::Error;
 use crate::leases::Leases;
 use crate::names;
+use crate::notifications::PublicUrl;
 use crate::seal::KeyRing;
-use crate::store::{Change, EventLog, Store};
+use crate::store::{Change, Entry, EventLog, Store};
 
 use opened::Freshness;
 pub use opened::Opened;
@@ -54,6 +56,7 @@ struct Room {
     cache: cache::Cache,
     flights: grant::Flights,
     doubts: grant::Doubts,
+    public_url: sign_in::OwnUrl,
 }
 
 impl std::fmt::Debug for Room {
@@ -87,11 +90,15 @@ impl Connections {
         let changes = store.watch();
         let (cache, flights) = (cache::Cache::default(), grant::Flights::default());
         let doubts = grant::Doubts::default();
-        let keys = keys.into();
-        let room = Arc::new(Room { store, log, connectors, leases, keys, cache, flights, doubts });
+        let (keys, public_url) = (keys.into(), sign_in::OwnUrl::default());
+        let asking = store.watch();
+        let room =
+            Arc::new(Room { store, log, connectors, leases, keys, cache, flights, doubts, public_url });
         let stop = CancellationToken::new();
         let following = cache::follow(changes, room.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
+        let asking = sign_in::keep(asking, room.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(asking));
         Self { room, _stop: stop.drop_guard() }
     }
 
@@ -99,6 +106,13 @@ impl Connections {
     #[must_use]
     pub fn service(self: &Arc<Self>) -> ConnectionServiceServer<ConnectionRpc> {
         ConnectionServiceServer::new(ConnectionRpc::new(self.clone()))
+    }
+
+    /// Says where the world outside reaches this gateway: users who sign in in a browser are led back there. Gives the
+    /// pages that they are led to. To be said once.
+    pub fn reached_at(&self, url: &PublicUrl) -> axum::Router {
+        let _ = self.room.public_url.set(url.clone());
+        sign_in::router(self, url)
     }
 
     /// The connectors that these connections are for.
@@ -113,7 +127,8 @@ impl Connections {
     /// FIELD_INVALID `connection`; CONNECTION_NOT_FOUND; FAILED_PRECONDITION (CREDENTIALS_REFUSED) at once while it
     /// needs a sign-in; what the connector says to a refresh; CONNECTOR_MISSING and CONNECTOR_UNAVAILABLE.
     pub async fn open(&self, name: &str) -> Result<Arc<Opened>, Error> {
-        let opened = match self.room.cache.get(name) {
+        // One that needed a sign-in is read anew: that somebody has signed in may not have been heard of yet.
+        let opened = match self.room.cache.get(name).filter(|opened| !opened.needs_sign_in()) {
             Some(opened) => opened,
             None => {
                 names::connection("connection", name)?;
@@ -216,16 +231,21 @@ pub(crate) fn told_usable(change: &Change) -> Option<(&str, bool)> {
     let name = Some(change.key.as_str()).filter(|key| key.starts_with(record::CONNECTIONS))?;
     match &change.value {
         None => Some((name, false)),
-        Some(entry) => {
-            record::Stored::read(entry).ok().filter(|it| !it.needs_sign_in()).map(|_| (name, true))
-        }
+        Some(entry) => is_ready(entry).then_some((name, true)),
     }
+}
+
+/// Whether a stored value is a connection that nothing speaks against.
+pub(crate) fn is_ready(entry: &Entry) -> bool {
+    entry.key.starts_with(record::CONNECTIONS)
+        && record::Stored::read(entry).is_ok_and(|stored| !stored.needs_sign_in())
 }
 
 /// The error of a connection that needs a sign-in.
 fn refused(name: &str) -> Error {
-    let message =
-        format!("the provider refuses the credentials of {name}: update them, or check it once more");
+    let message = format!(
+        "{name} needs a sign-in: let its user sign in (StartSignIn), update its credentials, or check it once more"
+    );
     Fault::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message).with("connection", name).into()
 }
 

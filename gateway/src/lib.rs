@@ -20,6 +20,7 @@ pub mod names;
 pub mod notifications;
 pub mod outbox;
 pub mod page;
+pub mod pages;
 pub mod pulse;
 pub mod seal;
 pub mod serve;

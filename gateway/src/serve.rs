@@ -33,7 +33,6 @@ use crate::leases::Leases;
 use crate::ledger::{Ledger, Once};
 use crate::notifications::{Notifications, PublicUrl};
 use crate::outbox::{Outbox, Sole};
-use crate::pulse;
 use crate::seal::KeyRing;
 use crate::settings::Settings;
 use crate::store::engine::Engine;
@@ -41,6 +40,7 @@ use crate::store::metered::Metered;
 use crate::store::{EventLog, Store};
 use crate::subscriptions::{Clock, Subscriptions};
 use crate::triggers::{Schedule, Triggers};
+use crate::{pages, pulse};
 
 /// What its metrics call it.
 const PROGRAM: &str = "gateway";
@@ -140,13 +140,16 @@ pub async fn serve_on(
         let (store, log) = (store.clone(), log.clone());
         Notifications::new(connections.clone(), store, log, schedule.clone(), url)
     });
-    let mut router = Router::new();
+    let root = settings.public_url.as_ref().map_or("", PublicUrl::path);
+    let mut router = pages::assets(root);
     if let Some(notifications) = &notifications {
         router = router.merge(notifications.router());
     }
+    if let Some(url) = &settings.public_url {
+        router = router.merge(connections.reached_at(url));
+    }
     let console = settings.serves_console(http.as_ref()).then(|| {
         let url = settings.public_url.as_ref();
-        let root = url.map_or("", PublicUrl::path);
         let secure = url.is_some_and(PublicUrl::is_https) || settings.serve.tls_cert_file.is_some();
         Console::new(root, callers.clone(), keys, secure)
     });

@@ -40,6 +40,8 @@ pub(crate) struct Account {
     pub(crate) plaintext: bool,
     /// How many requests run at once for a mailbox.
     pub(crate) at_once: usize,
+    /// What a user is asked to allow. Empty: all that the application's registration names.
+    pub(crate) scopes: Vec<String>,
     /// What proves who we are.
     pub(crate) proof: Proof,
     /// The access token of the grant.
@@ -47,6 +49,10 @@ pub(crate) struct Account {
     /// What the grant keeps for the next sign-in.
     pub(crate) kept: Option<Kept>,
 }
+
+/// The most permissions that a user is asked for, and the longest name of one.
+const MAX_SCOPES: usize = 50;
+const MAX_SCOPE: usize = 128;
 
 impl Account {
     /// Reads the settings of a connection.
@@ -86,6 +92,7 @@ impl Account {
             certificates: custom.ca_certificates,
             plaintext: custom.allow_plaintext,
             at_once: at_once as usize,
+            scopes: settings.scopes,
             proof: Proof::read(connection.credentials),
             token,
             kept,
@@ -130,6 +137,16 @@ fn check_names(settings: &OutlookSettings, problems: &mut Problems) {
     }
     if mailbox(&settings.mailbox).is_some_and(|address| !names_mailbox(&address)) {
         problems.push(("outlook.mailbox".into(), "expected an address or `me`".into()));
+    }
+    let permission = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    for (at, scope) in settings.scopes.iter().enumerate() {
+        if scope.is_empty() || scope.len() > MAX_SCOPE || !scope.chars().all(permission) {
+            let problem = "expected the name of a permission of Graph, such as `Mail.ReadWrite`";
+            problems.push((format!("outlook.scopes[{at}]"), problem.into()));
+        }
+    }
+    if settings.scopes.len() > MAX_SCOPES {
+        problems.push(("outlook.scopes".into(), format!("are more than {MAX_SCOPES}")));
     }
 }
 

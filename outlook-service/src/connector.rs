@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use postern_proto::connection::v1::SignInKind;
 use postern_proto::connector::v1::connector_service_server::ConnectorService;
 use postern_proto::connector::v1::{
     CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
@@ -17,9 +18,12 @@ use postern_proto::outlook::v1::mail_service_server::MailServiceServer;
 use tonic::server::NamedService as _;
 use tonic::{Request, Response, Status};
 
+use crate::account::Proof;
 use crate::calendar::Calendars;
 use crate::contacts::Contacts;
 use crate::error::Error;
+use crate::graph::Failure;
+use crate::identity::Completed;
 use crate::mail::{self, Mail};
 use crate::outlook::{Call, Outlook, answer};
 use crate::{identity, notifications, poll};
@@ -53,13 +57,49 @@ impl Connector {
             count(inbox.total_item_count),
             count(inbox.unread_item_count)
         );
-        let account = mailbox.user.clone().unwrap_or_else(|| "me".to_owned());
+        let signed_in = call.account.kept.as_ref().map(|kept| kept.account.clone());
+        let signed_in = signed_in.filter(|account| !account.is_empty());
+        let account = mailbox.user.clone().or(signed_in).unwrap_or_else(|| "me".to_owned());
         Ok(CheckConnectionResponse { account, details: vec![details] })
     }
 
     async fn refresh(&self, call: &Call) -> Result<RefreshCredentialsResponse, Error> {
         let claims = self.outlook.claims(&call.account);
         identity::sign_in(&self.outlook.client(&call.account)?, &call.account, claims, call.until).await
+    }
+
+    async fn start(&self, call: &Call, asked: &StartSignInRequest) -> Result<StartSignInResponse, Error> {
+        identity::start(&self.outlook.client(&call.account)?, &call.account, asked, call.until).await
+    }
+
+    /// Goes on with a user's sign-in, and looks whether the connection is for whoever signed in.
+    async fn complete(
+        &self,
+        mut call: Call,
+        asked: &CompleteSignInRequest,
+    ) -> Result<CompleteSignInResponse, Error> {
+        let http = self.outlook.client(&call.account)?;
+        let completed = identity::complete(&http, &call.account, asked, call.until).await?;
+        let (made, who) = match completed {
+            Completed::Grant(made, who) => (made, who),
+            Completed::NotYet(answer) => return Ok(answer),
+        };
+        if let Some(wrong) = identity::wrong_account(&call.account, who.as_ref()) {
+            return Err(wrong);
+        }
+        if call.account.mailbox.is_some() {
+            (call.account.token, _) = identity::read(&made.grant);
+            let mailbox = self.outlook.mailbox(&call, "outlook.mailbox", "")?;
+            // Only a clear no counts: a code is good for one use, and a Graph that is out of order says nothing of leave.
+            match self.outlook.folders(&call, &mailbox).show("inbox").await {
+                Err(Error::Graph(Failure::Refused(refusal))) if matches!(refusal.status, 403 | 404) => {
+                    return Err(identity::not_its_mailbox());
+                }
+                Err(Error::NoFolder(Some(_))) => return Err(identity::not_its_mailbox()),
+                _ => {}
+            }
+        }
+        Ok(made)
     }
 }
 
@@ -76,7 +116,7 @@ impl ConnectorService for Connector {
             sends_email: true,
             // The draft bears the request's mark, and the sent copy keeps it.
             send_is_repeatable: true,
-            ..DescribeResponse::default()
+            sign_in_kinds: vec![SignInKind::Browser.into(), SignInKind::DeviceCode.into()],
         }))
     }
 
@@ -86,7 +126,9 @@ impl ConnectorService for Connector {
     ) -> Result<Response<ValidateConnectionResponse>, Status> {
         let call = self.outlook.call(request.metadata())?;
         let checked = call.account.check_sign_in().and_then(|()| self.outlook.client(&call.account));
-        answer("ValidateConnection", checked.map(|_| ValidateConnectionResponse { needs_grant: true }))
+        let needs_sign_in = matches!(call.account.proof, Proof::User { .. });
+        let needs = ValidateConnectionResponse { needs_grant: true, needs_sign_in };
+        answer("ValidateConnection", checked.map(|_| needs))
     }
 
     async fn check_connection(
@@ -107,16 +149,18 @@ impl ConnectorService for Connector {
 
     async fn start_sign_in(
         &self,
-        _: Request<StartSignInRequest>,
+        request: Request<StartSignInRequest>,
     ) -> Result<Response<StartSignInResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let call = self.outlook.call(request.metadata())?;
+        answer("StartSignIn", self.start(&call, request.get_ref()).await)
     }
 
     async fn complete_sign_in(
         &self,
-        _: Request<CompleteSignInRequest>,
+        request: Request<CompleteSignInRequest>,
     ) -> Result<Response<CompleteSignInResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let call = self.outlook.call(request.metadata())?;
+        answer("CompleteSignIn", self.complete(call, request.get_ref()).await)
     }
 
     async fn send_email(

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use postern_chassis::fault::Fault;
+use postern_chassis::sign_in::Meaning;
 use tonic::{Code, Status};
 
 use crate::graph::{Failure, Refusal};
@@ -45,6 +46,12 @@ pub(crate) enum Error {
     /// The identity platform is not reached, or out of order for now.
     #[error("the sign-in failed for now: {}", .0.error)]
     SignInUnavailable(Box<Refused>),
+    /// A user's sign-in failed by what the identity platform answered.
+    #[error("the user's sign-in failed: {}", .1.error)]
+    SignInFailed(Meaning, Box<Refused>),
+    /// A user's sign-in failed, or cannot be.
+    #[error(transparent)]
+    SignIn(Box<Fault>),
     /// There is no such folder.
     #[error("the folder is not there")]
     NoFolder(Option<Box<Refusal>>),
@@ -102,6 +109,12 @@ impl Error {
     }
 }
 
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::SignIn(Box::new(fault))
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
@@ -126,7 +139,11 @@ impl From<Error> for Fault {
             Error::NoToken => {
                 refused_credentials("there is no access token to act with: get a grant first").refresh()
             }
-            Error::SignedOut => refused_credentials("there is nothing to sign in with"),
+            Error::SignedOut => {
+                refused_credentials("nobody has signed in yet: let the user sign in (StartSignIn)")
+            }
+            Error::SignInFailed(meaning, refused) => signed_in(meaning.failure(&refused.error), &refused),
+            Error::SignIn(fault) => *fault,
             Error::SignInRefused(refused) => {
                 let message = match (refused.is_of_user(), refused.field) {
                     (true, _) => "the identity platform wants the user to sign in anew".to_owned(),

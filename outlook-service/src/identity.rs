@@ -1,10 +1,11 @@
-//! Microsoft's identity platform: sign-in by an application's secret or certificate (OAuth 2.0 client credentials) or by
-//! a user's refresh token, and the grant that comes of it. Only the answer's `error` decides what is made of it, never its
+//! Microsoft's identity platform: sign-in by an application's secret or certificate (OAuth 2.0 client credentials), by a
+//! user or by a user's refresh token, and the grant that comes of it. Only the answer's `error` decides what is made of it, never its
 //! texts or numbers, as the platform asks.
 
 mod assertion;
 mod grant;
 mod refused;
+mod user;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::times;
 pub(crate) use assertion::Signer;
 pub(crate) use grant::{Kept, read};
 pub(crate) use refused::Refused;
+pub(crate) use user::{Completed, complete, not_its_mailbox, start, wrong_account};
 
 /// How long the platform may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,7 +44,7 @@ pub(crate) async fn sign_in(
     claims: Option<String>,
     until: Instant,
 ) -> Result<RefreshCredentialsResponse, Error> {
-    let url = token_url(account)?;
+    let url = endpoint(account, "token")?;
     let mut tries = 1;
     loop {
         // Made anew for each try: an assertion is good for one use.
@@ -63,8 +65,9 @@ pub(crate) async fn sign_in(
     }
 }
 
-fn token_url(account: &Account) -> Result<Url, Error> {
-    let path = format!("{}/oauth2/v2.0/token", account.tenant);
+/// An endpoint of the platform, such as `token`.
+fn endpoint(account: &Account, name: &str) -> Result<Url, Error> {
+    let path = format!("{}/oauth2/v2.0/{name}", account.tenant);
     account.login.join(&path).map_err(|_| Error::field("outlook.tenant", "cannot stand in a URL"))
 }
 
@@ -73,10 +76,13 @@ fn token_url(account: &Account) -> Result<Url, Error> {
 fn scope(account: &Account) -> String {
     let graph = account.graph.as_str().trim_end_matches("/v1.0/");
     if account.proof.is_app_only() {
-        format!("{graph}/.default")
-    } else {
-        format!("offline_access {graph}/.default")
+        return format!("{graph}/.default");
     }
+    let named = match account.scopes.as_slice() {
+        [] => vec![".default".to_owned()],
+        named => named.to_vec(),
+    };
+    named.iter().fold("offline_access".to_owned(), |scope, name| scope + &format!(" {graph}/{name}"))
 }
 
 fn form(account: &Account, url: &Url, claims: Option<&str>) -> Result<Vec<(&'static str, String)>, Error> {
@@ -95,10 +101,9 @@ fn form(account: &Account, url: &Url, claims: Option<&str>) -> Result<Vec<(&'sta
                 ("client_assertion", assertion),
             ]);
         }
-        Proof::Delegated { client_secret, .. } => {
-            form.extend(client_secret.as_ref().map(|secret| ("client_secret", text(secret))));
+        Proof::Delegated { .. } | Proof::User { .. } => {
+            form.extend(account.proof.client_secret().map(|secret| ("client_secret", text(secret))));
         }
-        Proof::Nothing => {}
     }
     if !account.proof.is_app_only() {
         let refresh_token = grant::refresh_token(account).ok_or(Error::SignedOut)?;
@@ -183,7 +188,7 @@ mod tests {
             ),
         ] {
             let by_secret = account(cloud, SignIn::ClientSecret("secret".into()));
-            let url = token_url(&by_secret).unwrap();
+            let url = endpoint(&by_secret, "token").unwrap();
             assert_eq!(url.as_str(), format!("{login}/contoso.example/oauth2/v2.0/token"));
             assert_eq!(scope(&by_secret), format!("{graph}/.default"));
             let by_user = account(cloud, SignIn::DelegatedToken(DelegatedToken::default()));

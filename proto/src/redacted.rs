@@ -7,7 +7,7 @@ use crate::connector::v1::{
     RefreshCredentialsResponse, RenewNotificationRequest, StartSignInResponse,
 };
 use crate::outlook::v1::outlook_credentials::SignIn;
-use crate::outlook::v1::{ClientCertificate, DelegatedToken, OutlookCredentials};
+use crate::outlook::v1::{ClientCertificate, DelegatedToken, OutlookCredentials, UserSignIn};
 use crate::smtp::v1::SmtpCredentials;
 
 /// What stands in the place of a secret.
@@ -42,6 +42,7 @@ impl Debug for SignIn {
                 f.debug_tuple("ClientCertificate").field(certificate).finish()
             }
             Self::DelegatedToken(token) => f.debug_tuple("DelegatedToken").field(token).finish(),
+            Self::User(user) => f.debug_tuple("User").field(user).finish(),
         }
     }
 }
@@ -61,6 +62,12 @@ impl Debug for DelegatedToken {
             .field("refresh_token", &mask(self.refresh_token.as_bytes()))
             .field("client_secret", &mask(self.client_secret.as_bytes()))
             .finish()
+    }
+}
+
+impl Debug for UserSignIn {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("UserSignIn").field("client_secret", &mask(self.client_secret.as_bytes())).finish()
     }
 }
 

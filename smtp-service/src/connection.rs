@@ -84,7 +84,7 @@ pub(crate) enum Proof {
         mechanism: Option<Mechanism>,
     },
     /// An access token of this provider (XOAUTH2). The token itself comes with each call.
-    Token(Provider),
+    Token(Box<Provider>),
 }
 
 /// A mechanism of AUTH by password.

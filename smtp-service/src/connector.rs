@@ -1,6 +1,8 @@
 //! The edge for the gateway: what this connector is, whether a connection works, and the grants that it needs.
 
 use postern_chassis::opened;
+use postern_chassis::sign_in::unsupported;
+use postern_proto::connection::v1::SignInKind;
 use postern_proto::connector::v1::connector_service_server::ConnectorService;
 use postern_proto::connector::v1::{
     CheckConnectionRequest, CheckConnectionResponse, CheckTriggerRequest, CheckTriggerResponse,
@@ -19,9 +21,17 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::message::Mail;
-use crate::oauth::Grant;
+use crate::oauth::{Grant, Provider};
 use crate::send;
 use crate::service::{Service, stored, told};
+
+/// The error of a sign-in for a connection that has no use for tokens.
+fn without_tokens() -> Error {
+    unsupported(
+        "the connection does not sign in by tokens: smtp.auth_mechanism is not AUTH_MECHANISM_XOAUTH2",
+    )
+    .into()
+}
 
 #[tonic::async_trait]
 impl ConnectorService for Service {
@@ -30,11 +40,11 @@ impl ConnectorService for Service {
             kind: "smtp".to_owned(),
             services: vec![SERVICE_NAME.to_owned()],
             trigger_kinds: Vec::new(),
+            sign_in_kinds: vec![SignInKind::Browser.into(), SignInKind::DeviceCode.into()],
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sends_email: true,
             // A server does not tell whether it has a message already.
             send_is_repeatable: false,
-            ..DescribeResponse::default()
         }))
     }
 
@@ -44,7 +54,8 @@ impl ConnectorService for Service {
     ) -> Result<Response<ValidateConnectionResponse>, Status> {
         let connection = Connection::check(&stored(request.metadata())?)?;
         let needs_grant = connection.provider().is_some();
-        Ok(Response::new(ValidateConnectionResponse { needs_grant }))
+        let needs_sign_in = connection.provider().is_some_and(Provider::needs_user);
+        Ok(Response::new(ValidateConnectionResponse { needs_grant, needs_sign_in }))
     }
 
     async fn check_connection(
@@ -82,16 +93,28 @@ impl ConnectorService for Service {
 
     async fn start_sign_in(
         &self,
-        _: Request<StartSignInRequest>,
+        request: Request<StartSignInRequest>,
     ) -> Result<Response<StartSignInResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let began = Instant::now();
+        let connection = Connection::check(&stored(request.metadata())?)?;
+        let started = match connection.provider() {
+            Some(provider) => provider.start(request.get_ref()).await,
+            None => Err(without_tokens()),
+        };
+        started.map(Response::new).map_err(|error| told("StartSignIn", &connection, began, error))
     }
 
     async fn complete_sign_in(
         &self,
-        _: Request<CompleteSignInRequest>,
+        request: Request<CompleteSignInRequest>,
     ) -> Result<Response<CompleteSignInResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let began = Instant::now();
+        let connection = Connection::check(&stored(request.metadata())?)?;
+        let completed = match connection.provider() {
+            Some(provider) => provider.complete(request.get_ref()).await,
+            None => Err(without_tokens()),
+        };
+        completed.map(Response::new).map_err(|error| told("CompleteSignIn", &connection, began, error))
     }
 
     async fn send_email(

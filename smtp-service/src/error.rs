@@ -76,9 +76,12 @@ pub(crate) enum Error {
     },
     /// There is nothing to get an access token with.
     #[error(
-        "nobody has signed in: there is no refresh token and no client secret to get an access token with"
+        "nobody has signed in: let the user sign in (StartSignIn), or give a refresh token or a client secret"
     )]
     SignedOut,
+    /// A user's sign-in failed, or cannot be.
+    #[error(transparent)]
+    SignIn(Box<Fault>),
     /// The provider of access tokens refused for good.
     #[error("the provider of access tokens refused: {error}")]
     SignInRefused {
@@ -188,6 +191,12 @@ impl Error {
     }
 }
 
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::SignIn(Box::new(fault))
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let message = error.to_string();
@@ -207,6 +216,7 @@ impl From<Error> for Fault {
             }
             Error::SignedOut => Self::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message)
                 .with("smtp.stage", Stage::Token.as_str()),
+            Error::SignIn(fault) => *fault,
             Error::SignInRefused { error } => {
                 Self::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message)
                     .with("smtp.stage", Stage::Token.as_str())

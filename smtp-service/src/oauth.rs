@@ -1,9 +1,12 @@
-//! Access tokens for XOAUTH2, from a provider's token endpoint (RFC 6749): by a refresh token, else by the client's own
-//! credentials. Of a refusal only its `error` is heeded: texts are for people and change.
+//! Access tokens for XOAUTH2, from a provider's token endpoint (RFC 6749): of a user who signs in, by a refresh token, else
+//! by the client's own credentials. Of a refusal only its `error` is heeded: texts are for people and change.
 
 mod ask;
 mod grant;
+mod user;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use postern_proto::connector::v1::RefreshCredentialsResponse;
 use postern_proto::smtp::v1::{OAuthSettings, SmtpCredentials};
 use reqwest::Url;
@@ -23,6 +26,10 @@ const MAX_SCOPES: usize = 50;
 pub(crate) struct Provider {
     client_id: String,
     token_endpoint: Url,
+    /// Where users sign in in a browser, if they can.
+    authorization_endpoint: Option<Url>,
+    /// Where device codes come from, if they do.
+    device_authorization_endpoint: Option<Url>,
     /// Space-separated, as the endpoint takes them.
     scope: String,
     client_secret: Option<SecretString>,
@@ -46,8 +53,10 @@ impl Provider {
         if oauth.token_endpoint.is_empty() {
             problems.add("smtp.oauth.token_endpoint", "is needed");
         }
-        endpoint("authorization_endpoint", &oauth.authorization_endpoint, problems);
-        endpoint("device_authorization_endpoint", &oauth.device_authorization_endpoint, problems);
+        let authorization_endpoint =
+            endpoint("authorization_endpoint", &oauth.authorization_endpoint, problems);
+        let device_authorization_endpoint =
+            endpoint("device_authorization_endpoint", &oauth.device_authorization_endpoint, problems);
         if oauth.scopes.len() > MAX_SCOPES {
             problems.add("smtp.oauth.scopes", format!("are more than {MAX_SCOPES}"));
         }
@@ -76,11 +85,25 @@ impl Provider {
         Some(Self {
             client_id: oauth.client_id.clone(),
             token_endpoint: token_endpoint?,
+            authorization_endpoint,
+            device_authorization_endpoint,
             scope: oauth.scopes.join(" "),
             client_secret,
             refresh_token,
             authorities: authorities.to_owned(),
         })
+    }
+
+    /// Whether only a user who signs in can give the first token.
+    pub(crate) fn needs_user(&self) -> bool {
+        let by_people = self.authorization_endpoint.is_some() || self.device_authorization_endpoint.is_some();
+        by_people && self.refresh_token.is_none()
+    }
+
+    /// What tells this client at its provider from all others: nobody else is shown its refresh tokens.
+    fn key(&self) -> String {
+        let text = format!("{} {}", self.token_endpoint, self.client_id);
+        URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()))
     }
 
     /// Gets a new access token: by the newest refresh token, which is the one in the grant where the provider rotates
@@ -89,13 +112,15 @@ impl Provider {
     /// # Errors
     /// Refused for good, or for now.
     pub(crate) async fn refresh(&self, held: Option<&Grant>) -> Result<RefreshCredentialsResponse, Error> {
-        let rotated = held.and_then(Grant::refresh_token);
+        let key = self.key();
+        let rotated = held.and_then(|held| held.refresh_token(&key));
         let refresh_token = rotated.or(self.refresh_token.as_ref());
         let mut form = vec![("client_id", self.client_id.as_str())];
         match (refresh_token, &self.client_secret) {
             (Some(token), _) => {
                 form.extend([("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())]);
             }
+            (None, _) if self.needs_user() => return Err(Error::SignedOut),
             (None, Some(_)) => form.push(("grant_type", "client_credentials")),
             (None, None) => return Err(Error::SignedOut),
         }
@@ -106,7 +131,7 @@ impl Provider {
             form.push(("scope", &self.scope));
         }
         let answer = ask::ask(&self.token_endpoint, &self.authorities, &form).await?;
-        Grant::stored(&answer, refresh_token)
+        Grant::stored(&answer, refresh_token, key)
     }
 }
 

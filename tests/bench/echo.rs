@@ -126,7 +126,7 @@ impl ConnectorService for Echo {
         &self,
         _: Request<ValidateConnectionRequest>,
     ) -> Result<Response<ValidateConnectionResponse>, Status> {
-        Ok(Response::new(ValidateConnectionResponse { needs_grant: false }))
+        Ok(Response::new(ValidateConnectionResponse { needs_grant: false, needs_sign_in: false }))
     }
 
     async fn check_connection(

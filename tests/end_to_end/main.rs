@@ -24,6 +24,7 @@ mod outbox;
 mod outlook;
 mod outside;
 mod several;
+mod sign_in;
 mod smtp;
 mod store;
 mod subscriptions;

@@ -22,6 +22,10 @@ const JUDGE: &str = "POSTERN_JUDGE";
 const PYTHON: &str = "POSTERN_PYTHON";
 /// An Exim that is not installed, since a machine has one mail server at most.
 const EXIM: &str = "POSTERN_EXIM";
+/// The entry of an installed `oidc-provider` (npm), for Node.
+const OIDC_PROVIDER: &str = "POSTERN_OIDC_PROVIDER";
+/// Says that sign-ins are not to be tried against real OAuth servers.
+const OAUTH_SERVERS: &str = "POSTERN_OAUTH_SERVERS";
 /// Says that the connector is not to be tried against real mail servers.
 const PEERS: &str = "POSTERN_PEERS";
 
@@ -91,6 +95,25 @@ pub(crate) fn nats_server() -> Option<PathBuf> {
         return None;
     }
     Some(file(NATS_SERVER, NATS))
+}
+
+/// What the tests against real OAuth servers need.
+pub(crate) struct OAuthServers {
+    /// The interpreter.
+    pub(crate) python: PathBuf,
+    /// The entry of `oidc-provider`.
+    pub(crate) oidc_provider: PathBuf,
+}
+
+/// What the tests against real OAuth servers need, or `None` where it was said that they are not wanted.
+///
+/// It panics where nothing was said, as [`judge`] does.
+pub(crate) fn oauth_servers() -> Option<OAuthServers> {
+    if small() || std::env::var(OAUTH_SERVERS).is_ok_and(|servers| servers == "skip") {
+        return None;
+    }
+    let (python, oidc_provider) = (file(PYTHON, OAUTH_SERVERS), file(OIDC_PROVIDER, OAUTH_SERVERS));
+    Some(OAuthServers { python, oidc_provider })
 }
 
 /// The file that a variable names; `skip` is the variable that would do without it.

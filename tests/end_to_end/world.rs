@@ -72,6 +72,11 @@ impl World {
         Self::start_with(None, flags).await.with_connections().await
     }
 
+    /// The sandbox and a gateway with a public URL.
+    pub(crate) async fn reached() -> Self {
+        Self::start_with(Some(SocketAddr::from(([127, 0, 0, 1], 0)))).await
+    }
+
     async fn with_connections(self) -> Self {
         let world = self;
         create(&world.channel, SMTP, world.place.smtp_connection()).await.unwrap();

@@ -6,6 +6,8 @@ PYTHON=$TOOLS/python/bin/python
 # shellcheck disable=SC2034 # for those who source this
 BUF=$TOOLS/npm/node_modules/.bin/buf
 COMPOSE=$TOOLS/compose/compose/docker-compose
+# shellcheck disable=SC2034 # for those who source this
+OIDC_PROVIDER=$TOOLS/oidc-provider/node_modules/oidc-provider/lib/index.js
 EXIM=$TOOLS/exim/usr/sbin/exim4
 NATS_SERVER=$TOOLS/nats-server/bin/nats-server
 
@@ -59,6 +61,15 @@ set_up_browser() {
   mkdir -p "$TOOLS/browser"
   mapfile -t packages <"$wanted"
   npm install --silent --no-save --no-package-lock --prefix "$TOOLS/browser" "${packages[@]}" && cp "$wanted" "$stamp"
+}
+
+# A real OAuth server, for sign-ins.
+set_up_oidc_provider() {
+  local wanted=tests/tools/oidc-provider.txt stamp=$TOOLS/oidc-provider/oidc-provider.txt
+  unchanged "$wanted" "$stamp" && return
+  mkdir -p "$TOOLS/oidc-provider"
+  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/oidc-provider" "$(cat "$wanted")" &&
+    cp "$wanted" "$stamp"
 }
 
 # A wheel where there is one for this machine, else built from its source.

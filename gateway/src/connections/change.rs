@@ -10,15 +10,17 @@ use postern_proto::connection::v1::{
 };
 use postern_proto::connector::v1::{
     CheckConnectionRequest, CheckConnectionResponse as Checked, OpenConnection, ValidateConnectionRequest,
+    ValidateConnectionResponse,
 };
 use tokio::time::Instant;
 
 use postern_chassis::fault::Fault;
+use prost::Message as _;
 use tonic::Code;
 
 use super::event::TRIES;
 use super::opened::{Freshness, metadata_of};
-use super::record::{CONNECTIONS, GRANTS, Stored, check_etag, id_of};
+use super::record::{CONNECTIONS, GRANTS, GrantRecord, Stored, check_etag, id_of};
 use super::{Room, is_refusal, shape};
 use crate::connectors::Connector;
 use crate::error::Error;
@@ -29,6 +31,8 @@ use crate::{mask, names};
 const VALIDATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the check of a connection may take: name, TCP, TLS and sign-in, each with patience.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(90);
+/// Why a connection needs a sign-in whose user has not signed in yet.
+const SIGN_IN_NEEDED: &str = "SIGN_IN_NEEDED";
 /// How many keys are listed at a time when they are deleted.
 const DELETE_PAGE: usize = 256;
 
@@ -52,11 +56,13 @@ impl Room {
             kind,
             ..given
         };
-        let needs_grant = self.validate(&connector, &connection).await?;
+        let needs = self.validate(&connector, &connection).await?;
         let credentials = self.seal_credentials(&connection)?;
-        let connection = Connection { credentials: None, ..connection };
+        let mut connection = Connection { credentials: None, ..connection };
+        connection.set_state(first_state(needs));
+        let needs_grant = needs.needs_grant;
         let mut stored = Stored { connection, credentials, edition: new_edition(), needs_grant, revision: 0 };
-        match self.write(&stored, ConnectionState::Ready, "").await {
+        match self.write(&stored, ConnectionState::Ready, SIGN_IN_NEEDED).await {
             Ok(revision) => stored.revision = revision,
             Err(Error::Store(StoreError::Conflict { .. })) => return Err(Error::Exists("Connection", name)),
             Err(error) => return Err(error),
@@ -73,8 +79,9 @@ impl Room {
             let stored = self.stored(&wanted.name).await?;
             check_etag(&wanted.etag, &stored)?;
             let from = stored.connection.state();
-            let mut changed = self.changed(stored, &wanted, mask.as_ref()).await?;
-            match self.write(&changed, from, "").await {
+            let (mut changed, grant) = self.changed(stored, &wanted, mask.as_ref()).await?;
+            let reason = if changed.needs_sign_in() { SIGN_IN_NEEDED } else { "" };
+            match self.write_with(&changed, from, reason, grant).await {
                 Ok(revision) => {
                     changed.revision = revision;
                     return Ok(changed.shown());
@@ -87,13 +94,13 @@ impl Room {
         Err(StoreError::Conflict { key: wanted.name }.into())
     }
 
-    /// A connection with what is wanted of it, validated where that matters.
+    /// A connection with what is wanted of it, validated where that matters, and its grant, where that is to be kept.
     async fn changed(
         &self,
         stored: Stored,
         wanted: &Connection,
         mask: Option<&prost_types::FieldMask>,
-    ) -> Result<Stored, Error> {
+    ) -> Result<(Stored, Option<Write>), Error> {
         let kind = stored.connection.kind.clone();
         let settable = shape::settable();
         let mut connection = mask::apply(shape::CONNECTION, &stored.connection, wanted, mask, &settable)?;
@@ -109,26 +116,51 @@ impl Room {
             credentials: stored.credentials.clone(),
             ..stored
         };
+        let mut grant = None;
         if takes_credentials || takes_settings {
             if !takes_credentials {
                 connection.credentials = self.unseal_credentials(&stored)?.credentials;
             }
             let connector = self.connectors.for_kind(&kind)?;
-            changed.needs_grant = self.validate(&connector, &connection).await?;
+            let needs = self.validate(&connector, &connection).await?;
+            changed.needs_grant = needs.needs_grant;
             changed.edition = new_edition();
+            if !takes_credentials {
+                grant = self.grant_to_keep(&stored, changed.edition).await?;
+            }
+            if takes_credentials || (grant.is_none() && needs.needs_sign_in) {
+                connection.set_state(first_state(needs));
+            }
         }
         if takes_credentials {
             changed.credentials = self.seal_credentials(&connection)?;
-            connection.set_state(ConnectionState::Ready);
         }
         connection.credentials = None;
         connection.update_time = Some(SystemTime::now().into());
         changed.connection = connection;
-        Ok(changed)
+        Ok((changed, grant))
     }
 
-    /// Asks the connector whether a connection is well-formed. Gives whether it needs a grant.
-    async fn validate(&self, connector: &Connector, connection: &Connection) -> Result<bool, Error> {
+    /// The write that keeps a connection's grant where only settings change: what a user gave is not to be given again
+    /// for them, and a refresh token that was rotated cannot be. What is stale of it is renewed before it is used, and
+    /// the connector heeds nothing of it that is not for the new settings.
+    async fn grant_to_keep(&self, stored: &Stored, edition: u64) -> Result<Option<Write>, Error> {
+        let key = format!("{GRANTS}{}", id_of(&stored.connection.name));
+        let Some(entry) = self.store.get(&key).await? else { return Ok(None) };
+        let record = GrantRecord::decode(entry.value).ok().filter(|record| record.edition == stored.edition);
+        Ok(record.map(|record| {
+            let record = GrantRecord { edition, expire_time: Some(SystemTime::UNIX_EPOCH.into()), ..record };
+            let (value, expect) = (record.encode_to_vec().into(), Expect::Revision(entry.revision));
+            Write { key, value: Some(value), expect }
+        }))
+    }
+
+    /// Asks the connector whether a connection is well-formed. Gives what it needs.
+    async fn validate(
+        &self,
+        connector: &Connector,
+        connection: &Connection,
+    ) -> Result<ValidateConnectionResponse, Error> {
         let opened = OpenConnection { connection: Some(connection.clone()), grant: bytes::Bytes::new() };
         let metadata = metadata_of(&opened)?;
         let deadline = Instant::now() + VALIDATE_TIMEOUT;
@@ -141,7 +173,7 @@ impl Room {
             &request,
             &|mut connector, request| async move { connector.validate_connection(request).await },
         );
-        Ok(asked.await?.needs_grant)
+        asked.await
     }
 
     pub(super) async fn delete(self: &Arc<Self>, request: DeleteConnectionRequest) -> Result<(), Error> {
@@ -161,7 +193,7 @@ impl Room {
             self.delete_all(&triggers).await?;
             // As long as there is a connection to do it by.
             self.end_notifications(&name).await?;
-            for kind in ["places", "polls", "notifications", "nudges", "fares"] {
+            for kind in ["places", "polls", "notifications", "nudges", "fares", "sign-ins"] {
                 self.delete_all(&below(kind)).await?;
             }
             let write = Write { key: name.clone(), value: None, expect: Expect::Revision(stored.revision) };
@@ -171,7 +203,7 @@ impl Room {
                 Ok(_) => {
                     // A trigger that was made in between goes with it.
                     self.delete_all(&triggers).await?;
-                    for kind in ["places", "notifications"] {
+                    for kind in ["places", "notifications", "sign-ins"] {
                         self.delete_all(&below(kind)).await?;
                     }
                     let key = format!("{GRANTS}{}", id_of(&name));
@@ -225,7 +257,12 @@ impl Room {
     }
 }
 
+/// The state of a connection whose credentials are new.
+fn first_state(needs: ValidateConnectionResponse) -> ConnectionState {
+    if needs.needs_sign_in { ConnectionState::NeedsSignIn } else { ConnectionState::Ready }
+}
+
 /// A new edition: never 0.
-fn new_edition() -> u64 {
+pub(super) fn new_edition() -> u64 {
     fastrand::u64(1..)
 }

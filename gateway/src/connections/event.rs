@@ -15,11 +15,13 @@ const STATE_CHANGED: &str = "connection.state_changed";
 /// How often a change that meets another one at the same time is tried.
 pub(super) const TRIES: usize = 5;
 
-/// The event that a connection, as it was at a revision, turned to another state: told once for each such turn.
-fn state_changed(name: &str, before: Revision, state: ConnectionState, reason: &str) -> NewEvent {
+/// The event that a connection, as it was read, turned to another state: told once for each such turn.
+pub(super) fn state_changed(name: &str, before: &Stored, state: ConnectionState, reason: &str) -> NewEvent {
     let changed = ConnectionStateChanged { state: state.into(), reason: reason.to_owned() };
     let data = EventData { kind: Some(Kind::ConnectionStateChanged(changed)) };
-    let key = format!("{STATE_CHANGED} {before} {}", state.as_str_name());
+    // One that is new has no revision yet; its edition tells it from an older one of its name.
+    let place = if before.revision == 0 { before.edition } else { before.revision };
+    let key = format!("{STATE_CHANGED} {place} {}", state.as_str_name());
     new_event(name, STATE_CHANGED, None, &key, None, Some(data))
 }
 
@@ -32,16 +34,28 @@ impl Room {
         from: ConnectionState,
         reason: &str,
     ) -> Result<Revision, Error> {
+        self.write_with(stored, from, reason, None).await
+    }
+
+    /// The same, with another write that is made together with it or not at all.
+    pub(super) async fn write_with(
+        &self,
+        stored: &Stored,
+        from: ConnectionState,
+        reason: &str,
+        also: Option<Write>,
+    ) -> Result<Revision, Error> {
         let name = &stored.connection.name;
         let expect = if stored.revision == 0 { Expect::Absent } else { Expect::Revision(stored.revision) };
         let value = stored.value();
         let write = Write { key: name.clone(), value: Some(value.clone()), expect };
         let state = stored.connection.state();
-        let written = if state == from {
+        let written = if state == from && also.is_none() {
             self.store.write(write).await
         } else {
-            let event = state_changed(name, stored.revision, state, reason);
-            match self.log.append(vec![event], vec![write]).await {
+            let event = (state != from).then(|| state_changed(name, stored, state, reason));
+            let writes = std::iter::once(write).chain(also).collect();
+            match self.log.append(event.into_iter().collect(), writes).await {
                 // Where it is overwritten already, its own revision is not to be had: 0 matches none.
                 Ok(_) => self.store.get(name).await.map(|entry| {
                     entry.filter(|entry| entry.value == value).map_or(0, |entry| entry.revision)

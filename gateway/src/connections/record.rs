@@ -160,7 +160,7 @@ fn unreadable(key: &str) -> Error {
 }
 
 /// The error of a secret that cannot be sealed or opened.
-fn sealed_shut(name: &str, error: &SealError) -> Error {
+pub(super) fn sealed_shut(name: &str, error: &SealError) -> Error {
     tracing::error!(connection.name = name, %error, "a secret cannot be sealed or opened");
     let message = format!("the credentials of {name} cannot be opened: {error}");
     Fault::new(Code::Internal, "CREDENTIALS_UNREADABLE", message).with("connection", name).into()

@@ -94,12 +94,17 @@ impl ConnectionService for ConnectionRpc {
 
     async fn start_sign_in(
         &self,
-        _: Request<StartSignInRequest>,
+        request: Request<StartSignInRequest>,
     ) -> Result<Response<StartSignInResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let sign_in = Some(self.connections.room.start_sign_in(request.into_inner()).await?);
+        Ok(Response::new(StartSignInResponse { sign_in }))
     }
 
-    async fn get_sign_in(&self, _: Request<GetSignInRequest>) -> Result<Response<GetSignInResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn get_sign_in(
+        &self,
+        request: Request<GetSignInRequest>,
+    ) -> Result<Response<GetSignInResponse>, Status> {
+        let sign_in = Some(self.connections.room.sign_in(&request.into_inner().name).await?);
+        Ok(Response::new(GetSignInResponse { sign_in }))
     }
 }

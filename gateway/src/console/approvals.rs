@@ -8,9 +8,10 @@ use postern_proto::approval::v1::{Approval, ApprovalState, CancelApprovalRequest
 
 use super::failure::failed;
 use super::form::Fields;
-use super::page::{PageOf, page};
+use super::page::PageOf;
 use super::session::Session;
 use super::show::{exact, id, when};
+use crate::pages::page;
 
 const HERE: &str = "/approvals";
 /// How many a page shows.

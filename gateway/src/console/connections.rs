@@ -17,9 +17,10 @@ use tonic::Status;
 
 use super::failure::{Failure, failed, status_of};
 use super::form::Fields;
-use super::page::{PageOf, page, plain};
+use super::page::PageOf;
 use super::session::Session;
 use super::show::{exact, id, when};
+use crate::pages::{page, plain};
 
 const HERE: &str = "/connections";
 /// How many a page shows.

@@ -21,9 +21,9 @@ use serde::Deserialize;
 use std::sync::LazyLock;
 
 use super::failure::{failed, status_of};
-use super::page::{page, plain, whole};
 use super::session::Session;
 use super::show::{clock, exact};
+use crate::pages::{page, plain, whole};
 
 const HERE: &str = "/events";
 /// How many events the page begins with, and of what time.

@@ -6,8 +6,8 @@ use http::StatusCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::page::page;
 use super::session::Session;
+use crate::pages::page;
 
 /// A failed call, for people.
 pub(crate) struct Failure {

@@ -4,8 +4,8 @@ use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::page::plain;
 use super::session::Session;
+use crate::pages::plain;
 
 /// The fields of a form that was sent.
 #[derive(Default)]

@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::failure::failed;
 use super::form::Fields;
-use super::page::{page, plain};
 use super::session::Session;
 use super::show::{exact, id, when};
+use crate::pages::{page, plain};
 
 const HERE: &str = "/outbox";
 /// How many a page shows.

@@ -12,9 +12,9 @@ use tonic::Status;
 
 use super::chart;
 use super::failure::failed;
-use super::page::page;
 use super::session::Session;
 use super::show::id;
+use crate::pages::page;
 use crate::pulse::PULSE;
 
 /// How many of each are looked at.

@@ -18,8 +18,8 @@ use serde::Deserialize;
 use super::Console;
 use super::api::Api;
 use super::form::Fields;
-use super::page::{page, plain};
 use crate::auth::{Caller, Callers};
+use crate::pages::{page, plain};
 use crate::seal::KeyRing;
 
 /// The cookie's name.

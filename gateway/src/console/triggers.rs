@@ -13,9 +13,9 @@ use tonic::Status;
 use super::events::Shown;
 use super::failure::failed;
 use super::form::Fields;
-use super::page::{page, plain};
 use super::session::Session;
 use super::show::{exact, when};
+use crate::pages::{page, plain};
 
 const HERE: &str = "/triggers";
 /// How many a page shows.

@@ -11,9 +11,9 @@ use tonic::Status;
 
 use super::failure::{Failure, failed, status_of};
 use super::form::Fields;
-use super::page::page;
 use super::session::Session;
 use super::show::id;
+use crate::pages::page;
 
 const HERE: &str = "/try-out";
 /// How many connections there are to choose from.

@@ -10,13 +10,18 @@ use crate::identity::Signer;
 
 /// The field of a secret.
 const SECRET: &str = "outlook_credentials.client_secret";
+/// The field of the same, beside a user.
+const USER_SECRET: &str = "outlook_credentials.user.client_secret";
 /// The longest secret or refresh token: the connection travels with each call, and so does the grant that comes of it.
 const MAX_SECRET: usize = 8 * 1024;
 
 /// What proves who we are.
 pub(crate) enum Proof {
-    /// Nothing.
-    Nothing,
+    /// A user who signs in.
+    User {
+        /// The application's secret; absent for a public client.
+        client_secret: Option<SecretString>,
+    },
     /// The application's secret.
     Secret(SecretString),
     /// The application's certificate with its key, read where it is used: that takes longer than most calls need it for.
@@ -32,16 +37,18 @@ pub(crate) enum Proof {
 
 impl Proof {
     pub(super) fn read(credentials: Option<Credentials>) -> Self {
-        let Some(Credentials::OutlookCredentials(credentials)) = credentials else { return Self::Nothing };
+        let given = |secret: String| Some(secret).filter(|secret| !secret.is_empty()).map(SecretString::from);
+        let Some(Credentials::OutlookCredentials(credentials)) = credentials else {
+            return Self::User { client_secret: None };
+        };
         match credentials.sign_in {
-            None => Self::Nothing,
+            None => Self::User { client_secret: None },
+            Some(SignIn::User(user)) => Self::User { client_secret: given(user.client_secret) },
             Some(SignIn::ClientSecret(secret)) => Self::Secret(secret.into()),
             Some(SignIn::ClientCertificate(certificate)) => Self::Certificate(Box::new(certificate)),
             Some(SignIn::DelegatedToken(token)) => Self::Delegated {
                 refresh_token: token.refresh_token.into(),
-                client_secret: Some(token.client_secret)
-                    .filter(|secret| !secret.is_empty())
-                    .map(SecretString::from),
+                client_secret: given(token.client_secret),
             },
         }
     }
@@ -54,10 +61,11 @@ impl Proof {
     /// Checks that it is complete and well-formed.
     pub(super) fn check(&self, problems: &mut Problems) {
         match self {
-            Self::Nothing => problems.push((
-                "outlook_credentials".into(),
-                "expected client_secret, client_certificate or delegated_token".into(),
-            )),
+            Self::User { client_secret } => {
+                if let Some(secret) = client_secret {
+                    check_text(USER_SECRET, secret, problems);
+                }
+            }
             Self::Secret(secret) => check_text(SECRET, secret, problems),
             Self::Certificate(certificate) => {
                 if let Err(found) = Signer::read(certificate) {
@@ -76,7 +84,7 @@ impl Proof {
     /// The field that holds what proves who the application is.
     pub(crate) fn field(&self) -> &'static str {
         match self {
-            Self::Nothing => "outlook_credentials",
+            Self::User { .. } => USER_SECRET,
             Self::Secret(_) => SECRET,
             Self::Certificate(_) => "outlook_credentials.client_certificate",
             Self::Delegated { .. } => "outlook_credentials.delegated_token.client_secret",

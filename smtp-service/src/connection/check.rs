@@ -179,7 +179,7 @@ fn token_login(
         return None;
     };
     let provider = Provider::check(oauth, credentials, &settings.ca_certificates, problems)?;
-    Some(Login { username: settings.username.clone(), proof: Proof::Token(provider) })
+    Some(Login { username: settings.username.clone(), proof: Proof::Token(Box::new(provider)) })
 }
 
 fn check_login_texts(settings: &SmtpSettings, credentials: &SmtpCredentials, problems: &mut Problems) {

@@ -23,6 +23,8 @@ const MAX_LIFE: u64 = 365 * 24 * 3_600;
 pub(crate) struct Grant {
     access_token: SecretString,
     refresh_token: Option<SecretString>,
+    /// Whose refresh token it is: the client's key.
+    client: String,
 }
 
 /// A grant as it is stored.
@@ -31,6 +33,8 @@ struct Written {
     access_token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
+    #[serde(default)]
+    client: String,
 }
 
 /// A token endpoint's answer (RFC 6749, section 5.1).
@@ -48,6 +52,7 @@ impl Grant {
         is_token(&written.access_token).then(|| Self {
             access_token: written.access_token.into(),
             refresh_token: written.refresh_token.map(SecretString::from),
+            client: written.client,
         })
     }
 
@@ -56,15 +61,16 @@ impl Grant {
         &self.access_token
     }
 
-    /// The refresh token to use next.
-    pub(super) fn refresh_token(&self) -> Option<&SecretString> {
-        self.refresh_token.as_ref()
+    /// The refresh token that a client is to use next, if this is its grant.
+    pub(super) fn refresh_token(&self, client: &str) -> Option<&SecretString> {
+        self.refresh_token.as_ref().filter(|_| self.client == client)
     }
 
     /// Makes the grant to store of an endpoint's answer. Where it gives no new refresh token, the one before goes on.
     pub(super) fn stored(
         answer: &[u8],
         before: Option<&SecretString>,
+        client: String,
     ) -> Result<RefreshCredentialsResponse, Error> {
         let unreadable = || Error::SignInUnavailable { error: String::new(), status: 200, retry_after: None };
         let token: Token = serde_json::from_slice(answer).map_err(|_| unreadable())?;
@@ -80,7 +86,7 @@ impl Grant {
         let life = Duration::from_secs(life.unwrap_or(DEFAULT_LIFE).min(MAX_LIFE));
         let refresh_token = token.refresh_token.filter(|token| !token.is_empty());
         let refresh_token = refresh_token.or_else(|| before.map(|token| token.expose_secret().to_owned()));
-        let written = Written { access_token: token.access_token, refresh_token };
+        let written = Written { access_token: token.access_token, refresh_token, client };
         let grant = serde_json::to_vec(&written).map_err(|_| unreadable())?;
         if grant.len() > MAX_GRANT_BYTES {
             return Err(unreadable());
@@ -101,14 +107,16 @@ mod tests {
 
     fn after(answer: &str, before: Option<&str>) -> Option<Grant> {
         let before = before.map(SecretString::from);
-        Grant::read(&Grant::stored(answer.as_bytes(), before.as_ref()).ok()?.grant)
+        Grant::read(&Grant::stored(answer.as_bytes(), before.as_ref(), "client".into()).ok()?.grant)
     }
 
     #[test]
     fn a_rotated_refresh_token_is_kept_and_one_that_is_not_rotated_goes_on() {
-        let token = |grant: &Grant| grant.refresh_token().map(|token| token.expose_secret().to_owned());
+        let token =
+            |grant: &Grant| grant.refresh_token("client").map(|token| token.expose_secret().to_owned());
         let rotated = after(r#"{"access_token":"a","refresh_token":"new"}"#, Some("old")).unwrap();
         assert_eq!(token(&rotated).as_deref(), Some("new"));
+        assert!(rotated.refresh_token("another").is_none());
         let same = after(r#"{"access_token":"a","expires_in":"60"}"#, Some("old")).unwrap();
         assert_eq!(token(&same).as_deref(), Some("old"));
         assert_eq!(token(&after(r#"{"access_token":"a"}"#, None).unwrap()), None);

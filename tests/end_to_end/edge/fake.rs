@@ -306,7 +306,10 @@ impl ConnectorService for Connector {
         request: Asked<ValidateConnectionRequest>,
     ) -> Result<Answered<ValidateConnectionResponse>, Status> {
         opened::decode(request.metadata())?;
-        unless(&self.0.validate_refusal, ValidateConnectionResponse { needs_grant: self.0.needs_grant })
+        unless(
+            &self.0.validate_refusal,
+            ValidateConnectionResponse { needs_grant: self.0.needs_grant, needs_sign_in: false },
+        )
     }
 
     async fn check_connection(

@@ -19,7 +19,7 @@ struct Shown {
 }
 
 /// Every message with a secret field: a new one is added here once its `Debug` hides the secret.
-const SHOWN: [Shown; 11] = [
+const SHOWN: [Shown; 12] = [
     Shown { name: "postern.connector.v1.OpenConnection", show: show::<connector::v1::OpenConnection> },
     Shown {
         name: "postern.connector.v1.RefreshCredentialsResponse",
@@ -48,6 +48,7 @@ const SHOWN: [Shown; 11] = [
     },
     Shown { name: "postern.outlook.v1.DelegatedToken", show: show::<outlook::v1::DelegatedToken> },
     Shown { name: "postern.outlook.v1.OutlookCredentials", show: show::<outlook::v1::OutlookCredentials> },
+    Shown { name: "postern.outlook.v1.UserSignIn", show: show::<outlook::v1::UserSignIn> },
     Shown { name: "postern.smtp.v1.SmtpCredentials", show: show::<smtp::v1::SmtpCredentials> },
 ];
 

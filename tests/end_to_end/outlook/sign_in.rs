@@ -66,8 +66,12 @@ async fn a_connection_is_validated_without_asking_the_provider() {
     assert_eq!(fields(&validate(&stage).await.unwrap_err()), certificate);
     stage.sign_in_by(Some(SignIn::ClientSecret("pasted with its line end\n".into())));
     assert_eq!(fields(&validate(&stage).await.unwrap_err()), ["outlook_credentials.client_secret"]);
+    // Without credentials a user signs in.
     stage.sign_in_by(None);
-    assert_eq!(fields(&validate(&stage).await.unwrap_err()), ["outlook_credentials"]);
+    stage.settings().scopes = vec!["Mail.Send".into(), "not one".into()];
+    assert_eq!(fields(&validate(&stage).await.unwrap_err()), ["outlook.scopes[1]"]);
+    stage.settings().scopes.pop();
+    validate(&stage).await.unwrap();
     assert!(stage.graph.recorder().exchanges().is_empty());
 }
 

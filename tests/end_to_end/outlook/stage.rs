@@ -87,6 +87,7 @@ impl Stage {
                     mailbox: ANN.into(),
                     cloud: Cloud::Custom.into(),
                     max_concurrent_requests: 0,
+                    scopes: Vec::new(),
                     custom_cloud: Some(CustomCloud {
                         graph_url: graph.url().into(),
                         login_url: graph.url().into(),

@@ -53,7 +53,7 @@ pub use faults::{Fault, Faults};
 pub use limits::Limits;
 pub use recorder::{Exchanged, Recorder};
 pub use refresh_tokens::RefreshTokens;
-pub use sign_in::SignIn;
+pub use sign_in::{SignIn, Users};
 pub use subscriptions::Subscriptions;
 pub use throttle::{Allowance, Throttle};
 pub use tokens::AccessTokens;
@@ -109,6 +109,7 @@ struct Shared {
     uploads: uploads::Uploads,
     refresh_tokens: RefreshTokens,
     sign_ins: SignIns,
+    users: Users,
     throttle: Throttle,
     subscriptions: Subscriptions,
 }
@@ -137,6 +138,7 @@ impl GraphServer {
             uploads: uploads::Uploads::default(),
             refresh_tokens: RefreshTokens::default(),
             sign_ins: SignIns::default(),
+            users: Users::default(),
             throttle: Throttle::default(),
             subscriptions: Subscriptions::default(),
         });
@@ -217,6 +219,12 @@ impl GraphServer {
     #[must_use]
     pub fn refresh_tokens(&self) -> &RefreshTokens {
         &self.shared.refresh_tokens
+    }
+
+    /// The users who sign in themselves.
+    #[must_use]
+    pub fn users(&self) -> &Users {
+        &self.shared.users
     }
 
     /// The sign-ins so far, refused ones among them.

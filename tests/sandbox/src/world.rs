@@ -120,6 +120,13 @@ impl World {
         });
     }
 
+    /// The addresses of all accounts, in order.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<_> = self.lock().accounts.keys().cloned().collect();
+        addresses.sort();
+        addresses
+    }
+
     /// Whether there is an account with this address.
     #[must_use]
     pub fn has_account(&self, address: &str) -> bool {

@@ -17,6 +17,7 @@ use super::feed::{Feed, Standing};
 use super::notes::{self, NUDGES, Notes};
 use super::open::{Member, Turn, Watch};
 use super::waits::interval;
+use crate::connections;
 use crate::error::Error;
 use crate::leases::Owned;
 use crate::store::{Change, Commit, Entry, Expect, StoreError, Write};
@@ -154,6 +155,8 @@ impl Clock {
                 Some(entry) => self.take(entry, Duration::ZERO),
                 None => self.leave(&stored::name_of(&change.key)),
             }
+        } else if change.value.as_ref().is_some_and(connections::is_ready) {
+            self.mended(&change.key);
         } else if change.key.starts_with(stored::PLACES)
             && let Some(entry) = &change.value
         {
@@ -171,6 +174,13 @@ impl Clock {
         {
             self.nudged(&nudge);
         }
+    }
+
+    /// Makes the watches of a connection due that failed: it was changed, and may work now.
+    fn mended(&mut self, connection: &str) {
+        let failing = |watch: &&WatchName| watch.connection() == connection && self.fares.is_failing(watch);
+        let failing: Vec<_> = self.watches.keys().filter(failing).cloned().collect();
+        failing.iter().for_each(|watch| self.hasten(watch, Duration::ZERO));
     }
 
     /// Reads all triggers anew: at the start, when some have come from another gateway, and when changes were missed.

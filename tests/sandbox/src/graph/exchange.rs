@@ -138,7 +138,7 @@ pub(super) async fn run(shared: &Shared, cut: &Cut, request: Request) -> Respons
         Some(Fault::Answer { status, headers, body }) => Answered::raw(status, &headers, body),
         _ if read.is_err() => refusal::too_large().into(),
         _ if uploads => uploads::answer(shared, &asked),
-        _ if signs_in => sign_in::token(shared, &asked),
+        _ if signs_in => sign_in::answer(shared, &asked),
         _ => graph(shared, &asked).await,
     };
     finish(shared, &asked, &mut answered);

@@ -1,6 +1,8 @@
 //! The identity platform's token endpoint: for applications that sign in by their secret or certificate, and for users
 //! by refresh token. It words its refusals as the platform does.
 
+mod users;
+
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +13,8 @@ use super::assertion::{self, Certificate};
 use super::exchange::{self, Exchange};
 use super::refusal::Answered;
 use super::{Shared, refusal};
+
+pub use users::Users;
 
 /// How long a token holds good, in seconds, as the platform says it.
 const LIFE_SECONDS: u32 = 3_599;
@@ -83,6 +87,10 @@ type Refused = (u16, &'static str, u32, &'static str);
 struct Form(Vec<(String, String)>);
 
 impl Form {
+    fn read(asked: &Exchange) -> Self {
+        Self(exchange::options(&String::from_utf8_lossy(&asked.body)))
+    }
+
     fn field(&self, name: &str) -> &str {
         self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str()).unwrap_or_default()
     }
@@ -96,16 +104,23 @@ impl Form {
     }
 }
 
+/// Answers what is below `/{tenant}/oauth2/v2.0`.
+pub(super) fn answer(shared: &Shared, asked: &Exchange) -> Answered {
+    match asked.segments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [tenant, _, "v2.0", "token"] => token(shared, asked, tenant),
+        [_, _, "v2.0", "authorize"] => users::authorize(shared, asked),
+        [_, _, "v2.0", "devicecode"] if asked.method == Method::POST => users::device_code(shared, asked),
+        [_, _, "v2.0", "deviceauth"] => users::device_page(shared, asked),
+        _ => refusal::unknown_segment("oauth2").into(),
+    }
+}
+
 /// Answers `POST /{tenant}/oauth2/v2.0/token`.
-pub(super) fn token(shared: &Shared, asked: &Exchange) -> Answered {
-    let [tenant, _, "v2.0", "token"] = asked.segments.iter().map(String::as_str).collect::<Vec<_>>()[..]
-    else {
-        return refusal::unknown_segment("oauth2").into();
-    };
+fn token(shared: &Shared, asked: &Exchange, tenant: &str) -> Answered {
     if asked.method != Method::POST {
         return refusal::method().into();
     }
-    let form = Form(exchange::options(&String::from_utf8_lossy(&asked.body)));
+    let form = Form::read(asked);
     let answered = match given(shared, tenant, &form) {
         Ok(body) => Answered::ok(body),
         Err(refused) => refuse(shared, refused),
@@ -123,11 +138,15 @@ pub(super) fn token(shared: &Shared, asked: &Exchange) -> Answered {
 fn given(shared: &Shared, tenant: &str, form: &Form) -> Result<serde_json::Value, Refused> {
     let of_users = ["common", "organizations"].contains(&tenant);
     let grant_type = form.field("grant_type");
-    if tenant != shared.settings.tenant && !(of_users && grant_type == "refresh_token") {
+    if tenant != shared.settings.tenant && !(of_users && grant_type != "client_credentials") {
         return Err((400, "invalid_request", 90_002, "Tenant not found."));
     }
     if form.field("client_id") != shared.settings.client_id {
         return Err((400, "unauthorized_client", 700_016, "Application was not found in the directory."));
+    }
+    if grant_type == users::DEVICE_CODE {
+        let user = shared.users.asked_about(form.field("device_code")).map_err(|(e, n, t)| (400, e, n, t))?;
+        return Ok(users::given(shared, form, &user));
     }
     let scopes: Vec<&str> = form.field("scope").split_whitespace().collect();
     if !scopes.iter().any(|scope| scope.starts_with("http") && scope.ends_with("/.default")) {
@@ -145,6 +164,19 @@ fn given(shared: &Shared, tenant: &str, form: &Form) -> Result<serde_json::Value
         "client_credentials" => {
             prove(shared, tenant, form)?;
             Ok(answer(shared.tokens.give(None, claims)))
+        }
+        "authorization_code" => {
+            // A public client proves nothing.
+            if form.proof() != "none" {
+                prove(shared, tenant, form)?;
+            }
+            let code = users::Spent {
+                code: form.field("code"),
+                redirect_uri: form.field("redirect_uri"),
+                verifier: form.field("code_verifier"),
+            };
+            let user = shared.users.spend(&code).map_err(|(e, n, t)| (400, e, n, t))?;
+            Ok(users::given(shared, form, &user))
         }
         "refresh_token" => {
             // A public client proves nothing.

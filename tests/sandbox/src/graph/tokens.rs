@@ -48,6 +48,12 @@ impl AccessTokens {
         self.lock().claims = Some(claims.to_owned());
     }
 
+    /// Takes a token of a user's, by address, that another platform gave.
+    pub fn accept(&self, token: &str, user: &str) {
+        let user = Some(user.to_lowercase());
+        self.lock().good.insert(token.to_owned(), Token { user, claims: None });
+    }
+
     pub(super) fn give(&self, user: Option<String>, claims: Option<String>) -> String {
         let token: String = std::iter::repeat_with(fastrand::alphanumeric).take(64).collect();
         let mut kept = self.lock();

@@ -1,0 +1,352 @@
+//! What sign-ins of users have in common whoever the provider is (OAuth 2.0: RFC 6749, RFC 7636, RFC 8628): what is kept
+//! of one that has begun, what a provider's page brings back, what an error means, who signed in. It asks nobody.
+
+mod who;
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use postern_proto::connector::v1::StartSignInResponse;
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde::{Deserialize, Serialize};
+use tonic::Code;
+
+use crate::fault::Fault;
+
+pub use who::Who;
+
+/// How long a sign-in in a browser may take.
+pub const BROWSER_LIFE: Duration = Duration::from_secs(600);
+/// The longest that a device code is waited for, whatever its provider says.
+const MAX_DEVICE_LIFE: Duration = Duration::from_secs(3_600);
+/// How long to wait between two questions about a device code where its provider does not say (RFC 8628, section 3.2).
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest wait between two of them.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// By how much a provider wants to be asked less often that says `slow_down` (RFC 8628, section 3.5).
+const SLOWER: Duration = Duration::from_secs(5);
+/// The kind of grant of a device code.
+pub const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// Random bytes of a PKCE verifier: 43 characters (RFC 7636, section 4.1).
+const VERIFIER_BYTES: usize = 32;
+/// The longest device code and URL that are taken.
+const MAX_TEXT: usize = 2_048;
+/// The longest code that a user is asked to type.
+const MAX_USER_CODE: usize = 64;
+/// The longest `error` that is told; those of the standards have some twenty characters.
+const MAX_ERROR: usize = 64;
+
+/// What is kept of a sign-in that has begun. It is secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Begun {
+    /// In a browser: the PKCE verifier.
+    Browser {
+        /// What only whoever began it knows.
+        verifier: String,
+    },
+    /// By a device code.
+    DeviceCode {
+        /// The provider's code for whoever began it.
+        device_code: String,
+    },
+}
+
+impl Begun {
+    /// Begins one in a browser: gives what is kept, and the challenge (S256) that goes to the provider.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn browser() -> Result<(Self, String), Fault> {
+        let mut random = [0; VERIFIER_BYTES];
+        SystemRandom::new()
+            .fill(&mut random)
+            .map_err(|_| Fault::new(Code::Internal, "INTERNAL", "the system has no random numbers"))?;
+        let verifier = URL_SAFE_NO_PAD.encode(random);
+        let challenge = challenge(&verifier);
+        Ok((Self::Browser { verifier }, challenge))
+    }
+
+    /// As it travels to the gateway and back.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// Reads what [`Begun::encode`] made.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT: it was made by nobody.
+    pub fn decode(sign_in: &[u8]) -> Result<Self, Fault> {
+        serde_json::from_slice(sign_in)
+            .map_err(|_| Fault::field("sign_in", "is not what StartSignIn gave: expected it unchanged"))
+    }
+
+    /// The answer of a StartSignIn in a browser.
+    #[must_use]
+    pub fn at(&self, authorization_url: String) -> StartSignInResponse {
+        StartSignInResponse {
+            authorization_url,
+            expire_time: Some((SystemTime::now() + BROWSER_LIFE).into()),
+            sign_in: self.encode(),
+            ..StartSignInResponse::default()
+        }
+    }
+}
+
+/// The PKCE challenge of a verifier (RFC 7636, section 4.2).
+fn challenge(verifier: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))
+}
+
+/// A device authorization endpoint's answer (RFC 8628, section 3.2).
+#[derive(Deserialize)]
+struct DeviceAnswer {
+    device_code: String,
+    user_code: String,
+    // Some name it as they did before there was a standard.
+    #[serde(alias = "verification_url")]
+    verification_uri: String,
+    expires_in: u64,
+    interval: Option<u64>,
+}
+
+/// The answer of a StartSignIn by device code, made of the endpoint's. `None`: that cannot be used.
+#[must_use]
+pub fn device_code(body: &[u8]) -> Option<StartSignInResponse> {
+    let answer: DeviceAnswer = serde_json::from_slice(body).ok()?;
+    let is_text = |text: &str, most: usize| {
+        !text.is_empty() && text.len() <= most && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let is_page = ["https://", "http://"].iter().any(|scheme| answer.verification_uri.starts_with(scheme));
+    if !is_page
+        || !is_text(&answer.verification_uri, MAX_TEXT)
+        || !is_text(&answer.device_code, MAX_TEXT)
+        || !is_text(&answer.user_code, MAX_USER_CODE)
+    {
+        return None;
+    }
+    let life = Duration::from_secs(answer.expires_in).min(MAX_DEVICE_LIFE);
+    let interval = answer.interval.map_or(POLL_INTERVAL, Duration::from_secs);
+    let interval = interval.clamp(Duration::from_secs(1), MAX_POLL_INTERVAL);
+    Some(StartSignInResponse {
+        verification_url: answer.verification_uri,
+        user_code: answer.user_code,
+        expire_time: Some((SystemTime::now() + life).into()),
+        poll_interval: interval.try_into().ok(),
+        sign_in: Begun::DeviceCode { device_code: answer.device_code }.encode(),
+        ..StartSignInResponse::default()
+    })
+}
+
+/// How long to wait before a device code is asked about again, when so long was waited before.
+#[must_use]
+pub fn next_interval(waited: Option<prost_types::Duration>, meaning: Meaning) -> prost_types::Duration {
+    let waited = waited.and_then(|waited| Duration::try_from(waited).ok()).unwrap_or(POLL_INTERVAL);
+    let next = if meaning == Meaning::SlowDown { waited + SLOWER } else { waited };
+    next.clamp(Duration::from_secs(1), MAX_POLL_INTERVAL).try_into().unwrap_or_default()
+}
+
+/// What a provider's page brought back.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Brought {
+    /// A code, to be changed for a grant.
+    Code(String),
+    /// An error (RFC 6749, section 4.1.2.1), and the first number in its text, which is for people alone.
+    Error(String, Option<u64>),
+    /// Neither.
+    Nothing,
+}
+
+impl Brought {
+    /// Reads the query that a provider's page brought back.
+    #[must_use]
+    pub fn read(query: &str) -> Self {
+        let of = |name: &str| {
+            form_urlencoded::parse(query.as_bytes())
+                .find(|(key, value)| key == name && !value.is_empty())
+                .map(|(_, value)| value.into_owned())
+        };
+        // An error goes before a code: there is never both of an honest provider.
+        match (of("error"), of("code")) {
+            (Some(error), _) => {
+                let text = of("error_description").unwrap_or_default();
+                let number = text.split(|c: char| !c.is_ascii_digit()).find_map(|number| number.parse().ok());
+                Self::Error(word(&error), number)
+            }
+            (None, Some(code)) => Self::Code(code),
+            (None, None) => Self::Nothing,
+        }
+    }
+}
+
+/// An `error` that can be told: those of the standards are words.
+#[must_use]
+pub fn word(error: &str) -> String {
+    error
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        .take(MAX_ERROR)
+        .collect()
+}
+
+/// What an `error` of a provider means for a sign-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The user has not done it yet.
+    Pending,
+    /// The same, and the provider is asked too often.
+    SlowDown,
+    /// The user or an administrator did not consent.
+    Denied,
+    /// The provider wants more of the user or of an administrator than it got.
+    WantsMore,
+    /// The code has run out, or was used already.
+    Expired,
+    /// It passes by itself.
+    Passing,
+    /// The application is not set up as the provider wants it.
+    Misconfigured,
+}
+
+impl Meaning {
+    /// What an error means, by its word alone: texts and numbers are for people and change.
+    #[must_use]
+    pub fn of(error: &str) -> Self {
+        match error {
+            "authorization_pending" => Self::Pending,
+            "slow_down" => Self::SlowDown,
+            "access_denied" | "authorization_declined" => Self::Denied,
+            "interaction_required" | "login_required" | "consent_required" | "account_selection_required" => {
+                Self::WantsMore
+            }
+            "invalid_grant" | "expired_token" | "bad_verification_code" | "code_expired" => Self::Expired,
+            "temporarily_unavailable" | "server_error" => Self::Passing,
+            _ => Self::Misconfigured,
+        }
+    }
+
+    /// The failure of a sign-in that this ends, with what to do about it.
+    #[must_use]
+    pub fn failure(self, error: &str) -> Fault {
+        let (reason, message) = match self {
+            Self::Denied => (
+                "SIGN_IN_DENIED",
+                "the sign-in was declined at the provider: if that was not meant, begin a new one",
+            ),
+            Self::WantsMore => (
+                "SIGN_IN_DENIED",
+                "the provider wants more than it was given, such as a second factor or an administrator's consent: \
+                 see to that, then begin a new sign-in",
+            ),
+            Self::Expired | Self::Pending | Self::SlowDown => (
+                "SIGN_IN_EXPIRED",
+                "the provider's code has expired or was used already: begin a new sign-in",
+            ),
+            Self::Passing => (
+                "PROVIDER_UNAVAILABLE",
+                "the provider is out of order for now: begin a new sign-in in a while",
+            ),
+            Self::Misconfigured => (
+                "CREDENTIALS_REFUSED",
+                "the provider refuses the application itself: correct how it is registered there, or the settings \
+                 and credentials of the connection, then begin a new sign-in",
+            ),
+        };
+        let fault = Fault::new(Code::FailedPrecondition, reason, message);
+        if error.is_empty() { fault } else { fault.with("oauth.error", word(error)) }
+    }
+}
+
+/// The failure of a sign-in by a way that this connection does not have.
+#[must_use]
+pub fn unsupported(message: &'static str) -> Fault {
+    Fault::new(Code::FailedPrecondition, "SIGN_IN_UNSUPPORTED", message)
+}
+
+/// The failure of a sign-in that gave no refresh token: what it gave would not last the day.
+#[must_use]
+pub fn without_refresh_token() -> Fault {
+    let message = "the provider gave no refresh token: the application must be allowed offline access and ask for it \
+                   (the scope offline_access, or access_type=offline), then begin a new sign-in";
+    Fault::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_challenge_is_that_of_the_standard() {
+        // RFC 7636, appendix B.
+        let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert_eq!(challenge(verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+        let (begun, other) = Begun::browser().unwrap();
+        let Begun::Browser { verifier } = &begun else { panic!("not in a browser") };
+        assert_eq!((verifier.len(), challenge(verifier)), (43, other));
+        assert!(Begun::decode(&begun.encode()).unwrap() == begun);
+        assert!(Begun::decode(b"{}").is_err());
+    }
+
+    #[test]
+    fn what_a_page_brings_back_is_read() {
+        assert!(Brought::read("state=s&code=a%2Bb+c") == Brought::Code("a+b c".into()));
+        let denied = "error=access_denied&error_description=AADSTS65004%3A+User+declined&code=x";
+        assert!(Brought::read(denied) == Brought::Error("access_denied".into(), Some(65_004)));
+        assert!(Brought::read("error=a%0Ab%3Cc%3E&state=s") == Brought::Error("abc".into(), None));
+        assert!(Brought::read("code=&state=s") == Brought::Nothing);
+    }
+
+    #[test]
+    fn a_device_code_is_read_and_bounded() {
+        let read = |json: &str| device_code(json.as_bytes());
+        let given = read(
+            r#"{"device_code":"d","user_code":"A-B","verification_url":"https://a/b","expires_in":99999999,"interval":0}"#,
+        )
+        .unwrap();
+        assert_eq!((given.verification_url.as_str(), given.user_code.as_str()), ("https://a/b", "A-B"));
+        assert_eq!(given.poll_interval.unwrap().seconds, 1);
+        let life = SystemTime::try_from(given.expire_time.unwrap()).unwrap();
+        assert!(life <= SystemTime::now() + MAX_DEVICE_LIFE);
+        for wrong in [
+            "{}",
+            r#"{"device_code":"d","user_code":"A","verification_uri":"javascript:x","expires_in":9}"#,
+            r#"{"device_code":"","user_code":"A","verification_uri":"https://a","expires_in":9}"#,
+            r#"{"device_code":"d","user_code":"A B","verification_uri":"https://a","expires_in":9}"#,
+        ] {
+            assert!(read(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn who_is_told_to_slow_down_waits_five_seconds_more_each_time() {
+        let mut waited = None;
+        let mut seconds = Vec::new();
+        for meaning in [Meaning::Pending, Meaning::SlowDown, Meaning::Pending, Meaning::SlowDown] {
+            waited = Some(next_interval(waited, meaning));
+            seconds.push(waited.unwrap().seconds);
+        }
+        assert_eq!(seconds, [5, 10, 10, 15]);
+    }
+
+    #[test]
+    fn errors_are_told_by_what_can_be_done() {
+        for (error, reason) in [
+            ("access_denied", "SIGN_IN_DENIED"),
+            ("authorization_declined", "SIGN_IN_DENIED"),
+            ("consent_required", "SIGN_IN_DENIED"),
+            ("interaction_required", "SIGN_IN_DENIED"),
+            ("invalid_grant", "SIGN_IN_EXPIRED"),
+            ("expired_token", "SIGN_IN_EXPIRED"),
+            ("bad_verification_code", "SIGN_IN_EXPIRED"),
+            ("temporarily_unavailable", "PROVIDER_UNAVAILABLE"),
+            ("invalid_client", "CREDENTIALS_REFUSED"),
+            ("unauthorized_client", "CREDENTIALS_REFUSED"),
+            ("unheard_of", "CREDENTIALS_REFUSED"),
+        ] {
+            assert_eq!(Meaning::of(error).failure(error).reason(), reason, "{error}");
+        }
+    }
+}
