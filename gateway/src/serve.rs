@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use futures_util::future::OptionFuture;
 use http::{Request, Response};
 use postern_chassis::metrics::Counted;
