@@ -242,7 +242,8 @@ mod tests {
         mirror.apply([(1, put("a")), (3, put("b")), (4, Some(Record::Delete("a".to_owned())))]);
         let told: Vec<_> = std::iter::from_fn(|| watching.try_recv().ok()).map(|change| change.key).collect();
         assert_eq!(told, ["a", "b", "a"]);
-        assert_eq!((mirror.state().at, mirror.state().keys.len()), (4, 1));
+        let state = mirror.state();
+        assert_eq!((state.at, state.keys.len()), (4, 1));
     }
 
     #[test]
@@ -275,6 +276,7 @@ mod tests {
         let gone = watching.try_recv().unwrap();
         assert_eq!((gone.key.as_str(), gone.value), ("gone", None));
         assert!(watching.is_empty());
-        assert_eq!((mirror.state().at, mirror.tail.bounds().last), (8, 3));
+        let at = mirror.state().at;
+        assert_eq!((at, mirror.tail.bounds().last), (8, 3));
     }
 }

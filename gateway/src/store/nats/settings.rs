@@ -27,6 +27,9 @@ impl FromStr for Servers {
         }
         let server = |server: &str| {
             let server = server.rsplit_once("://").map_or(server, |(_, server)| server);
+            if server.is_empty() {
+                return Err(expected.to_owned());
+            }
             if server.contains('@') {
                 return Err("credentials do not belong in an address: see --nats-user and --nats-creds-file"
                     .to_owned());
