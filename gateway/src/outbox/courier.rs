@@ -178,7 +178,7 @@ impl Courier {
             return;
         }
         if record.is_settled() {
-            return self.leave(&name.to_owned());
+            return self.leave(name);
         }
         let refusal =
             record.email().last_failure.as_ref().filter(|_| record.state() == QueuedEmailState::Deferred);
@@ -194,16 +194,16 @@ impl Courier {
             None => (name.into(), self.named(record.connection())),
         };
         self.tally.seen(name.clone(), record.bytes);
-        let turn = match self.mails.remove(&name).map(|known| known.turn) {
+        let (turn, revision) = match self.mails.remove(&name) {
             // Its attempt finds that it has changed, and it is taken anew.
-            Some(Turn::Ready) => Turn::Ready,
-            Some(Turn::Waiting(key)) => {
+            Some(Mail { turn: Turn::Ready, revision, .. }) => (Turn::Ready, revision),
+            Some(Mail { turn: Turn::Waiting(key), .. }) => {
                 self.due.reset(&key, wait);
-                Turn::Waiting(key)
+                (Turn::Waiting(key), *revision)
             }
-            _ => Turn::Waiting(self.due.insert(Due::Mail(name.clone()), wait)),
+            _ => (Turn::Waiting(self.due.insert(Due::Mail(name.clone()), wait)), *revision),
         };
-        let mail = Mail { connection, revision: *revision, turn, not_before, for_sign_in };
+        let mail = Mail { connection, revision, turn, not_before, for_sign_in };
         self.mails.insert(name, mail);
     }
 
@@ -272,8 +272,10 @@ impl Courier {
     /// Begins attempts, as many as may be made at once.
     fn send_some(&mut self) {
         while self.sending.len() < MAX_AT_ONCE {
-            let Some(name) = self.lines.next() else { return };
+            let Some((connection, name)) = self.lines.next() else { return };
+            // One that was settled while it stood in line gives its place away.
             let Some(mail) = self.mails.get_mut(&name).filter(|mail| matches!(mail.turn, Turn::Ready)) else {
+                self.lines.ended(&connection);
                 continue;
             };
             mail.turn = Turn::Sending(None);

@@ -32,8 +32,9 @@ impl Lines {
         self.offer(connection);
     }
 
-    /// The next mail to be handed over, if any may be. It counts as being sent from now on.
-    pub(super) fn next(&mut self) -> Option<Arc<str>> {
+    /// The next mail to be handed over, if any may be, and its connection. It counts as being sent from now on, until
+    /// [`Lines::ended`].
+    pub(super) fn next(&mut self) -> Option<(Arc<str>, Arc<str>)> {
         while let Some(connection) = self.turns.pop_front() {
             let Some(line) = self.lines.get_mut(&connection) else { continue };
             line.has_turn = false;
@@ -43,8 +44,8 @@ impl Lines {
             let mail = line.ready.pop_front();
             line.sending += usize::from(mail.is_some());
             self.offer(&connection);
-            if mail.is_some() {
-                return mail;
+            if let Some(mail) = mail {
+                return Some((connection, mail));
             }
         }
         None
@@ -117,21 +118,25 @@ mod tests {
         lines
     }
 
+    fn next(lines: &mut Lines) -> Option<Arc<str>> {
+        lines.next().map(|(_, mail)| mail)
+    }
+
     #[test]
     fn connections_take_turns_and_none_has_more_than_its_share() {
         let (a, b): (Arc<str>, Arc<str>) = ("connections/a".into(), "connections/b".into());
         let mut lines =
             lines(&[(&a, "1"), (&a, "2"), (&a, "3"), (&a, "4"), (&a, "5"), (&a, "6"), (&b, "7"), (&b, "8")]);
-        let order: Vec<_> = std::iter::from_fn(|| lines.next()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut lines)).collect();
         assert_eq!(order.iter().map(|mail| &**mail).collect::<Vec<_>>(), ["1", "7", "2", "8", "3", "4"]);
         lines.ended(&b);
-        assert!(lines.next().is_none());
+        assert!(next(&mut lines).is_none());
         lines.ended(&a);
-        assert_eq!(lines.next().as_deref(), Some("5"));
+        assert_eq!(next(&mut lines).as_deref(), Some("5"));
         for _ in 0..4 {
             lines.ended(&a);
         }
-        assert_eq!(lines.next().as_deref(), Some("6"));
+        assert_eq!(next(&mut lines).as_deref(), Some("6"));
         lines.ended(&a);
         lines.ended(&b);
         assert!(lines.lines.is_empty(), "idle lines are forgotten");
@@ -144,11 +149,11 @@ mod tests {
         let mut lines = lines(&[(&a, "1"), (&b, "2")]);
         lines.hold(&a, now + Duration::from_secs(5));
         lines.hold(&a, now + Duration::from_secs(1));
-        assert_eq!(lines.next().as_deref(), Some("2"));
-        assert!(lines.next().is_none());
+        assert_eq!(next(&mut lines).as_deref(), Some("2"));
+        assert!(next(&mut lines).is_none());
         assert_eq!(lines.release(&a, Some(now + Duration::from_secs(2))), Some(now + Duration::from_secs(5)));
-        assert!(lines.next().is_none());
+        assert!(next(&mut lines).is_none());
         assert_eq!(lines.release(&a, Some(now + Duration::from_secs(5))), None);
-        assert_eq!(lines.next().as_deref(), Some("1"));
+        assert_eq!(next(&mut lines).as_deref(), Some("1"));
     }
 }

@@ -89,7 +89,7 @@ async fn a_mail_of_nearly_three_mib_comes_whole_and_one_beyond_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_mail_says_is_nowhere_on_disk_and_gone_once_it_is_delivered() {
+async fn what_a_mail_says_is_nowhere_on_disk() {
     let world = World::connected().await;
     let email = Email { body: "the-secret-of-the-body".into(), ..mail("Sealed") };
     let queued = queue(&world.channel, later(SMTP, email, Duration::from_secs(3_600))).await.unwrap();

@@ -123,6 +123,9 @@ pub(crate) async fn watchers_see_each_change_once_and_in_order(engine: &impl Eng
     assert!(store.write(put("key/0", "refused", Expect::Absent)).await.is_err());
     store.write(delete("key/1", Expect::Any)).await.unwrap();
     expected.push(("key/1".to_owned(), None));
+    // What is large and waited for by nobody is told to none.
+    store.write(put("content/large", "untold", Expect::Absent)).await.unwrap();
+    store.write(delete("content/large", Expect::Any)).await.unwrap();
     log.append(Vec::new(), vec![put("with-events", "seen", Expect::Absent)]).await.unwrap();
     for watcher in [&mut one, &mut two] {
         for (key, revision) in &expected {
