@@ -74,7 +74,7 @@ impl World {
 
     /// The sandbox and a gateway with a public URL.
     pub(crate) async fn reached() -> Self {
-        Self::start_with(Some(SocketAddr::from(([127, 0, 0, 1], 0)))).await
+        Self::start_with(Some(SocketAddr::from(([127, 0, 0, 1], 0))), &[]).await
     }
 
     async fn with_connections(self) -> Self {

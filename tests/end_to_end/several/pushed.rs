@@ -23,7 +23,8 @@ fn asked(place: &Place, method: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_pushed_to_any_gateway_is_told_at_once() {
-    let (engine, folder, place) = (EmbeddedEngine::start(), tempfile::tempdir().unwrap(), place().await);
+    let engine = EmbeddedEngine::start().await.expect("it needs nothing");
+    let (folder, place) = (tempfile::tempdir().unwrap(), place().await);
     let opened = engine.open().await;
     let keys = folder.path().join("keys");
     KeyRing::read_or_make(&keys).unwrap();
