@@ -1,6 +1,7 @@
 //! The event log as the gateway fills it and as subscribers read it. It knows no trigger and no provider: an event's
 //! data is opaque to it.
 
+mod ahead;
 mod answers;
 pub(crate) mod begin;
 pub mod cursor;

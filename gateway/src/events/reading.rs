@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
+use super::ahead::Ahead;
 use super::begin::{Begin, begin};
 use super::cursor::Cursor;
 use super::pulse::{self, Pulse};
@@ -47,6 +48,8 @@ impl Feed {
 pub(super) struct Reading {
     stretches: Arc<Stretches>,
     shelf: Arc<Shelf>,
+    /// What is read for it already, while it is far behind.
+    ahead: Option<Ahead>,
     pulse: watch::Receiver<Pulse>,
     heartbeat: Duration,
     ends_at_gap: bool,
@@ -108,6 +111,7 @@ impl Reading {
         Ok(Self {
             stretches: feed.stretches.clone(),
             shelf: feed.stretches.shelf(wish.filter),
+            ahead: None,
             pulse: feed.pulse.clone(),
             heartbeat: wish.heartbeat,
             ends_at_gap: wish.ends_at_gap,
@@ -157,7 +161,7 @@ impl Reading {
                 Pulse::Stopping => return Err(draining().into()),
                 Pulse::Closed => return Err(StoreError::Failed("the log is closed".to_owned()).into()),
                 Pulse::UpTo(last) if self.after.sequence >= last => Next::Nothing,
-                Pulse::UpTo(last) => self.stretches.after(&self.shelf, self.after, last).await?,
+                Pulse::UpTo(last) => self.stretch(last).await?,
             };
             match next {
                 Next::Gap(place) => return self.skip_to(place),
@@ -179,6 +183,22 @@ impl Reading {
             }
             return Ok(Said::Other(Kind::Heartbeat(Heartbeat { cursor: self.after.encode() })));
         }
+    }
+
+    /// What comes next, up to a place; then begins to read what comes after that.
+    async fn stretch(&mut self, last: Sequence) -> Result<Next, StoreError> {
+        let read = match self.ahead.take() {
+            Some(ahead) => ahead.take(self.after).await,
+            None => None,
+        };
+        let next = match read {
+            Some(next) => next,
+            None => self.stretches.after(&self.shelf, self.after, last).await?,
+        };
+        if let Next::Stretch(stretch) = &next {
+            self.ahead = Ahead::begin(&self.stretches, &self.shelf, stretch.to, last);
+        }
+        Ok(next)
     }
 
     /// Waits for the next beat; false where the silence has lasted long enough before it came.

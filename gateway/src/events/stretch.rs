@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
+use super::ahead::Bound;
 use super::cursor::Cursor;
 use super::filter::Filter;
 use super::wire::{Answer, Batch, Kind};
@@ -56,6 +57,7 @@ pub(super) enum Next {
 /// The log in stretches.
 pub(super) struct Stretches {
     log: Arc<dyn EventLog>,
+    pub(super) ahead: Bound,
     shelves: Mutex<HashMap<Filter, Weak<Shelf>>>,
 }
 
@@ -76,7 +78,7 @@ struct Kept {
 
 impl Stretches {
     pub(super) fn new(log: Arc<dyn EventLog>) -> Self {
-        Self { log, shelves: Mutex::default() }
+        Self { log, ahead: Bound::default(), shelves: Mutex::default() }
     }
 
     /// The shelf of a filter. It lasts for as long as somebody has it.
@@ -128,6 +130,11 @@ impl Stretches {
 }
 
 impl Shelf {
+    /// Whether it keeps what comes after a place.
+    pub(super) fn has(&self, place: Sequence) -> bool {
+        self.find(place).is_ok()
+    }
+
     /// The stretch after a place, or where the next one begins that is kept.
     fn find(&self, place: Sequence) -> Result<Arc<Stretch>, Option<Sequence>> {
         let kept = locked(&self.kept);

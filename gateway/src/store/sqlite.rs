@@ -4,6 +4,7 @@
 mod apply;
 mod checkpoint;
 mod folder;
+mod ids;
 mod query;
 mod readers;
 mod schema;
@@ -19,6 +20,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use self::checkpoint::Checkpoints;
 pub(super) use self::folder::DATABASE_FILE;
 use self::folder::{Folder, unusable};
+use self::ids::Ids;
 use self::readers::Readers;
 use self::writer::{Answer, Done, QUEUE, Request, TRIM_EVENTS, Writer};
 use super::admit::{admit, recorded};
@@ -51,6 +53,8 @@ impl Sqlite {
     pub fn open(folder: &Path) -> Result<Arc<Self>, StoreError> {
         let locked = Folder::open(folder)?;
         let (connection, counters) = schema::open(&locked.database)?;
+        let ids = Ids::open(&connection)
+            .map_err(|error| unusable(&locked.database, format!("its ids cannot be read: {error}")))?;
         let readers = Readers::open(&locked.database)
             .map_err(|error| unusable(&locked.database, format!("it cannot be read: {error}")))?;
         let tail = Arc::new(Tail::new(counters));
@@ -62,6 +66,7 @@ impl Sqlite {
             connection,
             checkpoints: Some(checkpoints),
             counters,
+            ids,
             tail: tail.clone(),
             changes: changes.clone(),
             folder: Some(locked),

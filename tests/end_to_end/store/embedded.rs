@@ -74,10 +74,10 @@ fn a_folder_without_the_right_to_write_is_refused() {
 async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     Sqlite::open(folder.path()).unwrap().close().await.unwrap();
-    with_database(folder.path(), "PRAGMA user_version = 3");
+    with_database(folder.path(), "PRAGMA user_version = 4");
     let problem = refusal(folder.path());
     assert!(problem.contains("a newer version made it"), "{problem}");
-    with_database(folder.path(), "PRAGMA user_version = 2");
+    with_database(folder.path(), "PRAGMA user_version = 3");
     Sqlite::open(folder.path()).unwrap();
 }
 
@@ -86,14 +86,31 @@ async fn a_database_of_an_earlier_form_is_brought_to_the_present_one_and_keeps_a
     let folder = tempfile::tempdir().unwrap();
     let sqlite = Sqlite::open(folder.path()).unwrap();
     sqlite.append(events("e", 5), Vec::new()).await.unwrap();
+    let before = sqlite.read(0, 9, 9_000).await.unwrap();
     sqlite.close().await.unwrap();
-    let form_1 = "CREATE INDEX events_recorded ON events (recorded); PRAGMA user_version = 1";
-    with_database(folder.path(), form_1);
-    let sqlite = Sqlite::open(folder.path()).unwrap();
-    assert_eq!(sqlite.bounds().await.unwrap().last, 5);
-    sqlite.close().await.unwrap();
-    // The index is gone: it can be made again.
-    with_database(folder.path(), form_1);
+    let index = "CREATE INDEX events_recorded ON events (recorded);";
+    let form_1 = "
+        DROP TABLE ids; DROP TABLE ids_progress;
+        ALTER TABLE events RENAME TO events_now;
+        CREATE TABLE events (
+            sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, source TEXT NOT NULL, type TEXT NOT NULL,
+            recorded INTEGER NOT NULL, encoded BLOB NOT NULL
+        ) STRICT;
+        INSERT INTO events SELECT * FROM events_now;
+        DROP TABLE events_now;
+        PRAGMA user_version = 1;
+    ";
+    with_database(folder.path(), &format!("{form_1} {index}"));
+    for _ in 0..2 {
+        let sqlite = Sqlite::open(folder.path()).unwrap();
+        assert_eq!(sqlite.read(0, 9, 9_000).await.unwrap(), before);
+        // What it kept it still knows.
+        let again = sqlite.append(events("e", 5), Vec::new()).await.unwrap();
+        assert_eq!((again.stored, again.last), (0, 5));
+        sqlite.close().await.unwrap();
+    }
+    // The index of form 1 is gone: it can be made again.
+    with_database(folder.path(), index);
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! What the writer does with each request inside a transaction. Expectations are checked before anything is written, so
 //! that a request is applied whole or not at all, and a refusal needs no undoing.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::ids::Ids;
+use super::query::shared;
 use super::writer::{Done, TRIM_EVENTS};
 use crate::events::cursor::{self, Cursor};
 use crate::events::record;
@@ -26,6 +27,8 @@ pub(super) struct Pending {
     pub(super) counters: Counters,
     pub(super) events: Vec<StoredEvent>,
     pub(super) changes: Vec<Change>,
+    /// How many ids went into their index.
+    pub(super) moved: usize,
     /// The time of this commit.
     now: i64,
 }
@@ -33,7 +36,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn new(counters: Counters) -> Self {
         let now = milliseconds(SystemTime::now());
-        Self { counters, events: Vec::new(), changes: Vec::new(), now: now.max(counters.recorded) }
+        Self { counters, events: Vec::new(), changes: Vec::new(), moved: 0, now: now.max(counters.recorded) }
     }
 }
 
@@ -41,6 +44,7 @@ impl Pending {
 pub(super) fn commit(
     connection: &Connection,
     pending: &mut Pending,
+    ids: &mut Ids,
     Commit { events, writes, guards }: &Commit,
 ) -> rusqlite::Result<Outcome> {
     let writes_expect = writes.iter().map(|write| (&write.key, write.expect));
@@ -52,7 +56,7 @@ pub(super) fn commit(
     }
     let mut stored = 0;
     for event in events {
-        stored += usize::from(append_event(connection, pending, event)?);
+        stored += usize::from(append_event(connection, pending, ids, event)?);
     }
     for write in writes {
         put(connection, pending, write)?;
@@ -65,13 +69,14 @@ pub(super) fn commit(
 pub(super) fn restore(
     connection: &Connection,
     pending: &mut Pending,
+    ids: &mut Ids,
     events: &[(NewEvent, i64)],
 ) -> rusqlite::Result<Outcome> {
     let now = pending.now;
     let mut stored = 0;
     for (event, recorded) in events {
         pending.now = pending.counters.recorded.max(*recorded);
-        stored += usize::from(append_event(connection, pending, event)?);
+        stored += usize::from(append_event(connection, pending, ids, event)?);
     }
     // What comes after in this commit is of now.
     pending.now = now.max(pending.counters.recorded);
@@ -94,14 +99,22 @@ fn holds(connection: &Connection, key: &str, expect: Expect) -> rusqlite::Result
 }
 
 /// Appends one event, unless its id is kept already.
-fn append_event(connection: &Connection, pending: &mut Pending, event: &NewEvent) -> rusqlite::Result<bool> {
+fn append_event(
+    connection: &Connection,
+    pending: &mut Pending,
+    ids: &mut Ids,
+    event: &NewEvent,
+) -> rusqlite::Result<bool> {
     let sequence = pending.counters.last + 1;
+    if !ids.add(connection, &event.id, sequence, pending.counters.first)? {
+        return Ok(false);
+    }
     let fingerprint = cursor::fingerprint(&event.id, pending.now);
     let cursor = Cursor { epoch: pending.counters.epoch, sequence, fingerprint };
     let encoded = record::complete(&event.encoded, cursor, time_of(pending.now));
     let sql = "INSERT INTO events (sequence, id, source, type, recorded, encoded)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING";
-    let inserted = connection.prepare_cached(sql)?.execute(params![
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    connection.prepare_cached(sql)?.execute(params![
         sequence.cast_signed(),
         event.id,
         event.source,
@@ -109,19 +122,13 @@ fn append_event(connection: &Connection, pending: &mut Pending, event: &NewEvent
         pending.now,
         &*encoded,
     ])?;
-    if inserted == 0 {
-        return Ok(false);
-    }
     pending.counters.last = sequence;
     pending.counters.recorded = pending.now;
     pending.counters.bytes += encoded.len() as u64;
-    pending.events.push(StoredEvent {
-        sequence,
-        fingerprint,
-        source: Arc::from(event.source.as_str()),
-        event_type: Arc::from(event.event_type.as_str()),
-        encoded,
-    });
+    let before = pending.events.last();
+    let source = shared(&event.source, before.map(|before| &before.source));
+    let event_type = shared(&event.event_type, before.map(|before| &before.event_type));
+    pending.events.push(StoredEvent { sequence, fingerprint, source, event_type, encoded });
     Ok(true)
 }
 
@@ -150,6 +157,7 @@ fn put(connection: &Connection, pending: &mut Pending, write: &Write) -> rusqlit
 pub(super) fn trim(
     connection: &Connection,
     pending: &mut Pending,
+    ids: &mut Ids,
     retention: Retention,
 ) -> rusqlite::Result<Outcome> {
     let age = i64::try_from(retention.age.as_millis()).unwrap_or(i64::MAX);
@@ -174,6 +182,8 @@ pub(super) fn trim(
         let first = counters.first.cast_signed();
         connection.prepare_cached("DELETE FROM events WHERE sequence < ?1")?.execute([first])?;
         pending.counters = counters;
+        let kept = counters.last + 1 - counters.first;
+        ids.sweep(connection, counters.first, kept, removed)?;
     }
     Ok(Outcome::Trimmed(removed))
 }

@@ -87,7 +87,7 @@ pub(super) fn events(
 }
 
 /// A text, shared with the event before where that has the same.
-fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
+pub(super) fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
     before.filter(|before| ***before == *text).map_or_else(|| Arc::from(text), Arc::clone)
 }
 

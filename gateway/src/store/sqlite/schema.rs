@@ -6,13 +6,14 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use super::folder::unusable;
+use super::ids;
 use crate::store::StoreError;
 use crate::store::tail::Counters;
 
 /// What tells our databases from other programs': "post".
 const APPLICATION_ID: i32 = 0x706f_7374;
 /// The form that this version writes, kept as `user_version`.
-const FORMAT: i32 = 2;
+const FORMAT: i32 = 3;
 /// A database up to this size is checked page by page when it is opened: it takes less than a second. Damage in a
 /// larger one shows when it is read.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
@@ -25,6 +26,10 @@ const PRAGMAS: &str = "
     PRAGMA busy_timeout = 5000;
     PRAGMA temp_store = MEMORY;
 ";
+
+/// What the writer holds of the database at most, in KiB (as a negative number): most of the index by ids of a log of
+/// some hundred thousand events.
+const WRITER_CACHE: &str = "PRAGMA cache_size = -16384;";
 
 const TABLES: &str = "
     CREATE TABLE counters (
@@ -41,9 +46,13 @@ const TABLES: &str = "
         revision INTEGER NOT NULL,
         value BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Events by their places; [`ids`] sees to it that no id is there twice.
+const EVENTS: &str = "
     CREATE TABLE events (
         sequence INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
+        id TEXT NOT NULL,
         source TEXT NOT NULL,
         type TEXT NOT NULL,
         recorded INTEGER NOT NULL,
@@ -53,6 +62,11 @@ const TABLES: &str = "
 
 /// From form 1 to form 2: an index that nothing needs any more.
 const TO_FORM_2: &str = "DROP INDEX IF EXISTS events_recorded;";
+/// From form 2 to form 3: the events without an index by their ids, which belongs to the table and cannot be dropped.
+const TO_FORM_3: &str = "
+    INSERT INTO events SELECT sequence, id, source, type, recorded, encoded FROM events_before;
+    DROP TABLE events_before;
+";
 
 /// Opens the database for writing, makes it where it is empty, and reads its counters.
 pub(super) fn open(path: &Path) -> Result<(Connection, Counters), StoreError> {
@@ -72,6 +86,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Counters), StoreError> {
     }
     connection.execute_batch(PRAGMAS).map_err(wrong)?;
     connection.set_prepared_statement_cache_capacity(32);
+    connection.execute_batch(WRITER_CACHE).map_err(wrong)?;
     if table_count(&connection).map_err(wrong)? == 0 {
         create(&mut connection).map_err(wrong)?;
     }
@@ -104,7 +119,9 @@ fn table_count(connection: &Connection) -> rusqlite::Result<i64> {
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
+    for tables in [TABLES, EVENTS, ids::TABLES] {
+        transaction.execute_batch(tables)?;
+    }
     transaction.execute(
         "INSERT INTO counters (one, epoch, revision, last, recorded, bytes) VALUES (1, ?1, 0, 0, 0, 0)",
         [fastrand::u64(..).cast_signed()],
@@ -114,7 +131,7 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Brings a database of an earlier version to the present form.
+/// Brings a database of an earlier version to the present form: all or nothing, and in seconds for each gigabyte.
 fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
     let format: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if format == FORMAT {
@@ -122,6 +139,11 @@ fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
     }
     let transaction = connection.transaction()?;
     transaction.execute_batch(TO_FORM_2)?;
+    transaction.execute_batch("ALTER TABLE events RENAME TO events_before")?;
+    transaction.execute_batch(EVENTS)?;
+    transaction.execute_batch(ids::TABLES)?;
+    ids::fill(&transaction, "events_before")?;
+    transaction.execute_batch(TO_FORM_3)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }

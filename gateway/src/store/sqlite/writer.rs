@@ -3,14 +3,18 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::apply::{self, Outcome, Pending};
 use super::checkpoint::Checkpoints;
 use super::failed;
 use super::folder::Folder;
+use super::ids::Ids;
 use super::schema::write_counters;
 use crate::store::tail::{Counters, Tail};
 use crate::store::{Appended, Change, Commit, NewEvent, Retention, Revision, StoreError};
@@ -19,6 +23,15 @@ use crate::store::{Appended, Change, Commit, NewEvent, Retention, Revision, Stor
 pub(super) const QUEUE: usize = 256;
 /// Events in one commit: beyond this a group gains nothing more, and its first would wait for its last.
 const GROUP_EVENTS: usize = 1024;
+/// How long a group that is smaller than the one before waits for those who were just answered to ask again, at most, and
+/// at most this part of what the last commit took. Without it a large group and a small one alternate, and each costs a
+/// sync of the disk.
+const GATHER: Duration = Duration::from_micros(500);
+const GATHER_PART: u32 = 2;
+/// How long the thread stays awake after a commit, likewise: one caller who writes again and again asks within less, and to
+/// be woken takes longer than that.
+const AWAKE: Duration = Duration::from_micros(60);
+const AWAKE_PART: u32 = 4;
 /// The most rows that one trim request removes: a commit of a few milliseconds, and others get their turn in between.
 pub(super) const TRIM_EVENTS: usize = 1_000;
 
@@ -50,6 +63,7 @@ pub(super) struct Writer {
     /// Absent: SQLite moves its log itself.
     pub(super) checkpoints: Option<Checkpoints>,
     pub(super) counters: Counters,
+    pub(super) ids: Ids,
     pub(super) tail: Arc<Tail>,
     pub(super) changes: broadcast::Sender<Change>,
     /// Locked until the last commit is made.
@@ -64,11 +78,14 @@ impl Writer {
 
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut closing = None;
+        let (mut expected, mut took) = (0, Duration::ZERO);
         while closing.is_none() {
-            let Some(first) = requests.blocking_recv() else { break };
+            let first = taken_within(&mut requests, AWAKE.min(took / AWAKE_PART));
+            let Some(first) = first.or_else(|| requests.blocking_recv()) else { break };
             let mut group = Vec::new();
             let mut events = 0;
-            let mut next = Some(first);
+            let (mut next, begun) = (Some(first), Instant::now());
+            let patience = GATHER.min(took / GATHER_PART);
             while let Some(request) = next.take() {
                 match request {
                     Request::Close { answer } => {
@@ -81,10 +98,15 @@ impl Writer {
                 }
                 group.push(request);
                 if events < GROUP_EVENTS {
-                    next = requests.try_recv().ok();
+                    let is_small = group.len() < expected;
+                    let left = patience.saturating_sub(begun.elapsed());
+                    next = taken_within(&mut requests, if is_small { left } else { Duration::ZERO });
                 }
             }
+            expected = group.len();
+            let begun = Instant::now();
             self.commit(group);
+            took = begun.elapsed();
         }
         drop(self.checkpoints);
         // The last connection of all to close folds the write-ahead log into the database; then the lock goes.
@@ -100,8 +122,9 @@ impl Writer {
         match self.transact(&group) {
             Ok((outcomes, pending)) => {
                 self.counters = pending.counters;
-                // An event goes to the end of one table and anywhere into an index; a value, anywhere into another table.
-                let pages = 2 + pending.events.len() + pending.changes.len();
+                // Events go to the end of one table, ids side by side into an index; a value, anywhere into a third.
+                let bytes: usize = pending.events.iter().map(|event| event.encoded.len()).sum();
+                let pages = 3 + bytes / 3_000 + pending.moved / 2 + pending.changes.len();
                 self.tail.publish(pending.counters, pending.events);
                 for change in pending.changes {
                     // Nobody may be watching.
@@ -126,14 +149,24 @@ impl Writer {
 
     /// All of the group in one transaction, which an error undoes whole.
     fn transact(&mut self, group: &[Request]) -> rusqlite::Result<(Vec<Outcome>, Pending)> {
+        let done = self.attempt(group);
+        match done {
+            Ok(_) => self.ids.keep(),
+            Err(_) => self.ids.undo(),
+        }
+        done
+    }
+
+    fn attempt(&mut self, group: &[Request]) -> rusqlite::Result<(Vec<Outcome>, Pending)> {
+        let ids = &mut self.ids;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut pending = Pending::new(self.counters);
         let outcomes = group
             .iter()
             .map(|request| match request {
-                Request::Commit { commit, .. } => apply::commit(&transaction, &mut pending, commit),
-                Request::Restore { events, .. } => apply::restore(&transaction, &mut pending, events),
-                Request::Trim { retention, .. } => apply::trim(&transaction, &mut pending, *retention),
+                Request::Commit { commit, .. } => apply::commit(&transaction, &mut pending, ids, commit),
+                Request::Restore { events, .. } => apply::restore(&transaction, &mut pending, ids, events),
+                Request::Trim { retention, .. } => apply::trim(&transaction, &mut pending, ids, *retention),
                 Request::Close { .. } => Ok(Outcome::Trimmed(0)),
             })
             .collect::<rusqlite::Result<_>>()?;
@@ -141,10 +174,23 @@ impl Writer {
             // Nothing to make durable: spare the disk.
             transaction.rollback()?;
         } else {
+            pending.moved = ids.move_some(&transaction, pending.counters.first)?;
             write_counters(&transaction, &pending.counters)?;
             transaction.commit()?;
         }
         Ok((outcomes, pending))
+    }
+}
+
+/// The next request, where it waits or comes within a time that is too short to sleep.
+fn taken_within(requests: &mut mpsc::Receiver<Request>, time: Duration) -> Option<Request> {
+    let begun = Instant::now();
+    loop {
+        match requests.try_recv() {
+            Ok(request) => return Some(request),
+            Err(TryRecvError::Empty) if begun.elapsed() < time => std::thread::yield_now(),
+            Err(_) => return None,
+        }
     }
 }
 
@@ -179,6 +225,7 @@ mod tests {
         let (connection, counters) = schema::open(&folder.database).unwrap();
         let (changes, _) = broadcast::channel(16);
         Writer {
+            ids: Ids::open(&connection).unwrap(),
             connection,
             checkpoints: None,
             counters,

@@ -9,6 +9,7 @@ use postern_proto::event::v1::TriggerState;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 
@@ -38,6 +39,10 @@ const PAGE: usize = 500;
 pub(super) const MAX_QUIET: Duration = Duration::from_secs(24 * 3_600);
 /// How long to wait before the store is asked again after it failed.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
+/// After changes were missed, how long it is until all triggers are read anew, and for how many times as long as the last
+/// such reading took. While very many looks are made at once, changes are missed as long as it reads.
+const MISSED_PATIENCE: Duration = Duration::from_millis(100);
+const MISSED_SHARE: u32 = 10;
 /// Within what time a trigger that comes to a watch is looked after: many that come together share a look.
 const JOIN_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -59,6 +64,10 @@ pub(super) struct Clock {
     pub(super) ending: HashMap<WatchName, CancellationToken>,
     /// The watches that are this gateway's to look after.
     pub(super) owned: Owned,
+    /// Changes were missed: when all triggers are read anew.
+    missed: Option<Instant>,
+    /// When that was done last, and how long it took.
+    read_anew: (Instant, Duration),
 }
 
 impl Clock {
@@ -75,6 +84,8 @@ impl Clock {
             all: Arc::new(Semaphore::new(MAX_LOOKS)),
             by_connection: HashMap::new(),
             ending: HashMap::new(),
+            missed: None,
+            read_anew: (Instant::now(), Duration::ZERO),
         }
     }
 
@@ -102,17 +113,33 @@ impl Clock {
                 }
                 change = changes.recv() => match change {
                     Ok(change) => self.hear(&change),
-                    Err(RecvError::Lagged(_)) => {
-                        self.take_all(START_SPREAD).await;
-                        // Which of them are alone may have been missed too; a look asks again.
-                        for watch in self.watches.values_mut() {
-                            watch.members.iter_mut().for_each(|member| member.alone = true);
-                        }
-                    }
+                    Err(RecvError::Lagged(_)) => self.miss(),
                     Err(RecvError::Closed) => return,
                 },
+                () = sleep_until(self.missed.unwrap_or_else(Instant::now)), if self.missed.is_some() => {
+                    self.read_anew().await;
+                }
             }
         }
+    }
+
+    /// Changes were missed.
+    fn miss(&mut self) {
+        let (last, took) = self.read_anew;
+        let at = (Instant::now() + MISSED_PATIENCE).max(last + took * MISSED_SHARE);
+        self.missed.get_or_insert(at);
+    }
+
+    /// Reads what was missed.
+    async fn read_anew(&mut self) {
+        self.missed = None;
+        let begun = Instant::now();
+        self.take_all(START_SPREAD).await;
+        // Which of them are alone may have been missed too; a look asks again.
+        for watch in self.watches.values_mut() {
+            watch.members.iter_mut().for_each(|member| member.alone = true);
+        }
+        self.read_anew = (Instant::now(), begun.elapsed());
     }
 
     /// Leaves what is no longer this gateway's, and takes what has become its own.
