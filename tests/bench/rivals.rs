@@ -80,7 +80,8 @@ fn tool(path: &str, name: &str) -> Result<PathBuf, BoxError> {
 /// # Errors
 /// It is not there: what to do about it.
 pub(crate) async fn version(rival: &str) -> Result<String, BoxError> {
-    let path = if rival == "nats-server" { tool("nats-server/bin/nats-server", rival)? } else { rival.into() };
+    let path =
+        if rival == "nats-server" { tool("nats-server/bin/nats-server", rival)? } else { rival.into() };
     crate::peers::version(
         &path.to_string_lossy(),
         "--version",

@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::store::Sequence;
 
 /// How many ids make a batch: at most about twice as many are in memory, some megabytes, and are read again after a
-/// restart, some tens of milliseconds.
-const BATCH: usize = 32 * 1024;
+/// restart, some tens of milliseconds. Few in unit tests, so that they go through many.
+const BATCH: usize = if cfg!(test) { 2 * 1024 } else { 32 * 1024 };
 /// How many ids of a batch move for each event that is appended: a batch has moved before the next one is full.
 const MOVED_EACH: usize = 2;
 /// How many ids of the index are looked at for each event that retention removes, while it is swept.
@@ -269,7 +269,7 @@ mod tests {
         digest::hex(&digest::of(&number.to_be_bytes())[..16])
     }
 
-    /// Appends in transactions of a thousand, as a writer does. Gives how many were taken.
+    /// Appends in transactions of a hundred, as a writer does. Gives how many were taken.
     fn append(
         ids: &mut Ids,
         connection: &Connection,
@@ -288,7 +288,7 @@ mod tests {
                     .unwrap();
                 next += 1;
             }
-            if number % 1_000 == 999 {
+            if number % 100 == 99 {
                 ids.move_some(connection, first).unwrap();
                 ids.keep();
             }
