@@ -8,6 +8,7 @@ mod connections;
 mod events;
 mod failure;
 mod form;
+mod kinds;
 mod outbox;
 mod overview;
 mod page;

@@ -56,8 +56,9 @@ const TESTS: [&str; 2] = ["postern-sandbox", "postern-tests"];
 /// The words of providers, which the gateway does not know.
 const PROVIDERS: [&str; 6] = ["smtp", "outlook", "graph", "microsoft", "azure", "entra"];
 
-/// The one file of the gateway that may name them: it starts the connectors in the gateway's process.
-const ALL_IN_ONE: &str = "gateway/src/all_in_one.rs";
+/// The files of the gateway that may name them: one starts the connectors in the gateway's process, one asks people for
+/// what a connection of each kind needs.
+const NAMING: [&str; 2] = ["gateway/src/all_in_one.rs", "gateway/src/console/kinds.rs"];
 
 /// The members of the workspace and all that each depends on, for whatever purpose.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
@@ -142,7 +143,7 @@ fn the_gateway_names_no_provider() {
         let name = path.display().to_string();
         if !name.starts_with("gateway/src/")
             || path.extension().is_none_or(|e| e != "rs")
-            || name == ALL_IN_ONE
+            || NAMING.contains(&name.as_str())
         {
             continue;
         }
