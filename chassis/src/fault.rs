@@ -12,6 +12,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+pub use failure::failure_of;
+
 /// The `domain` of every `google.rpc.ErrorInfo` that Postern makes.
 pub const DOMAIN: &str = "postern";
 
@@ -196,6 +198,7 @@ mod tests {
     fn a_fault_becomes_a_status_with_all_its_details() {
         let results = RecipientResults {
             recipients: vec![RecipientResult { address: "a@example.org".into(), ..Default::default() }],
+            ..Default::default()
         };
         let status: Status = Fault::new(Code::FailedPrecondition, "MESSAGE_REFUSED", "all refused")
             .with("smtp.code", "550")

@@ -28,7 +28,7 @@ use crate::connectors::Connectors;
 use crate::error::Error;
 use crate::names;
 use crate::seal::KeyRing;
-use crate::store::{EventLog, Store};
+use crate::store::{Change, EventLog, Store};
 
 use opened::Freshness;
 pub use opened::Opened;
@@ -140,6 +140,14 @@ impl Connections {
         }
     }
 
+    /// The kind of a connection.
+    ///
+    /// # Errors
+    /// CONNECTION_NOT_FOUND; storage failed.
+    pub(crate) async fn kind(&self, name: &str) -> Result<String, Error> {
+        Ok(self.room.stored(name).await?.connection.kind)
+    }
+
     /// Seals a secret that belongs to a place in the store.
     ///
     /// # Errors
@@ -183,6 +191,17 @@ impl Connections {
         let opening = tokio::time::timeout_at(deadline, self.open(connection));
         let opened = opening.await.map_err(|_| call::out_of_time())??;
         self.room.call(&opened, deadline, request, method).await
+    }
+}
+
+/// Whether a change of the store says of a connection that it can be used, and of which. `false`: it was deleted.
+pub(crate) fn told_usable(change: &Change) -> Option<(&str, bool)> {
+    let name = Some(change.key.as_str()).filter(|key| key.starts_with(record::CONNECTIONS))?;
+    match &change.value {
+        None => Some((name, false)),
+        Some(entry) => {
+            record::Stored::read(entry).ok().filter(|it| !it.needs_sign_in()).map(|_| (name, true))
+        }
     }
 }
 

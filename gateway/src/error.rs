@@ -14,7 +14,7 @@ pub enum Error {
     /// Fields of the request are wrong: pairs of path and problem.
     #[error("fields are wrong")]
     Fields(Vec<(String, String)>),
-    /// There is no such resource: `Connection` or `Trigger`, and its name.
+    /// There is no such resource: `Connection`, `Trigger` or `QueuedEmail`, and its name.
     #[error("{0} {1} is not there")]
     NotFound(&'static str, String),
     /// There is such a resource already.
@@ -26,6 +26,10 @@ pub enum Error {
     /// Any other refusal, ready to be given.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// A call to a connector had no answer: whether it did what was asked is not known. As it is told to who asked for
+    /// what can be repeated.
+    #[error(transparent)]
+    Unanswered(Fault),
     /// What a connector answered.
     #[error("the connector answered {:?}", .0.code())]
     Connector(Box<Status>),
@@ -52,7 +56,11 @@ impl From<Error> for Status {
         match error {
             Error::Fields(fields) => Fault::fields(fields).into(),
             Error::NotFound(resource, name) => {
-                let reason = if resource == "Trigger" { "TRIGGER_NOT_FOUND" } else { "CONNECTION_NOT_FOUND" };
+                let reason = match resource {
+                    "Trigger" => "TRIGGER_NOT_FOUND",
+                    "QueuedEmail" => "QUEUED_EMAIL_NOT_FOUND",
+                    _ => "CONNECTION_NOT_FOUND",
+                };
                 Fault::new(Code::NotFound, reason, format!("{name} is not there")).with("name", name).into()
             }
             Error::Exists(resource, name) => {
@@ -65,7 +73,7 @@ impl From<Error> for Status {
                 let message = format!("{name} has changed since its etag was read: read it again");
                 Fault::new(Code::Aborted, "ETAG_MISMATCH", message).with("name", name).into()
             }
-            Error::Fault(fault) => fault.into(),
+            Error::Fault(fault) | Error::Unanswered(fault) => fault.into(),
             Error::Connector(status) => *status,
             Error::Store(StoreError::Conflict { key }) => {
                 let message = format!("{key} was changed at the same time: try again");

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod mask;
 pub mod names;
 pub mod notifications;
+pub mod outbox;
 pub mod page;
 pub mod seal;
 pub mod serve;

@@ -13,6 +13,7 @@ use futures_util::future::OptionFuture;
 use http::{Request, Response};
 use postern_chassis::serve::{self as chassis, BoxError};
 use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
+use postern_proto::outbox::v1::outbox_service_server::OutboxServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -29,6 +30,7 @@ use crate::events::EventServer;
 use crate::forward::Forwarder;
 use crate::ledger::{Ledger, Once};
 use crate::notifications::{Notifications, PublicUrl};
+use crate::outbox::{Outbox, Sole};
 use crate::seal::KeyRing;
 use crate::settings::Settings;
 use crate::store::sqlite::Sqlite;
@@ -102,6 +104,15 @@ async fn serve_on(
     let trimming =
         tokio::spawn(crate::events::retention::run(log.clone(), settings.retention(), stop.clone()));
 
+    let (outbox, delivering) = Outbox::start(
+        connections.clone(),
+        store.clone(),
+        log.clone(),
+        Arc::new(Sole),
+        digests.clone(),
+        settings.outbox.clone(),
+        (stop.clone(), settings.serve.stop_grace),
+    );
     let ledger = Ledger::new(store.clone(), digests);
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
 
@@ -135,6 +146,7 @@ async fn serve_on(
     let connection_service = connections.service();
     let trigger_service = TriggerServiceServer::new(triggers);
     let event_service = EventServer::new(log, stop.clone());
+    let outbox_service = OutboxServiceServer::new(outbox);
     tokio::select! {
         silent = connectors.all_described(CONNECTORS_PATIENCE) => for address in silent {
             tracing::warn!(address, "a connector is not reached yet");
@@ -145,6 +157,7 @@ async fn serve_on(
         chassis::name_of(&connection_service).to_owned(),
         chassis::name_of(&trigger_service).to_owned(),
         chassis::name_of(&event_service).to_owned(),
+        chassis::name_of(&outbox_service).to_owned(),
     ];
     names.extend(connectors.services());
     let (routes, health) = chassis::edges(&names).await?;
@@ -152,6 +165,7 @@ async fn serve_on(
         .add_service(connection_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(trigger_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(event_service)
+        .add_service(outbox_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .prepare();
     let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors).until(stop.clone()) };
     let doors = Once::new(doors, ledger.clone());
@@ -175,7 +189,7 @@ async fn serve_on(
             "changes were still being made at the end of the grace period: their outcome is not known"
         );
     }
-    let _ = tokio::join!(scheduling, trimming, sweeping, hearing, renewing);
+    let _ = tokio::join!(scheduling, trimming, sweeping, hearing, renewing, delivering);
     if let Some(within) = within {
         within.stop().await;
     }

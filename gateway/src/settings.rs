@@ -16,6 +16,7 @@ use crate::auth::{self, Callers};
 use crate::connectors::ConnectorAddress;
 use crate::http;
 use crate::notifications::PublicUrl;
+use crate::outbox::OutboxSettings;
 use crate::seal::KeyRing;
 use crate::store::Retention;
 
@@ -84,6 +85,10 @@ pub struct Settings {
     /// How many bytes of events are kept
     #[arg(long, env = "POSTERN_RETENTION_BYTES", default_value_t = 4 * 1024 * 1024 * 1024, value_name = "BYTES")]
     pub retention_bytes: u64,
+
+    /// How queued mails are tried, and how many are kept
+    #[command(flatten)]
+    pub outbox: OutboxSettings,
 
     /// A file to write when ready: JSON with the address that is listened on
     #[arg(long, env = "POSTERN_READY_FILE", value_name = "FILE")]
@@ -169,6 +174,7 @@ impl Settings {
         if self.retention_age < Duration::from_secs(60) {
             return Err(SettingsError::value("--retention-age", "expected 1m or longer"));
         }
+        self.outbox.check()?;
         self.serve.server()?;
         http::tls(&self.serve)?;
         Ok(())

@@ -16,6 +16,9 @@ pub const MAX_KEY_BYTES: usize = 512;
 /// How many changes a watcher may fall behind.
 pub const WATCH_BACKLOG: usize = 1024;
 
+/// Where large values lie that nobody waits for: changes below it are told to no watcher, each of which would hold them.
+pub const UNWATCHED: &str = "content/";
+
 /// A value's revision: grows with each change in the store, never 0.
 pub type Revision = u64;
 
@@ -123,7 +126,7 @@ pub trait Store: Send + Sync + 'static {
     /// `limit` means that these were the last.
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError>;
 
-    /// All changes of all keys from now on, in order, each once it is durable. A watcher that falls more than
+    /// All changes of all keys but those below [`UNWATCHED`], from now on, in order, each once it is durable. A watcher that falls more than
     /// [`WATCH_BACKLOG`] changes behind gets an error from its receiver and lists anew. To miss nothing: watch, then list.
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Change>;
 }

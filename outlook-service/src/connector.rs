@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 use crate::calendar::Calendars;
 use crate::contacts::Contacts;
 use crate::error::Error;
-use crate::mail::Mail;
+use crate::mail::{self, Mail};
 use crate::outlook::{Call, Outlook, answer};
 use crate::{identity, notifications, poll};
 
@@ -73,6 +73,9 @@ impl ConnectorService for Connector {
                 .map(str::to_owned)
                 .to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            sends_email: true,
+            // The draft bears the request's mark, and the sent copy keeps it.
+            send_is_repeatable: true,
             ..DescribeResponse::default()
         }))
     }
@@ -116,8 +119,12 @@ impl ConnectorService for Connector {
         Err(Status::unimplemented("not yet"))
     }
 
-    async fn send_email(&self, _: Request<SendEmailRequest>) -> Result<Response<SendEmailResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn send_email(
+        &self,
+        request: Request<SendEmailRequest>,
+    ) -> Result<Response<SendEmailResponse>, Status> {
+        let call = self.outlook.call(request.metadata())?;
+        answer("SendEmail", mail::send_for_gateway(&self.outlook, call, request.into_inner()).await)
     }
 
     async fn check_trigger(

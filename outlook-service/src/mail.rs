@@ -15,6 +15,7 @@ mod upload;
 
 use std::sync::Arc;
 
+use postern_proto::connector::v1 as connector;
 use postern_proto::outlook::v1::mail_service_server::MailService;
 use postern_proto::outlook::v1::{
     DeleteEmailRequest, DeleteEmailResponse, GetAttachmentRequest, GetEmailsRequest, GetEmailsResponse,
@@ -26,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Error;
 use crate::graph::Failure;
-use crate::outlook::{Outlook, answer};
+use crate::outlook::{Call, Outlook, answer};
 
 /// The mail service.
 pub(crate) struct Mail {
@@ -106,6 +107,24 @@ impl MailService for Mail {
         let call = self.outlook.long_call(request.metadata())?;
         answer("GetAttachment", get_attachment::get_attachment(&self.outlook, &call, request.get_ref()).await)
     }
+}
+
+/// Sends a mail for the gateway itself: as a caller's, and with the same promises.
+pub(crate) async fn send_for_gateway(
+    outlook: &Arc<Outlook>,
+    call: Call,
+    asked: connector::SendEmailRequest,
+) -> Result<connector::SendEmailResponse, Error> {
+    if !asked.only_to.is_empty() {
+        let problem = "is given: Graph tells of no recipient by itself, so that there is nobody to leave out";
+        return Err(Error::field("only_to", problem));
+    }
+    let connector::SendEmailRequest { request_id, email, mailbox, .. } = asked;
+    let asked = SendEmailRequest { request_id, email, mailbox, ..SendEmailRequest::default() };
+    let outlook = Arc::clone(outlook);
+    let sent = to_its_end(|gone| async move { send::send_email(&outlook, &call, &asked, &gone).await });
+    let SendEmailResponse { message_id, internet_message_id } = sent.await?;
+    Ok(connector::SendEmailResponse { recipients: Vec::new(), internet_message_id, message_id })
 }
 
 /// Lets a sending come to its end though its caller goes: a draft is then not left behind half done. `gone` is how the

@@ -11,13 +11,16 @@ use postern_proto::connector::v1::{
     ValidateConnectionRequest, ValidateConnectionResponse,
 };
 use postern_proto::smtp::v1::smtp_service_server::SERVICE_NAME;
+use prost::Message as _;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::message::Mail;
 use crate::oauth::Grant;
+use crate::send;
 use crate::service::{Service, stored, told};
 
 #[tonic::async_trait]
@@ -28,6 +31,9 @@ impl ConnectorService for Service {
             services: vec![SERVICE_NAME.to_owned()],
             trigger_kinds: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            sends_email: true,
+            // A server does not tell whether it has a message already.
+            send_is_repeatable: false,
             ..DescribeResponse::default()
         }))
     }
@@ -88,8 +94,29 @@ impl ConnectorService for Service {
         Err(Status::unimplemented("not yet"))
     }
 
-    async fn send_email(&self, _: Request<SendEmailRequest>) -> Result<Response<SendEmailResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn send_email(
+        &self,
+        request: Request<SendEmailRequest>,
+    ) -> Result<Response<SendEmailResponse>, Status> {
+        let began = Instant::now();
+        let pool = self.pool(request.metadata())?;
+        let clock = Clock::of_call(request.metadata(), pool.connection().command_timeout);
+        let _held = self.room().take(request.get_ref().encoded_len())?;
+        let asked = request.get_ref();
+        if !asked.mailbox.is_empty() {
+            return Err(Error::field("mailbox", "is given: a connection to a server has none").into());
+        }
+        let mail = Mail::compose(asked, pool.connection()).await?;
+        let places = send::places(&mail, &asked.only_to)?;
+        let taken = send::send_to(&pool, &mail, &places, clock).await;
+        let taken = taken.map_err(|error| told("SendEmail", pool.connection(), began, error))?;
+        tracing::debug!(
+            connection.name = pool.connection().name(),
+            duration_ms = began.elapsed().as_millis(),
+            "a mail was handed over"
+        );
+        let (recipients, internet_message_id) = (taken.recipients, mail.message_id().to_owned());
+        Ok(Response::new(SendEmailResponse { recipients, internet_message_id, ..Default::default() }))
     }
 
     async fn check_trigger(

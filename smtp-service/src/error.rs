@@ -289,8 +289,9 @@ fn refused(message: String, stage: Stage, reply: &Reply, recipients: Vec<Recipie
         return fault;
     }
     let tried = recipients.len();
-    let results = fitting(RecipientResults { recipients });
+    let mut results = fitting(RecipientResults { recipients, omitted: 0 });
     let omitted = tried - results.recipients.len();
+    results.omitted = i32::try_from(omitted).unwrap_or(i32::MAX);
     let fault = fault.detail("postern.mail.v1.RecipientResults", &results);
     if omitted == 0 { fault } else { fault.with(OMITTED, omitted.to_string()) }
 }

@@ -77,7 +77,7 @@ pub async fn serve(
     let room = Room::new(settings.limits.max_bytes_in_flight);
     let service = Service::new(Arc::clone(&pools), room, mails.clone(), stop.clone());
     let smtp = SmtpServiceServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let connector = ConnectorServiceServer::new(service);
+    let connector = ConnectorServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let (routes, _health) = edges(&[name_of(&smtp), name_of(&connector)]).await?;
     let routes = routes.add_service(smtp).add_service(connector).prepare();
 

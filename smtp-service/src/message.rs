@@ -19,6 +19,7 @@ mod tree;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::tz::TimeZone;
+use postern_proto::connector::v1 as connector;
 use postern_proto::mail::v1::{Email, Importance};
 use postern_proto::smtp::v1::send_email_request::Content as Sent;
 use postern_proto::smtp::v1::{
@@ -95,6 +96,13 @@ impl<'a> From<&'a SendEmailRequest> for Draft<'a> {
         });
         let reports = request.delivery_reports.as_ref();
         Self { id: &request.request_id, id_field: "request_id", source, reports }
+    }
+}
+
+impl<'a> From<&'a connector::SendEmailRequest> for Draft<'a> {
+    fn from(request: &'a connector::SendEmailRequest) -> Self {
+        let source = request.email.as_ref().map(Source::Email);
+        Self { id: &request.request_id, id_field: "request_id", source, reports: None }
     }
 }
 

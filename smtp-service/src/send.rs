@@ -1,6 +1,7 @@
 //! Sending one mail through a pool: repeated once, on a new socket, where the one that had been kept turns out to be
 //! stale before the server can have taken anything; and in further transactions for recipients that are too many for one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use postern_proto::mail::v1::RecipientResult;
@@ -36,9 +37,46 @@ pub(crate) struct Taken {
 /// # Errors
 /// As [`crate::conversation::Conversation::hand_over`] and [`Pool::lend`] give them.
 pub(crate) async fn send(pool: &Arc<Pool>, mail: &Mail, clock: Clock) -> Result<Taken, Error> {
-    pool.turn(clock).await?;
     let all: Vec<usize> = (0..mail.recipients().len()).collect();
-    let (mut lease, handed) = hand_over(pool.lend(clock).await?, mail, &all, clock).await;
+    send_to(pool, mail, &all, clock).await
+}
+
+/// The places of some recipients among a mail's own.
+///
+/// # Errors
+/// The field `only_to`, where it names somebody else.
+pub(crate) fn places(mail: &Mail, only_to: &[String]) -> Result<Vec<usize>, Error> {
+    if only_to.is_empty() {
+        return Ok((0..mail.recipients().len()).collect());
+    }
+    let known: HashMap<_, _> = mail.recipients().iter().enumerate().map(|(place, to)| (to, place)).collect();
+    let mut places = Vec::with_capacity(only_to.len());
+    for (at, address) in only_to.iter().enumerate() {
+        let place = known.get(address).copied();
+        places.push(place.ok_or_else(|| {
+            Error::field(
+                format!("only_to[{at}]"),
+                "is none of the mail's recipients, as its envelope has them",
+            )
+        })?);
+    }
+    places.sort_unstable();
+    places.dedup();
+    Ok(places)
+}
+
+/// The same, for some of its recipients, named by their places. The results are theirs, in that order.
+///
+/// # Errors
+/// As [`send`].
+pub(crate) async fn send_to(
+    pool: &Arc<Pool>,
+    mail: &Mail,
+    all: &[usize],
+    clock: Clock,
+) -> Result<Taken, Error> {
+    pool.turn(clock).await?;
+    let (mut lease, handed) = hand_over(pool.lend(clock).await?, mail, all, clock).await;
     let mut handed = handed?;
     let mut recipients = std::mem::take(&mut handed.recipients);
     let (reply, mut left) = (handed.reply, handed.left);
@@ -62,7 +100,8 @@ pub(crate) async fn send(pool: &Arc<Pool>, mail: &Mail, clock: Clock) -> Result<
             Err(_) => (Vec::new(), Vec::new()),
         };
         for (place, result) in left.iter().zip(results) {
-            if let Some(known) = recipients.get_mut(*place) {
+            let known = all.binary_search(place).ok();
+            if let Some(known) = known.and_then(|known| recipients.get_mut(known)) {
                 *known = result;
             }
         }

@@ -47,6 +47,10 @@ impl Service {
         Self { pools, room, mails, stop }
     }
 
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// The pool of the connection that came with a call.
     pub(crate) fn pool(&self, metadata: &MetadataMap) -> Result<Arc<Pool>, Status> {
         let arrival = opened::encoded(metadata).map(digest::of);

@@ -89,10 +89,10 @@ impl Room {
                 Ok(Err(status)) if is_not_connected(&status) => replica.mark_lost(),
                 // What has a source was not said by the connector, but by the way to it.
                 Ok(Err(status)) if status.source().is_some() => {
-                    return Err(unavailable("the call to it broke off").into());
+                    return Err(Error::Unanswered(unavailable("the call to it broke off")));
                 }
                 Ok(Err(status)) => return Err(status.into()),
-                Err(_) => return Err(out_of_time().into()),
+                Err(_) => return Err(Error::Unanswered(out_of_time())),
             }
         }
         Err(unavailable("it is not reached").into())

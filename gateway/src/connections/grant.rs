@@ -153,7 +153,7 @@ impl Room {
         let refreshed = self.ask_for_grant(&opened).await;
         if let Err(Error::Connector(status)) = &refreshed {
             *failure = Some((Instant::now(), (**status).clone()));
-        } else if let Err(Error::Fault(fault)) = &refreshed {
+        } else if let Err(Error::Fault(fault) | Error::Unanswered(fault)) = &refreshed {
             *failure = Some((Instant::now(), fault.clone().into()));
         }
         refreshed

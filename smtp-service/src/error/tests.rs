@@ -30,13 +30,20 @@ fn results_of_many_recipients_are_cut_to_what_trailers_hold() {
         state: RecipientState::RefusedPermanent.into(),
         reply: Some((&Reply { lines: vec![text.to_owned()], ..reply(550, Some("5.1.1")) }).into()),
     };
-    let few = RecipientResults { recipients: (0..3).map(|number| result(number, "no")).collect() };
+    let few = RecipientResults {
+        recipients: (0..3).map(|number| result(number, "no")).collect(),
+        ..Default::default()
+    };
     assert_eq!(fitting(few.clone()), few);
-    let wordy =
-        RecipientResults { recipients: (0..20).map(|number| result(number, &"x".repeat(900))).collect() };
+    let wordy = RecipientResults {
+        recipients: (0..20).map(|number| result(number, &"x".repeat(900))).collect(),
+        ..Default::default()
+    };
     assert_eq!(fitting(wordy).recipients.len(), 20, "addresses and codes are worth more than texts");
-    let many =
-        fitting(RecipientResults { recipients: (0..900).map(|number| result(number, "no")).collect() });
+    let many = fitting(RecipientResults {
+        recipients: (0..900).map(|number| result(number, "no")).collect(),
+        ..Default::default()
+    });
     assert!((50..900).contains(&many.recipients.len()), "{}", many.recipients.len());
     assert!(many.encoded_len() <= MAX_RESULTS_BYTES);
 }

@@ -12,7 +12,7 @@ use super::writer::{Done, TRIM_EVENTS};
 use crate::events::cursor::{self, Cursor};
 use crate::events::record;
 use crate::store::{
-    Appended, Change, Commit, Entry, Expect, NewEvent, Retention, StoreError, StoredEvent, Write,
+    Appended, Change, Commit, Entry, Expect, NewEvent, Retention, StoreError, StoredEvent, UNWATCHED, Write,
 };
 
 /// What became of one request, told once the transaction is durable.
@@ -119,7 +119,7 @@ fn put(connection: &Connection, pending: &mut Pending, write: &Write) -> rusqlit
     let key = write.key.clone();
     let Some(value) = &write.value else {
         let sql = "DELETE FROM entries WHERE key = ?1";
-        if connection.prepare_cached(sql)?.execute([&key])? > 0 {
+        if connection.prepare_cached(sql)?.execute([&key])? > 0 && !key.starts_with(UNWATCHED) {
             pending.changes.push(Change { key, value: None });
         }
         return Ok(());
@@ -127,8 +127,10 @@ fn put(connection: &Connection, pending: &mut Pending, write: &Write) -> rusqlit
     let sql = "INSERT INTO entries (key, revision, value) VALUES (?1, ?2, ?3)
                ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, value = excluded.value";
     connection.prepare_cached(sql)?.execute(params![key, revision.cast_signed(), &**value])?;
-    let entry = Entry { key: key.clone(), value: value.clone(), revision };
-    pending.changes.push(Change { key, value: Some(entry) });
+    if !key.starts_with(UNWATCHED) {
+        let entry = Entry { key: key.clone(), value: value.clone(), revision };
+        pending.changes.push(Change { key, value: Some(entry) });
+    }
     Ok(())
 }
 
