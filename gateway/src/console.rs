@@ -3,7 +3,6 @@
 
 mod api;
 mod approvals;
-mod assets;
 mod chart;
 mod connections;
 mod events;
@@ -89,7 +88,6 @@ impl Console {
             .route(&at("/outbox"), get(outbox::list))
             .route(&at("/outbox/{email}/{action}"), post(outbox::act))
             .route(&at("/try-out"), get(try_out::form).post(try_out::send))
-            .route(&format!("{}/assets/{{name}}", self.0.root), get(assets::give))
             .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
             .with_state(self.clone())
     }

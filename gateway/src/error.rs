@@ -14,7 +14,7 @@ pub enum Error {
     /// Fields of the request are wrong: pairs of path and problem.
     #[error("fields are wrong")]
     Fields(Vec<(String, String)>),
-    /// There is no such resource: `Connection`, `Trigger` or `QueuedEmail`, and its name.
+    /// There is no such resource: `Connection`, `Trigger`, `QueuedEmail` or `Approval`, and its name.
     #[error("{0} {1} is not there")]
     NotFound(&'static str, String),
     /// There is such a resource already.
@@ -59,6 +59,7 @@ impl From<Error> for Status {
                 let reason = match resource {
                     "Trigger" => "TRIGGER_NOT_FOUND",
                     "QueuedEmail" => "QUEUED_EMAIL_NOT_FOUND",
+                    "Approval" => "APPROVAL_NOT_FOUND",
                     _ => "CONNECTION_NOT_FOUND",
                 };
                 Fault::new(Code::NotFound, reason, format!("{name} is not there")).with("name", name).into()

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use futures_util::future::OptionFuture;
 use http::{Request, Response};
 use postern_chassis::serve::{self as chassis, BoxError};
+use postern_chassis::settings::SettingsError;
+use postern_proto::approval::v1::approval_service_server::ApprovalServiceServer;
 use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
 use postern_proto::outbox::v1::outbox_service_server::OutboxServiceServer;
 use tokio::net::TcpListener;
@@ -22,6 +23,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 use crate::all_in_one::AllInOne;
+use crate::approvals::{Approvals, Needs};
 use crate::auth::{Callers, Guarded};
 use crate::connections::Connections;
 use crate::connectors::Connectors;
@@ -74,6 +76,17 @@ pub async fn serve(
     Ok(closed?)
 }
 
+/// The key ring: in the data folder it is made where it is missing.
+///
+/// # Errors
+/// The setting `--key-file`.
+pub(crate) fn keys(settings: &Settings) -> Result<KeyRing, SettingsError> {
+    match &settings.key_file {
+        Some(path) => KeyRing::read(path),
+        None => KeyRing::read_or_make(&settings.data_dir.join(KEYS)),
+    }
+}
+
 /// Serves on a store and a log that are open.
 async fn serve_on(
     store: Arc<dyn Store>,
@@ -82,10 +95,7 @@ async fn serve_on(
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
-    let keys = Arc::new(match &settings.key_file {
-        Some(path) => KeyRing::read(path)?,
-        None => KeyRing::read_or_make(&settings.data_dir.join(KEYS))?,
-    });
+    let keys = Arc::new(keys(settings)?);
     let callers = settings.tokens_file.as_deref().map(Callers::read).transpose()?.map(Arc::new);
     let within = match settings.all_in_one() {
         true => Some(AllInOne::start(&settings.limits, settings.serve.stop_grace).await?),
@@ -113,6 +123,17 @@ async fn serve_on(
         settings.outbox.clone(),
         (stop.clone(), settings.serve.stop_grace),
     );
+    let (approvals, minding) = Approvals::start(Needs {
+        connections: connections.clone(),
+        outbox: outbox.clone(),
+        store: store.clone(),
+        log: log.clone(),
+        ownership: Arc::new(Sole),
+        digests: digests.clone(),
+        public_url: settings.public_url.clone(),
+        settings: settings.approvals.clone(),
+        stop: stop.clone(),
+    });
     let ledger = Ledger::new(store.clone(), digests);
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
 
@@ -120,14 +141,13 @@ async fn serve_on(
         .public_url
         .clone()
         .map(|url| Notifications::new(connections.clone(), store.clone(), schedule.clone(), url));
-    let mut router = Router::new();
+    let root = settings.public_url.as_ref().map_or("", PublicUrl::path);
+    let mut router = crate::pages::assets(root).merge(approvals.router());
     if let Some(notifications) = &notifications {
         router = router.merge(notifications.router());
     }
     let console = settings.serves_console(http.as_ref()).then(|| {
-        let url = settings.public_url.as_ref();
-        let root = url.map_or("", PublicUrl::path);
-        let secure = url.is_some() || settings.serve.tls_cert_file.is_some();
+        let secure = settings.public_url.is_some() || settings.serve.tls_cert_file.is_some();
         Console::new(root, callers.clone(), keys, secure)
     });
     if let Some(console) = &console {
@@ -147,6 +167,7 @@ async fn serve_on(
     let trigger_service = TriggerServiceServer::new(triggers);
     let event_service = EventServer::new(log, stop.clone());
     let outbox_service = OutboxServiceServer::new(outbox);
+    let approval_service = ApprovalServiceServer::new(approvals);
     tokio::select! {
         silent = connectors.all_described(CONNECTORS_PATIENCE) => for address in silent {
             tracing::warn!(address, "a connector is not reached yet");
@@ -158,6 +179,7 @@ async fn serve_on(
         chassis::name_of(&trigger_service).to_owned(),
         chassis::name_of(&event_service).to_owned(),
         chassis::name_of(&outbox_service).to_owned(),
+        chassis::name_of(&approval_service).to_owned(),
     ];
     names.extend(connectors.services());
     let (routes, health) = chassis::edges(&names).await?;
@@ -166,6 +188,7 @@ async fn serve_on(
         .add_service(trigger_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(event_service)
         .add_service(outbox_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
+        .add_service(approval_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .prepare();
     let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors).until(stop.clone()) };
     let doors = Once::new(doors, ledger.clone());
@@ -189,7 +212,7 @@ async fn serve_on(
             "changes were still being made at the end of the grace period: their outcome is not known"
         );
     }
-    let _ = tokio::join!(scheduling, trimming, sweeping, hearing, renewing, delivering);
+    let _ = tokio::join!(scheduling, trimming, sweeping, hearing, renewing, delivering, minding);
     if let Some(within) = within {
         within.stop().await;
     }

@@ -32,6 +32,7 @@ impl ConnectorService for Service {
             trigger_kinds: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sends_email: true,
+            sends_text_body: true,
             // A server does not tell whether it has a message already.
             send_is_repeatable: false,
             ..DescribeResponse::default()

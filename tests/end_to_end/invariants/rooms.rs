@@ -45,7 +45,8 @@ const MAY_KNOW: [(&str, &[&str]); 8] = [
 /// Libraries that only these rooms may use, tests excepted.
 const KEPT_BY: [(&str, &[&str]); 3] = [
     ("lettre", &["postern-smtp-service"]),
-    ("reqwest", &["postern-outlook-service", "postern-smtp-service"]),
+    // The gateway's is for callers who want answers posted to them.
+    ("reqwest", &["postern-gateway", "postern-outlook-service", "postern-smtp-service"]),
     ("rusqlite", &["postern-gateway"]),
 ];
 
