@@ -112,7 +112,6 @@ impl Approvals {
     }
 
     /// The pages that links lead to.
-    #[must_use]
     pub fn router(&self) -> Router {
         door::router(self.0.clone())
     }
