@@ -179,10 +179,15 @@ impl<'a> Visitor<'a> {
             ApprovalState::Answered => {
                 let when = shown_time(time(approval.respond_time));
                 let option = option_of(&approval.selected_option);
-                let key = if option.is_empty() { "page.answered.divided" } else { "page.answered.note" };
+                let key = match (option.as_str(), &approval.policy) {
+                    ("", _) => "page.answered.divided",
+                    (_, None) => "page.answered.note",
+                    // What was decided need not be what the last one answered.
+                    (_, Some(_)) => "page.answered.decided",
+                };
                 let gaps = [("responder", &*approval.responder), ("option", &option), ("time", &when)];
                 let decided = language.fill(key, &gaps);
-                let others = own.filter(|own| own.address != approval.responder).and(own_note);
+                let others = own_note.filter(|_| approval.policy.is_some());
                 ("page.answered.title", others.into_iter().chain([decided]).collect(), status)
             }
             ApprovalState::Pending => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postern_proto::approval::v1::approval_policy::Kind;
 use postern_proto::approval::v1::{ApprovalPolicy, Question};
+use postern_proto::mail::v1::Attachment;
 
 use super::addresses::{self, Mailbox};
 use super::language;
@@ -59,6 +60,7 @@ impl Asked {
             options = APPROVE_OR_REJECT.map(str::to_owned).to_vec();
         }
         check_options(&options, &mut wrong);
+        check_attachments(&question.attachments, &mut wrong);
         for (field, line) in [
             ("subject", &question.subject),
             ("header_text", &question.header_text),
@@ -146,6 +148,26 @@ fn check_options(options: &[String], wrong: &mut Vec<(String, String)>) {
     }
 }
 
+/// Names what no connector takes: else the question would be kept, and its mails fail.
+fn check_attachments(attachments: &[Attachment], wrong: &mut Vec<(String, String)>) {
+    for (at, attachment) in attachments.iter().enumerate() {
+        let is_unnamed = attachment.file_name.is_empty() && attachment.content_id.is_empty();
+        for (is_wrong, field, expected) in [
+            (is_unnamed, "file_name", "expected a file name, or a content_id"),
+            (attachment.content_data.is_empty(), "content_data", "is empty: expected the file's bytes"),
+            (
+                !attachment.content_type.contains('/'),
+                "content_type",
+                "is no media type: expected one such as image/png",
+            ),
+        ] {
+            if is_wrong {
+                wrong.push((format!("question.attachments[{at}].{field}"), expected.to_owned()));
+            }
+        }
+    }
+}
+
 /// The policy as it is kept: the default one is absent.
 fn policy(
     policy: Option<ApprovalPolicy>,
@@ -210,10 +232,13 @@ mod tests {
             language: "xx".into(),
             expire_after: Some(prost_types::Duration { seconds: 59, nanos: 0 }),
             policy: Some(ApprovalPolicy { kind: Some(Kind::Quorum(2)) }),
+            attachments: vec![Attachment { file_name: "a".into(), ..Attachment::default() }],
             ..to(&["a@example.org"])
         };
+        let attachment = ["content_data", "content_type"].map(|field| format!("attachments[0].{field}"));
         let fields = ["subject", "header_text", "language", "expire_after", "policy.quorum"];
-        let fields = fields.map(|field| format!("question.{field}"));
+        let fields = attachment.iter().map(String::as_str).chain(fields);
+        let fields: Vec<_> = fields.map(|field| format!("question.{field}")).collect();
         assert_eq!(read(question, &["a"], false).err().unwrap(), fields);
         assert_eq!(read(to(&[]), &["a"], false).err().unwrap(), ["question.to"]);
         assert_eq!(read(to(&["a@example.org", "b"]), &["a"], false).err().unwrap(), ["question.to[1]"]);

@@ -94,6 +94,8 @@ async fn everybody_answers_where_everybody_has_to_and_each_answer_is_told() {
     let now = get(&stage.channel, &name).await.unwrap();
     // They differ: the last option of the list that anybody chose.
     assert_eq!((&*now.selected_option, Some(&*now.responder)), ("Reject", last));
+    let page = Browser::new().open(&stage.links_to(EVE).await[1]).await;
+    page.says(200, &["You answered “Approve”", "It was decided on “Reject”", "came from eve@example.org"]);
     let mut states = Vec::new();
     while states.len() < 3 {
         let some = events(&mut stream, 1).await;

@@ -20,6 +20,7 @@ async fn each_recipient_gets_a_mail_of_their_own_with_a_link_for_each_option() {
         attachments: vec![Attachment {
             file_name: "offer.txt".into(),
             content_data: "80".into(),
+            content_type: "text/plain".into(),
             ..Attachment::default()
         }],
         header_text: "Head <1>".into(),

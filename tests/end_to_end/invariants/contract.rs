@@ -10,7 +10,7 @@ use super::{contract, none};
 /// The package between gateway and connectors: its requests are never forwarded.
 const INTERNAL: &str = "postern.connector.v1";
 /// How the names of methods begin that change nothing, or whose repeat does no harm.
-const HARMLESS: [&str; 6] = ["Get", "List", "Check", "Try", "Subscribe", "Nudge"];
+const HARMLESS: [&str; 7] = ["Get", "List", "Check", "Try", "Subscribe", "Nudge", "Await"];
 
 fn public_services() -> Vec<ServiceDescriptor> {
     let services =
