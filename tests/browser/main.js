@@ -8,7 +8,7 @@ const { chromium } = require('playwright-core');
 const { Looks } = require('./looks');
 const { World } = require('./world');
 
-const STEPS = ['console'];
+const STEPS = ['console', 'approvals', 'sign_in'];
 // How long a page or an element may take, in milliseconds.
 const PATIENCE = 20_000;
 const CHROMIUM = process.env.POSTERN_CHROMIUM || '/usr/bin/chromium';

@@ -9,6 +9,7 @@
     reason = "what a test needs and cannot have ends the test; clippy takes only #[test] functions for tests"
 )]
 
+mod approvals;
 mod auth;
 mod client;
 mod connections;

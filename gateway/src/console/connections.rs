@@ -149,11 +149,8 @@ async fn sign_in(session: &Session, id: &str, kind: SignInKind) -> Result<Respon
     let name = format!("connections/{id}");
     let request = StartSignInRequest { name, kind: kind.into(), ..Default::default() };
     let begun = session.api.connections().start_sign_in(request).await?.into_inner().sign_in;
-    let begun = begun.unwrap_or_default();
-    if kind == SignInKind::Browser {
-        return Ok(Redirect::to(&begun.authorization_url).into_response());
-    }
-    Ok(one(session, get(session, id).await?, None, None, Some(begun)))
+    // A link, not a redirect: forms lead to the gateway alone, as the pages' policy says.
+    Ok(one(session, get(session, id).await?, None, None, begun))
 }
 
 /// Which kind of connection to add.

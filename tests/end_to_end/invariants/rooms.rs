@@ -46,7 +46,8 @@ const MAY_KNOW: [(&str, &[&str]); 8] = [
 const KEPT_BY: [(&str, &[&str]); 4] = [
     ("async-nats", &["postern-gateway"]),
     ("lettre", &["postern-smtp-service"]),
-    ("reqwest", &["postern-outlook-service", "postern-smtp-service"]),
+    // The gateway's is for callers who want answers posted to them.
+    ("reqwest", &["postern-gateway", "postern-outlook-service", "postern-smtp-service"]),
     ("rusqlite", &["postern-gateway"]),
 ];
 
