@@ -36,7 +36,9 @@ async function main() {
           const page = await context.newPage();
           const wrong = [];
           page.on('pageerror', (error) => wrong.push(`script: ${error.message}`));
-          page.on('console', (message) => message.type() === 'error' && wrong.push(`${message.text()} (${page.url()})`));
+          // A page that says that something is not possible, says so by its status too: that is no fault.
+          const said = (message) => message.type() === 'error' && !/^Failed to load resource.*status of 4(0[039]|10)/.test(message.text());
+          page.on('console', (message) => said(message) && wrong.push(`${message.text()} (${page.url()})`));
           const begun = Date.now();
           try {
             await step({ page, context, world, looks, wrong });
