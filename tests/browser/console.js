@@ -162,6 +162,7 @@ module.exports = {
     }
     const page = await context.newPage();
     await signIn(page, world);
+    await page.getByRole('heading', { name: 'Overview' }).waitFor();
     await page.keyboard.press('Tab');
     assert.strictEqual(await page.evaluate(() => document.activeElement.textContent), 'Skip to the content');
     await page.keyboard.press('Enter');
