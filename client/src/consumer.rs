@@ -1,6 +1,7 @@
 //! A reader of a stored subscription that goes on by itself: the gateway keeps the place, this keeps the stream open.
 
 use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,7 +61,8 @@ pub struct Consumer {
 enum State {
     Idle,
     Pausing(Instant),
-    Opening(BoxFuture<'static, Result<Streaming<ConsumeResponse>, Status>>),
+    /// Locked by nobody: it lets tasks share a consumer, and so spawn what acknowledges.
+    Opening(Mutex<BoxFuture<'static, Result<Streaming<ConsumeResponse>, Status>>>),
     Open(Box<Streaming<ConsumeResponse>>),
     Ended,
 }
@@ -114,7 +116,12 @@ impl Consumer {
                     self.state = State::Idle;
                     continue;
                 }
-                State::Opening(opening) => match tokio::time::timeout_at(until, opening).await {
+                State::Opening(opening) => match tokio::time::timeout_at(
+                    until,
+                    opening.get_mut().unwrap_or_else(PoisonError::into_inner),
+                )
+                .await
+                {
                     Ok(Ok(answers)) => {
                         self.state = State::Open(Box::new(answers));
                         continue;
@@ -209,7 +216,7 @@ impl Consumer {
         let said = stream::iter([start]).chain(stream::pending());
         let opening = async move { Ok(events.consume(said).await?.into_inner()) };
         (self.silence, self.waiting) = (OPEN_PATIENCE, None);
-        self.state = State::Opening(Box::pin(opening));
+        self.state = State::Opening(Mutex::new(Box::pin(opening)));
     }
 
     /// Takes one answer; a gap is to be given.

@@ -34,7 +34,7 @@ use crate::forward::Forwarder;
 use crate::leases::Leases;
 use crate::ledger::{Ledger, Once};
 use crate::notifications::{Notifications, PublicUrl};
-use crate::outbox::{Outbox, Sole};
+use crate::outbox::Outbox;
 use crate::seal::KeyRing;
 use crate::settings::Settings;
 use crate::store::engine::Engine;
@@ -138,7 +138,7 @@ pub async fn serve_on(
         connections.clone(),
         store.clone(),
         log.clone(),
-        Arc::new(Sole),
+        leases.clone(),
         digests.clone(),
         settings.outbox.clone(),
         (stop.clone(), settings.serve.stop_grace),
