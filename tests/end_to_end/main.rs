@@ -12,6 +12,7 @@
 mod auth;
 mod client;
 mod connections;
+mod disk;
 mod edge;
 mod events;
 mod forward;
@@ -25,6 +26,7 @@ mod outlook;
 mod outside;
 mod several;
 mod sign_in;
+mod slow;
 mod smtp;
 mod store;
 mod subscriptions;
