@@ -19,6 +19,8 @@ const KILLS_WITHIN: usize = 390;
 const KILLED_EARLY: usize = 3;
 /// The longest start that early kills are spread over.
 const LONGEST_START: Duration = Duration::from_millis(300);
+/// The longest that a life is drawn out for something to happen in it.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a gateway lives once it is ready, at the least and at the most.
 fn life_time(way: Way) -> (Duration, Duration) {
@@ -51,6 +53,10 @@ async fn kill_again_and_again(way: Way, kills: usize) {
     let (begun, mut killed, mut early) = (Instant::now(), 0, 0);
     let (mut longest_start, (least, most)) = (Duration::from_millis(50), life_time(way));
     while killed < kills {
+        if random.bool() {
+            // A busy machine does nothing at all in such a short life.
+            let _ = tokio::time::timeout(LONGEST_WAIT, load.goes_on()).await;
+        }
         tokio::time::sleep(least + (most - least).mul_f64(random.f64())).await;
         // What was shown before the kill was durable before it.
         let shown = load.shown();
@@ -70,7 +76,7 @@ async fn kill_again_and_again(way: Way, kills: usize) {
         load.relay.lead_to(address);
     }
     println!("{killed} kills in {:.1?}, {early} of them at a start", begun.elapsed());
-    // Fewer of anything than this, and the kills would have hit nothing. A busy machine does little in such lives.
-    load.finish(&data, kills / 10).await;
+    // Fewer of anything than this, and the kills would have hit nothing.
+    load.finish(&data, kills / 20).await;
     life.kill().await;
 }

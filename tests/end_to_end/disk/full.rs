@@ -21,7 +21,7 @@ use crate::world::{OUTLOOK, SMTP, connect, create, events, mail, new_mail, place
 /// Room for a small store and its write-ahead log.
 const MEBIBYTES: usize = 48;
 /// How often the disk is filled under load.
-const FILLINGS: usize = 12;
+const FILLINGS: usize = 6;
 
 async fn start(disk: &Disk) -> Gateway {
     let program = outside::program("gateway");
@@ -110,7 +110,9 @@ async fn a_disk_that_is_full_again_and_again_under_load_loses_nothing_acknowledg
     let mut gateway = start(&disk).await;
     let mut load = Load::begin(gateway.address().parse().unwrap()).await;
     for round in 0..FILLINGS {
-        tokio::time::sleep(Duration::from_millis(random.u64(100..500))).await;
+        // Callers wait as long as they were asked to where it was full.
+        load.goes_on().await;
+        tokio::time::sleep(Duration::from_millis(random.u64(0..300))).await;
         disk.fill();
         tokio::time::sleep(Duration::from_millis(random.u64(20..300))).await;
         let shown = load.shown();

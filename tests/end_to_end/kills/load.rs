@@ -133,6 +133,22 @@ impl Load {
         self.known.shown(&mut self.shown)
     }
 
+    /// How many mails were sent, or are of unknown outcome, and how many were queued.
+    fn progress(&self) -> (usize, usize) {
+        let asked = self.known.asked.lock().unwrap();
+        (asked.confirmed.len() + asked.unknown.len(), asked.queued.len())
+    }
+
+    /// Waits until more was sent and more was queued.
+    pub(crate) async fn goes_on(&self) {
+        let before = self.progress();
+        until("callers get on", || async {
+            let now = self.progress();
+            (now.0 > before.0 && now.1 > before.1).then_some(())
+        })
+        .await;
+    }
+
     /// Looks into the database of a gateway that is dead: what was shown while it lived is there, and all else that was.
     pub(crate) fn look(&mut self, data: &Path, shown: Vec<String>) {
         self.log.look(data, shown.into_iter());
