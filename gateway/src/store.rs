@@ -15,6 +15,8 @@ pub mod nats;
 pub mod sqlite;
 mod tail;
 
+pub use admit::admit;
+
 /// The largest value of a key, in bytes: with its key it fits a message of 1 MiB, which is what NATS takes.
 pub const MAX_VALUE_BYTES: usize = 1000 * 1024;
 /// The longest key, in bytes.
