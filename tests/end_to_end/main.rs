@@ -25,6 +25,7 @@ mod outlook;
 mod outside;
 mod several;
 mod sign_in;
+mod simulation;
 mod smtp;
 mod store;
 mod subscriptions;

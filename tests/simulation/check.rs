@@ -63,7 +63,7 @@ impl World {
             let done = match reader.way {
                 Way::Follows => book.read.last().copied().unwrap_or(0),
                 Way::Commits => book.confirmed,
-                Way::Acks => book.acked.len() as u64,
+                Way::Acks => book.acks() as u64,
             };
             if done < last {
                 open.push(format!("{} is done with {done} of {last}", reader.name));

@@ -52,6 +52,13 @@ pub(crate) struct Book {
     asked: BTreeMap<String, String>,
 }
 
+impl Book {
+    /// How many events are acknowledged, whether that was confirmed or not.
+    pub(crate) fn acks(&self) -> usize {
+        self.acked.iter().chain(self.asked.values()).collect::<BTreeSet<_>>().len()
+    }
+}
+
 /// A reader.
 pub(crate) struct Reader {
     pub(crate) name: &'static str,
@@ -158,13 +165,18 @@ impl Reader {
                     let mut book = lock(&self.book);
                     book.confirmed = book.confirmed.max(place(&confirmed.cursor));
                     for ack_id in &confirmed.ack_ids {
-                        if let Some(id) = book.asked.remove(ack_id) {
+                        if let Some(id) = book.asked.get(ack_id).cloned() {
                             book.acked.insert(id);
                         }
                     }
                 }
                 Some(Told::Gap(gap)) => self.weather.wrong(format!("{}: {gap:?}", self.name)),
-                Some(Told::Opened(_) | Told::Heartbeat(_)) | None => {}
+                // What was committed may not have been confirmed.
+                Some(Told::Opened(opened)) => {
+                    let mut book = lock(&self.book);
+                    book.confirmed = book.confirmed.max(place(&opened.cursor));
+                }
+                Some(Told::Heartbeat(_)) | None => {}
             }
             if self.leaves() {
                 return Ok(());

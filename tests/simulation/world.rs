@@ -36,7 +36,7 @@ pub(crate) const TRIGGERS: [(&str, &str); 3] = [("one", "a"), ("two", "a"), ("th
 /// How long the weather is bad.
 const STORM: Duration = Duration::from_secs(60);
 /// How long it may take until all is settled after it.
-const SETTLING: Duration = Duration::from_secs(900);
+const SETTLING: Duration = Duration::from_secs(300);
 /// How long a run may take to begin.
 const BEGINNING: Duration = Duration::from_secs(60);
 
@@ -350,8 +350,10 @@ async fn make(gateway: Gateway) -> Result<(), BoxError> {
         triggers.create_trigger(request).await?;
     }
     let mut subscriptions = SubscriptionServiceClient::new(gateway.doors);
-    for (id, mode) in [("ordered", SubscriptionMode::Ordered), ("shared", SubscriptionMode::Shared)] {
-        let subscription = Subscription { mode: mode.into(), max_attempts: 100, ..Subscription::default() };
+    for (id, mode, max_attempts) in
+        [("ordered", SubscriptionMode::Ordered, 0), ("shared", SubscriptionMode::Shared, 100)]
+    {
+        let subscription = Subscription { mode: mode.into(), max_attempts, ..Subscription::default() };
         let request = CreateSubscriptionRequest {
             subscription_id: id.to_owned(),
             subscription: Some(subscription),
