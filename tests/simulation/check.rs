@@ -51,8 +51,10 @@ impl World {
             if !caller.is_at_rest() {
                 open.push(format!("{} waits: {:?}", caller.name, lock(&caller.changes)));
             }
-            for (id, _) in lock(&caller.changes).iter().filter(|_| caller.queues) {
-                if !delivered.contains_key(id) && !failed.contains_key(id) {
+            for (id, known) in lock(&caller.changes).iter().filter(|_| caller.queues) {
+                // Where it is not known whether it was queued, it may not have been.
+                let is_told = delivered.contains_key(id) || failed.contains_key(id);
+                if !is_told && *known != Known::Unknown {
                     open.push(format!("{id} is neither delivered nor failed"));
                 }
             }
@@ -126,6 +128,7 @@ impl World {
                         [reason] => reason == "OUTCOME_UNKNOWN" || count == 0,
                         _ => false,
                     },
+                    (None, None) => *known == Known::Unknown && count == 0,
                     _ => false,
                 };
                 if !fits {

@@ -35,6 +35,8 @@ use crate::weather::{Weather, lock};
 pub(crate) const TRIGGERS: [(&str, &str); 3] = [("one", "a"), ("two", "a"), ("three", "b")];
 /// How long the weather is bad.
 const STORM: Duration = Duration::from_secs(60);
+/// Faults begin and end every so many ticks.
+const TICKS: usize = 5;
 /// How long it may take until all is settled after it.
 const SETTLING: Duration = Duration::from_secs(300);
 /// How long a run may take to begin.
@@ -142,7 +144,9 @@ impl World {
         let storm = self.now + STORM;
         while self.now < storm {
             self.strike();
-            self.step()?;
+            for _ in 0..TICKS {
+                self.step()?;
+            }
         }
         self.weather.calm(true);
         self.mend();
@@ -239,30 +243,30 @@ impl World {
         Ok(())
     }
 
-    /// What goes wrong in this tick, and what is mended again.
+    /// What goes wrong now, and what is mended again.
     fn strike(&mut self) {
         let (weather, now) = (self.weather.clone(), self.now);
         for (number, place) in self.places.iter_mut().enumerate() {
-            if weather.strikes(2) {
+            if weather.strikes(4) {
                 weather.trace(format_args!("{now:?} gateway-{number} crashes"));
                 (place.machine, place.kept) = (None, None);
                 *lock(&place.ready) = None;
                 self.cables.break_off(|gateway, _| gateway == number);
                 place.back = now + weather.within(12_000);
             }
-            if weather.strikes(1) {
+            if weather.strikes(2) {
                 weather.trace(format_args!("{now:?} gateway-{number} is stopped"));
                 place.stop.cancel();
             }
             let way = place.way.as_ref();
-            if weather.strikes(2) {
+            if weather.strikes(4) {
                 weather.trace(format_args!("{now:?} gateway-{number} is cut off"));
                 way.inspect(|way| way.is_cut.store(true, Ordering::Relaxed));
                 place.mended = now + weather.within(14_000);
             } else if now >= place.mended {
                 way.inspect(|way| way.is_cut.store(false, Ordering::Relaxed));
             }
-            if weather.strikes(2) {
+            if weather.strikes(4) {
                 place.ahead = i64::try_from(weather.below(60_000)).unwrap_or(0) - 30_000;
                 let ahead = place.ahead;
                 place.machine.iter_mut().for_each(|machine| machine.ahead = ahead);
@@ -270,7 +274,7 @@ impl World {
         }
         for copy in 0..COPIES {
             let is_down = &self.provider.is_down[copy];
-            if weather.strikes(3) {
+            if weather.strikes(6) {
                 weather.trace(format_args!("{now:?} copy {copy} dies"));
                 is_down.store(true, Ordering::Relaxed);
                 self.cables.break_off(|_, of| of == copy);
@@ -279,14 +283,14 @@ impl World {
                 is_down.store(false, Ordering::Relaxed);
             }
         }
-        if weather.strikes(3) {
+        if weather.strikes(6) {
             let chosen = (weather.below(self.places.len()), weather.below(COPIES));
             self.cables.stall(true, |gateway, copy| (gateway, copy) == chosen);
             self.flowing = now + weather.within(20_000);
         } else if now >= self.flowing {
             self.cables.stall(false, |_, _| true);
         }
-        if weather.strikes(20) {
+        if weather.strikes(60) {
             self.provider.put(["a", "b"][weather.below(2)]);
         }
     }
