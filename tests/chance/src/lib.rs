@@ -46,6 +46,7 @@ fn next() -> u64 {
 }
 
 /// How long the runtime that runs now has, by its paused clock.
+#[expect(clippy::disallowed_types, reason = "the machine's own clock is what tokio's is compared with")]
 fn elapsed() -> Duration {
     if IS_ASKING.replace(true) {
         return Duration::ZERO;
