@@ -27,7 +27,6 @@ use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
 use ring::hmac;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,9 +34,10 @@ pub use notice::notification_secret;
 pub use settings::ApprovalSettings;
 
 use crate::connections::Connections;
+use crate::leases::Leases;
 use crate::notifications::PublicUrl;
-use crate::outbox::{Outbox, Ownership};
-use crate::store::{EventLog, Store};
+use crate::outbox::Outbox;
+use crate::store::{EventLog, Guard, Store};
 use link::Links;
 use notice::Notices;
 
@@ -51,8 +51,8 @@ pub struct Needs {
     pub store: Arc<dyn Store>,
     /// Where their answers are told.
     pub log: Arc<dyn EventLog>,
-    /// Which approvals this gateway ends when their time is over, and whose answers it posts.
-    pub ownership: Arc<dyn Ownership>,
+    /// Tell which approvals this gateway ends when their time is over, and whose answers it posts.
+    pub leases: Arc<Leases>,
     /// Keys links and the digests of requests.
     pub digests: hmac::Key,
     /// Where links lead. Absent: nobody can be asked.
@@ -72,7 +72,7 @@ struct Inner {
     outbox: Outbox,
     store: Arc<dyn Store>,
     log: Arc<dyn EventLog>,
-    ownership: Arc<dyn Ownership>,
+    leases: Arc<Leases>,
     digests: hmac::Key,
     links: Links,
     notices: Notices,
@@ -80,30 +80,34 @@ struct Inner {
     public_url: Option<PublicUrl>,
     /// How many are pending, as far as the clock has heard.
     pending: AtomicUsize,
-    /// Tells the clock that approvals may be this gateway's that were not before.
-    owned_anew: Notify,
     stop: CancellationToken,
+}
+
+impl Inner {
+    /// What must hold of the store for what this gateway does with an approval. `None`: it is another's.
+    fn guards(&self, name: &str) -> Option<Vec<Guard>> {
+        self.leases.guard(name).map(|guard| vec![guard])
+    }
 }
 
 impl Approvals {
     /// Starts them: the clock that ends those whose time is over and posts answers, until `stop` is cancelled.
     #[must_use]
     pub fn start(needs: Needs) -> (Self, JoinHandle<()>) {
-        let Needs { connections, outbox, store, log, ownership, digests, public_url, settings, stop } = needs;
+        let Needs { connections, outbox, store, log, leases, digests, public_url, settings, stop } = needs;
         let (links, notices) = (Links::new(&digests), Notices::new(&settings, &digests));
         let approvals = Self(Arc::new(Inner {
             connections,
             outbox,
             store,
             log,
-            ownership,
+            leases,
             digests,
             links,
             notices,
             settings,
             public_url,
             pending: AtomicUsize::new(0),
-            owned_anew: Notify::new(),
             stop: stop.clone(),
         }));
         let clock = clock::Clock::new(approvals.0.clone());
@@ -114,10 +118,5 @@ impl Approvals {
     /// The pages that links lead to.
     pub fn router(&self) -> Router {
         door::router(self.0.clone())
-    }
-
-    /// Says that approvals may be this gateway's to end now that were another's.
-    pub fn owned_anew(&self) {
-        self.0.owned_anew.notify_one();
     }
 }

@@ -156,7 +156,7 @@ pub async fn serve_on(
         outbox: outbox.clone(),
         store: store.clone(),
         log: log.clone(),
-        ownership: Arc::new(Sole),
+        leases: leases.clone(),
         digests: digests.clone(),
         public_url: settings.public_url.clone(),
         settings: settings.approvals.clone(),

@@ -16,6 +16,7 @@ pub mod sqlite;
 mod surely;
 mod tail;
 
+pub use admit::admit;
 pub use surely::write_surely;
 
 /// The largest value of a key, in bytes: with its key it fits a message of 1 MiB, which is what NATS takes.

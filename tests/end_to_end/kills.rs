@@ -7,7 +7,9 @@ mod load;
 mod proof;
 mod readers;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use self::life::{Life, Way};
 pub(crate) use self::load::Load;

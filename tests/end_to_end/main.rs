@@ -27,6 +27,7 @@ mod outlook;
 mod outside;
 mod several;
 mod sign_in;
+mod simulation;
 mod slow;
 mod smtp;
 mod store;

@@ -73,6 +73,7 @@ impl Clock {
     async fn work(&mut self) {
         let inner = self.inner.clone();
         let mut changes = inner.store.watch();
+        let mut owned = inner.leases.changes();
         self.take_all().await;
         loop {
             self.post_some();
@@ -82,7 +83,7 @@ impl Clock {
                 Some(posted) = self.posting.join_next() => if let Ok(key) = posted {
                     self.posted(key).await;
                 },
-                () = inner.owned_anew.notified() => self.take_all().await,
+                Ok(()) = owned.changed() => self.take_all().await,
                 change = changes.recv() => match change {
                     Ok(change) => self.hear(&change),
                     Err(RecvError::Lagged(_)) => self.take_all().await,
@@ -166,7 +167,7 @@ impl Clock {
     /// What came due.
     async fn came(&mut self, key: String) {
         if key.starts_with(NOTICES) {
-            match self.inner.ownership.guards(&key) {
+            match self.inner.guards(&key) {
                 None => self.wait(&key, ELSEWHERE),
                 Some(_) => {
                     self.notices.insert(key.clone(), Turn::Busy);
@@ -188,7 +189,7 @@ impl Clock {
 
     /// Ends an approval whose time is over. Gives how long to wait where it goes on.
     async fn expire(&self, name: &str) -> Result<Option<Duration>, StoreError> {
-        let Some(guards) = self.inner.ownership.guards(name) else { return Ok(Some(ELSEWHERE)) };
+        let Some(guards) = self.inner.guards(name) else { return Ok(Some(ELSEWHERE)) };
         let stored = match Stored::read(self.inner.store.as_ref(), name).await {
             Ok(stored) => stored,
             Err(Error::Store(error)) => return Err(error),
@@ -267,7 +268,7 @@ async fn sweep_once(inner: &Inner, now: SystemTime) -> Result<(), StoreError> {
             if !ended.is_some_and(|ended| now.duration_since(ended).is_ok_and(|age| age >= KEPT)) {
                 continue;
             }
-            let Some(guards) = inner.ownership.guards(stored.record.name()) else { continue };
+            let Some(guards) = inner.guards(stored.record.name()) else { continue };
             let commit = Commit { writes: stored.removal(), guards, ..Commit::default() };
             match inner.log.commit(commit).await {
                 Ok(_) | Err(StoreError::Conflict { .. }) => {}

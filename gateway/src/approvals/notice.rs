@@ -167,7 +167,7 @@ impl Inner {
             }
         };
         let Ok(mut notice) = NoticeRecord::decode(entry.value) else { return };
-        let Some(guards) = self.ownership.guards(key) else { return };
+        let Some(guards) = self.guards(key) else { return };
         let name = format!("{APPROVALS}{}", key.strip_prefix(NOTICES).unwrap_or_default());
         let url = self.connections.unseal(&name, &notice.url);
         let url = url.as_ref().and_then(|url| std::str::from_utf8(url).ok());

@@ -7,7 +7,8 @@ use postern_chassis::fault::retry_after_of;
 use postern_gateway::approvals::{Approvals, Needs};
 use postern_gateway::connections::Connections;
 use postern_gateway::connectors::Connectors;
-use postern_gateway::outbox::{Outbox, Sole};
+use postern_gateway::leases::Leases;
+use postern_gateway::outbox::Outbox;
 use postern_gateway::seal::KeyRing;
 use postern_gateway::store::sqlite::Sqlite;
 use postern_proto::approval::v1::approval_service_server::ApprovalServiceServer;
@@ -87,17 +88,18 @@ async fn a_silence_is_broken_by_what_is_known() {
 }
 
 /// The approvals of one gateway over a store that others share.
-fn approvals(store: &Arc<Sqlite>, keys: &Arc<KeyRing>, stop: &CancellationToken) -> Approvals {
+async fn approvals(store: &Arc<Sqlite>, keys: &Arc<KeyRing>, stop: &CancellationToken) -> Approvals {
     use clap::Parser as _;
     let settings = postern_gateway::settings::Settings::parse_from(["gateway"]);
     let connectors = Arc::new(Connectors::new(Vec::new(), None).unwrap());
     let connections = Arc::new(Connections::new(store.clone(), store.clone(), connectors, keys.clone()));
     let digests = keys.digest_key().unwrap();
+    let leases = Leases::start(store.clone(), "a gateway".to_owned()).await.unwrap();
     let (outbox, _) = Outbox::start(
         connections.clone(),
         store.clone(),
         store.clone(),
-        Arc::new(Sole),
+        leases.clone(),
         digests.clone(),
         settings.outbox.clone(),
         (stop.clone(), Duration::ZERO),
@@ -107,7 +109,7 @@ fn approvals(store: &Arc<Sqlite>, keys: &Arc<KeyRing>, stop: &CancellationToken)
         outbox,
         store: store.clone(),
         log: store.clone(),
-        ownership: Arc::new(Sole),
+        leases,
         digests,
         public_url: Some("http://127.0.0.1:1/postern".parse().unwrap()),
         settings: settings.approvals.clone(),
@@ -147,7 +149,7 @@ async fn an_answer_at_one_gateway_reaches_who_waits_at_another() {
     let store = Sqlite::open(&data).unwrap();
     let keys = Arc::new(KeyRing::read(&data.join("keys")).unwrap());
     let stop = CancellationToken::new();
-    let [one, other] = [approvals(&store, &keys, &stop), approvals(&store, &keys, &stop)];
+    let [one, other] = [approvals(&store, &keys, &stop).await, approvals(&store, &keys, &stop).await];
     let mut waits = approval_service_client::ApprovalServiceClient::new(ApprovalServiceServer::new(other));
     let request = AwaitResponseRequest { name, ..Default::default() };
     let mut stream = waits.await_response(request).await.unwrap().into_inner();

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::{none, project_files, root, text};
 
 /// Each room and the rooms that it may know.
-const MAY_KNOW: [(&str, &[&str]); 8] = [
+const MAY_KNOW: [(&str, &[&str]); 9] = [
+    ("postern-chance", &[]),
     ("postern-proto", &[]),
     ("postern-chassis", &["postern-proto"]),
     // What callers link must not drag the services along.
@@ -31,6 +32,7 @@ const MAY_KNOW: [(&str, &[&str]); 8] = [
     (
         "postern-tests",
         &[
+            "postern-chance",
             "postern-chassis",
             "postern-client",
             "postern-gateway",
