@@ -57,7 +57,7 @@ module.exports = {
     assert.ok(!(await page.content()).includes(smtp.password), 'the password is nowhere');
   },
 
-  async 'a mail that is tried out arrives live as an event'({ page, context, world, looks, wrong }) {
+  async 'a mail that is tried out arrives live as an event'({ page, context, world, looks }) {
     const [reader] = world.sandbox.accounts;
     await world.connectOutlook('office', reader);
     await world.call('event.TriggerService', 'CreateTrigger', {
@@ -85,9 +85,6 @@ module.exports = {
     await frame.getByText('body').waitFor();
     assert.strictEqual(await item.locator('iframe').getAttribute('sandbox'), '');
     assert.match(await page.title(), /^Live events/, 'the mail could not act');
-    // That it could not, the browser says too.
-    assert.ok(wrong.every((said) => said.startsWith('Blocked script execution')), wrong.join('; '));
-    wrong.splice(0);
     await looks.at(page, 'events');
     await page.getByRole('button', { name: 'Pause' }).click();
     await world.call('smtp.SmtpService', 'SendEmail', {

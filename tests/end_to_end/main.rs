@@ -16,6 +16,7 @@ mod connections;
 mod disk;
 mod edge;
 mod events;
+mod fifty_kills;
 mod forward;
 mod health;
 mod invariants;
