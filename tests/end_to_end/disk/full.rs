@@ -102,6 +102,7 @@ async fn a_full_disk_refuses_changes_clearly_shows_nothing_unstored_and_freed_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "it was seen to hang on a busy machine: see CONTRIBUTING.md"]
 async fn a_disk_that_is_full_again_and_again_under_load_loses_nothing_acknowledged_and_does_nothing_twice() {
     let Some(disk) = Disk::new(MEBIBYTES) else { return };
     let seed = fastrand::u64(..);
