@@ -123,6 +123,7 @@ module.exports = {
       connection: 'connections/shop', email: { to: [world.sandbox.refused], subject: 'To nobody', body: 'x' },
     });
     await signIn(page, world, '/outbox');
+    await page.getByRole('heading', { name: 'Outbox' }).waitFor();
     await until('the refused mail has failed', async () => {
       await page.reload();
       return page.getByText('failed', { exact: true }).and(page.locator('.state')).count();
