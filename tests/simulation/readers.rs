@@ -157,9 +157,13 @@ impl Reader {
                     }
                 }
                 Some(Told::Deliveries(all)) => {
-                    let settle = self.settle(all.deliveries);
-                    self.weather.wait(200, 15_000).await;
-                    let _ = send(Say::Settle(settle));
+                    // What comes meanwhile is looked at as it comes: until its deadline has passed it may be another's.
+                    let (settle, say, weather) =
+                        (self.settle(all.deliveries), say.clone(), self.weather.clone());
+                    tokio::spawn(async move {
+                        weather.wait(200, 15_000).await;
+                        let _ = say.try_send(ConsumeRequest { kind: Some(Say::Settle(settle)) });
+                    });
                 }
                 Some(Told::Confirmed(confirmed)) => {
                     let mut book = lock(&self.book);
