@@ -11,6 +11,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo/ .cargo/
 COPY proto/Cargo.toml proto/
+COPY client/Cargo.toml client/
 COPY chassis/Cargo.toml chassis/
 COPY smtp-service/Cargo.toml smtp-service/
 COPY outlook-service/Cargo.toml outlook-service/
@@ -18,7 +19,7 @@ COPY gateway/Cargo.toml gateway/
 COPY tests/Cargo.toml tests/
 COPY tests/sandbox/Cargo.toml tests/sandbox/
 RUN set -eu; \
-  for member in proto chassis smtp-service outlook-service gateway tests tests/sandbox; do \
+  for member in proto client chassis smtp-service outlook-service gateway tests tests/sandbox; do \
     mkdir -p "$member/src"; \
     : > "$member/src/lib.rs"; \
   done; \
@@ -26,7 +27,7 @@ RUN set -eu; \
   for program in smtp-service outlook-service gateway tests/sandbox; do \
     echo 'fn main() {}' > "$program/src/main.rs"; \
   done; \
-  for program in tests/end_to_end tests/bench; do \
+  for program in tests/end_to_end tests/bench tests/day; do \
     mkdir -p "$program"; \
     echo 'fn main() {}' > "$program/main.rs"; \
   done; \

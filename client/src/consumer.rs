@@ -1,6 +1,8 @@
 //! A reader of a stored subscription that goes on by itself: the gateway keeps the place, this keeps the stream open.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use postern_proto::event::v1::consume_response::Kind;
 use postern_proto::event::v1::{
     AcknowledgeRequest, Confirmed, ConsumeRequest, ConsumeResponse, ConsumeStart, Delivery, Gap, Settle,
 };
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
@@ -48,6 +51,9 @@ pub struct Consumer {
     start: ConsumeStart,
     line: Option<Line>,
     state: State,
+    /// Dropped, it ends what is said on the stream, and so the stream: a dropped stream of answers alone tells the gateway
+    /// nothing for as long as more may be said.
+    saying: Option<oneshot::Sender<Infallible>>,
     /// Deliveries that came and were not given yet: the rest of one answer.
     ready: VecDeque<Delivery>,
     silence: Duration,
@@ -60,7 +66,8 @@ pub struct Consumer {
 enum State {
     Idle,
     Pausing(Instant),
-    Opening(BoxFuture<'static, Result<Streaming<ConsumeResponse>, Status>>),
+    /// Locked by nobody: it lets tasks share a consumer, and so spawn what acknowledges.
+    Opening(Mutex<BoxFuture<'static, Result<Streaming<ConsumeResponse>, Status>>>),
     Open(Box<Streaming<ConsumeResponse>>),
     Ended,
 }
@@ -85,6 +92,7 @@ impl Consumer {
             start,
             line: None,
             state: State::Idle,
+            saying: None,
             ready: VecDeque::new(),
             silence: OPEN_PATIENCE,
             waiting: None,
@@ -114,7 +122,12 @@ impl Consumer {
                     self.state = State::Idle;
                     continue;
                 }
-                State::Opening(opening) => match tokio::time::timeout_at(until, opening).await {
+                State::Opening(opening) => match tokio::time::timeout_at(
+                    until,
+                    opening.get_mut().unwrap_or_else(PoisonError::into_inner),
+                )
+                .await
+                {
                     Ok(Ok(answers)) => {
                         self.state = State::Open(Box::new(answers));
                         continue;
@@ -205,11 +218,14 @@ impl Consumer {
         let (mut events, line) = self.client.own_events(self.line.as_ref());
         self.line = Some(line);
         let start = ConsumeRequest { kind: Some(Say::Start(self.start.clone())) };
-        // The end of what is said would be the stream's.
-        let said = stream::iter([start]).chain(stream::pending());
+        let (saying, ended) = oneshot::channel();
+        self.saying = Some(saying);
+        // Nothing more is said here, and the end of what is said is the stream's.
+        let ended = stream::once(ended).filter_map(|_| std::future::ready(None));
+        let said = stream::iter([start]).chain(ended);
         let opening = async move { Ok(events.consume(said).await?.into_inner()) };
         (self.silence, self.waiting) = (OPEN_PATIENCE, None);
-        self.state = State::Opening(Box::pin(opening));
+        self.state = State::Opening(Mutex::new(Box::pin(opening)));
     }
 
     /// Takes one answer; a gap is to be given.
@@ -236,6 +252,7 @@ impl Consumer {
     fn broke(&mut self, error: Error) -> Option<Error> {
         // The gateway gives them again, here or elsewhere.
         self.ready.clear();
+        self.saying = None;
         if !is_mended_by_repeats(&error) {
             (self.state, self.line) = (State::Ended, None);
             return Some(error);

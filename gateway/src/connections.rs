@@ -13,6 +13,7 @@ mod record;
 mod service;
 mod shape;
 pub(crate) mod sign_in;
+mod uses;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ struct Room {
     flights: grant::Flights,
     doubts: grant::Doubts,
     public_url: sign_in::OwnUrl,
+    uses: uses::Uses,
 }
 
 impl std::fmt::Debug for Room {
@@ -91,9 +93,10 @@ impl Connections {
         let (cache, flights) = (cache::Cache::default(), grant::Flights::default());
         let doubts = grant::Doubts::default();
         let (keys, public_url) = (keys.into(), sign_in::OwnUrl::default());
+        let uses = uses::Uses::default();
         let asking = store.watch();
         let room =
-            Arc::new(Room { store, log, connectors, leases, keys, cache, flights, doubts, public_url });
+            Arc::new(Room { store, log, connectors, leases, keys, cache, flights, doubts, public_url, uses });
         let stop = CancellationToken::new();
         let following = cache::follow(changes, room.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
@@ -138,6 +141,7 @@ impl Connections {
         if opened.needs_sign_in() {
             return Err(refused(name));
         }
+        self.room.uses.note(name);
         match opened.freshness() {
             Freshness::Fresh => Ok(opened),
             Freshness::Ageing => {

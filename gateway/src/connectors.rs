@@ -7,12 +7,14 @@ mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::rt;
 use postern_chassis::fault::Fault;
 use postern_chassis::settings::SettingsError;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 use tonic::transport::{ClientTlsConfig, Uri};
+use tower::Service;
 
 pub use replica::{Replica, Watchfulness};
 pub use table::Connector;
@@ -87,12 +89,35 @@ impl Connectors {
         tls: Option<ClientTlsConfig>,
         watchfulness: Watchfulness,
     ) -> Result<Self, SettingsError> {
+        Self::asked(addresses, |uri| Replica::new(uri, tls.clone(), watchfulness))
+    }
+
+    /// The same, reached by `dial` instead of over the network.
+    ///
+    /// # Errors
+    /// As [`Connectors::new`].
+    pub fn dialled<D>(
+        addresses: Vec<ConnectorAddress>,
+        dial: D,
+        watchfulness: Watchfulness,
+    ) -> Result<Self, SettingsError>
+    where
+        D: Service<Uri, Future: Send, Error = std::io::Error> + Clone + Send + 'static,
+        D::Response: rt::Read + rt::Write + Send + Unpin + 'static,
+    {
+        Self::asked(addresses, |uri| Ok(Replica::dialled(uri, dial.clone(), watchfulness)))
+    }
+
+    fn asked(
+        addresses: Vec<ConnectorAddress>,
+        new: impl Fn(Uri) -> Result<Replica, SettingsError>,
+    ) -> Result<Self, SettingsError> {
         let mut replicas: Vec<Arc<Replica>> = Vec::new();
         for ConnectorAddress(uri) in addresses {
             if replicas.iter().any(|replica| *replica.uri() == uri) {
                 return Err(SettingsError::value("--connectors", format!("{uri} is there twice")));
             }
-            replicas.push(Arc::new(Replica::new(uri, tls.clone(), watchfulness)?));
+            replicas.push(Arc::new(new(uri)?));
         }
         let (publish, table) = watch::channel(Arc::new(Table::new(replicas.clone())));
         let stop = CancellationToken::new();

@@ -8,6 +8,7 @@ mod connections;
 mod events;
 mod failure;
 mod form;
+mod kinds;
 mod outbox;
 mod overview;
 mod page;
@@ -67,7 +68,6 @@ impl Console {
     }
 
     /// Its routes.
-    #[must_use]
     pub fn router(&self) -> Router {
         let console = format!("{}/console", self.0.root);
         let at = |path: &str| format!("{console}{path}");

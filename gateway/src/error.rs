@@ -14,7 +14,7 @@ pub enum Error {
     /// Fields of the request are wrong: pairs of path and problem.
     #[error("fields are wrong")]
     Fields(Vec<(String, String)>),
-    /// There is no such resource: `Connection`, `Trigger`, `Subscription` or `QueuedEmail`, and its name.
+    /// There is no such resource: `Connection`, `Trigger`, `Subscription`, `QueuedEmail` or `Approval`, and its name.
     #[error("{0} {1} is not there")]
     NotFound(&'static str, String),
     /// There is such a resource already.
@@ -60,6 +60,7 @@ impl From<Error> for Status {
                     "Trigger" => "TRIGGER_NOT_FOUND",
                     "Subscription" => "SUBSCRIPTION_NOT_FOUND",
                     "QueuedEmail" => "QUEUED_EMAIL_NOT_FOUND",
+                    "Approval" => "APPROVAL_NOT_FOUND",
                     _ => "CONNECTION_NOT_FOUND",
                 };
                 Fault::new(Code::NotFound, reason, format!("{name} is not there")).with("name", name).into()

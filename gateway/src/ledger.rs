@@ -31,7 +31,7 @@ use ticket::{Claim, Ticket};
 use crate::error::Error;
 use crate::leases::Leases;
 use crate::metrics::LEDGER;
-use crate::store::{Expect, Revision, Store, StoreError, Write};
+use crate::store::{Expect, Revision, Store, StoreError, Write, write_surely};
 
 /// Where records lie in the store.
 const RECORDS: &str = "ledger/";
@@ -207,7 +207,7 @@ impl Ledger {
                 self.wait(&key).await;
                 continue;
             };
-            match self.store.write(write).await {
+            match write_surely(self.store.as_ref(), write).await {
                 Ok(revision) => {
                     let is_repeat = left_over.is_some() && terms.idempotent;
                     if is_repeat { &LEDGER.left_over } else { &LEDGER.made }.inc();

@@ -3,6 +3,7 @@
 //! It knows no provider: what a connection, a trigger or an event is about is opaque to it.
 
 pub mod all_in_one;
+pub mod approvals;
 pub mod auth;
 pub mod connections;
 pub mod connectors;
@@ -20,7 +21,7 @@ pub mod names;
 pub mod notifications;
 pub mod outbox;
 pub mod page;
-pub mod pages;
+mod pages;
 pub mod pulse;
 pub mod seal;
 pub mod serve;
@@ -56,6 +57,12 @@ pub async fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
             print_lines(&[&format!("copied {} values and {} events", moved.values, moved.events)])
         }
         Some(Command::Key) => print_lines(&[seal::new_key_line()?.as_str()]),
+        Some(Command::NotificationSecret) => {
+            use secrecy::ExposeSecret as _;
+            let digests = serve::keys(&settings)?.digest_key()?;
+            let secret = approvals::notification_secret(&settings.approvals, &digests);
+            print_lines(&[secret.expose_secret()])
+        }
         None => {
             settings.check()?;
             telemetry::start(&settings.log);

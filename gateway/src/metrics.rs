@@ -202,7 +202,11 @@ fn tell_of_the_log(page: &mut Page<'_>) -> fmt::Result {
         "Events handed to subscribers, one for each subscriber",
         DELIVERED.get(),
     )?;
-    page.gauge("postern_subscribers", "Subscribe streams that are open", SUBSCRIBED.get() as f64)?;
+    page.gauge(
+        "postern_subscribers",
+        "Subscribe and Consume streams that are open",
+        SUBSCRIBED.get() as f64,
+    )?;
     page.gauge(
         "postern_subscriber_lag_events",
         "How many places the subscriber furthest behind is from the end of the log",

@@ -9,7 +9,6 @@ mod content;
 mod courier;
 mod event;
 mod lines;
-mod ownership;
 mod queue;
 mod record;
 mod service;
@@ -23,19 +22,18 @@ use std::time::Duration;
 
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use ring::hmac;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use attempt::{Bench, cannot_send};
 use courier::Courier;
-pub use ownership::{Ownership, Sole};
 pub use queue::{NewMail, Prepared};
 pub use settings::OutboxSettings;
 use tally::Tally;
 
 use crate::connections::Connections;
+use crate::leases::Leases;
 use crate::store::{EventLog, Store};
 
 type ConnectorClient = ConnectorServiceClient<Channel>;
@@ -47,8 +45,6 @@ pub struct Outbox {
     tally: Tally,
     /// Keys the digests of requests, which hold what nobody should guess.
     digests: hmac::Key,
-    /// Tells the courier that mails may be this gateway's that were not before.
-    owned_anew: Arc<Notify>,
 }
 
 impl Outbox {
@@ -58,25 +54,19 @@ impl Outbox {
         connections: Arc<Connections>,
         store: Arc<dyn Store>,
         log: Arc<dyn EventLog>,
-        ownership: Arc<dyn Ownership>,
+        leases: Arc<Leases>,
         digests: hmac::Key,
         settings: OutboxSettings,
         (stop, grace): (CancellationToken, Duration),
     ) -> (Self, JoinHandle<()>) {
         let tally = Tally::new(&settings);
-        let bench = Arc::new(Bench { store, log, connections, ownership, settings });
-        let outbox = Self { bench: bench.clone(), tally: tally.clone(), digests, owned_anew: Arc::default() };
-        let owned_anew = outbox.owned_anew.clone();
+        let bench = Arc::new(Bench { store, log, connections, leases, settings });
+        let outbox = Self { bench: bench.clone(), tally: tally.clone(), digests };
         let running = tokio::spawn(async move {
-            let courier = Courier::new(bench.clone(), tally).run(owned_anew, stop.clone(), grace);
+            let courier = Courier::new(bench.clone(), tally).run(stop.clone(), grace);
             tokio::join!(courier, sweep::run(bench, stop.clone()));
         });
         (outbox, running)
-    }
-
-    /// Says that mails may be this gateway's to deliver now that were another's.
-    pub fn owned_anew(&self) {
-        self.owned_anew.notify_one();
     }
 
     fn store(&self) -> &dyn Store {

@@ -61,6 +61,7 @@ pub(crate) fn assets(root: &str) -> Router {
 async fn asset(Path(name): Path<String>) -> Response {
     let (media_type, text) = match name.as_str() {
         "console.css" => ("text/css; charset=utf-8", include_str!("../assets/console.css")),
+        "icon.svg" => ("image/svg+xml", include_str!("../assets/icon.svg")),
         "console.js" => ("text/javascript; charset=utf-8", include_str!("../assets/console.js")),
         _ => return plain(StatusCode::NOT_FOUND, "there is no such file"),
     };

@@ -12,6 +12,8 @@ use futures_util::future::OptionFuture;
 use http::{Request, Response};
 use postern_chassis::metrics::Counted;
 use postern_chassis::serve::{self as chassis, BoxError};
+use postern_chassis::settings::SettingsError;
+use postern_proto::approval::v1::approval_service_server::ApprovalServiceServer;
 use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
 use postern_proto::outbox::v1::outbox_service_server::OutboxServiceServer;
 use tokio::net::TcpListener;
@@ -22,6 +24,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 use crate::all_in_one::AllInOne;
+use crate::approvals::{Approvals, Needs};
 use crate::auth::{Callers, Guarded};
 use crate::connections::Connections;
 use crate::connectors::Connectors;
@@ -31,7 +34,7 @@ use crate::forward::Forwarder;
 use crate::leases::Leases;
 use crate::ledger::{Ledger, Once};
 use crate::notifications::{Notifications, PublicUrl};
-use crate::outbox::{Outbox, Sole};
+use crate::outbox::Outbox;
 use crate::seal::KeyRing;
 use crate::settings::Settings;
 use crate::store::engine::Engine;
@@ -80,6 +83,17 @@ pub async fn serve(
     Ok(closed?)
 }
 
+/// The key ring: in the data folder it is made where it is missing.
+///
+/// # Errors
+/// The setting `--key-file`.
+pub(crate) fn keys(settings: &Settings) -> Result<KeyRing, SettingsError> {
+    match &settings.key_file {
+        Some(path) => KeyRing::read(path),
+        None => KeyRing::read_or_make(&settings.data_dir.join(KEYS)),
+    }
+}
+
 /// Serves on a store and a log that are open, and that other gateways may use at the same time, until `stop` is
 /// cancelled. What this gateway looks after is then given to them, and all that was taken is answered. The engine is the
 /// caller's to close.
@@ -94,10 +108,7 @@ pub async fn serve_on(
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let Listeners { grpc: listener, http } = listeners.into();
-    let keys = Arc::new(match &settings.key_file {
-        Some(path) => KeyRing::read(path)?,
-        None => KeyRing::read_or_make(&settings.data_dir.join(KEYS))?,
-    });
+    let keys = Arc::new(keys(settings)?);
     let callers = settings.tokens_file.as_deref().map(Callers::read).transpose()?.map(Arc::new);
     let within = match settings.all_in_one() {
         true => Some(AllInOne::start(&settings.limits, settings.serve.stop_grace).await?),
@@ -127,12 +138,12 @@ pub async fn serve_on(
         connections.clone(),
         store.clone(),
         log.clone(),
-        Arc::new(Sole),
+        leases.clone(),
         digests.clone(),
         settings.outbox.clone(),
         (stop.clone(), settings.serve.stop_grace),
     );
-    let ledger = Ledger::new(leases.clone(), store.clone(), digests);
+    let ledger = Ledger::new(leases.clone(), store.clone(), digests.clone());
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
 
     let notifications = settings.public_url.clone().map(|url| {
@@ -140,7 +151,18 @@ pub async fn serve_on(
         Notifications::new(connections.clone(), store, log, schedule.clone(), url)
     });
     let root = settings.public_url.as_ref().map_or("", PublicUrl::path);
-    let mut router = pages::assets(root);
+    let (approvals, minding) = Approvals::start(Needs {
+        connections: connections.clone(),
+        outbox: outbox.clone(),
+        store: store.clone(),
+        log: log.clone(),
+        leases: leases.clone(),
+        digests: digests.clone(),
+        public_url: settings.public_url.clone(),
+        settings: settings.approvals.clone(),
+        stop: stop.clone(),
+    });
+    let mut router = pages::assets(root).merge(approvals.router());
     if let Some(notifications) = &notifications {
         router = router.merge(notifications.router());
     }
@@ -178,6 +200,7 @@ pub async fn serve_on(
     let subscription_service = subscriptions.service();
     let event_service = EventServer::new(log, stop.clone()).with(subscriptions.clone());
     let outbox_service = OutboxServiceServer::new(outbox);
+    let approval_service = ApprovalServiceServer::new(approvals);
     tokio::select! {
         silent = connectors.all_described(CONNECTORS_PATIENCE) => for address in silent {
             tracing::warn!(address, "a connector is not reached yet");
@@ -190,6 +213,7 @@ pub async fn serve_on(
         chassis::name_of(&subscription_service).to_owned(),
         chassis::name_of(&event_service).to_owned(),
         chassis::name_of(&outbox_service).to_owned(),
+        chassis::name_of(&approval_service).to_owned(),
     ];
     names.extend(connectors.services());
     let (routes, health) = chassis::edges(&names).await?;
@@ -199,6 +223,7 @@ pub async fn serve_on(
         .add_service(subscription_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(event_service)
         .add_service(outbox_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
+        .add_service(approval_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .prepare();
     let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors).until(stop.clone()) };
     let doors = Once::new(doors, ledger.clone());
@@ -227,7 +252,7 @@ pub async fn serve_on(
             "subscribers were still served at the end of the grace period: they get again what they had"
         );
     }
-    let _ = tokio::join!(retiring, hearing, delivering);
+    let _ = tokio::join!(retiring, hearing, delivering, minding);
     leases.end().await;
     if let Some(within) = within {
         within.stop().await;

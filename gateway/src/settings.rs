@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
 use crate::all_in_one::Limits;
+use crate::approvals::ApprovalSettings;
 use crate::auth::{self, Callers};
 use crate::connectors::ConnectorAddress;
 use crate::http;
@@ -44,7 +45,8 @@ pub struct Settings {
     pub listen: SocketAddr,
 
     /// The URL under which providers reach this gateway from outside, such as `https://postern.example.org`: they then
-    /// push what happens to {URL}/notifications/…, and triggers are looked after at once. Absent: they are polled alone
+    /// push what happens to {URL}/notifications/…, and triggers are looked after at once; links of approvals lead there.
+    /// Absent: providers are polled alone, and nobody can be asked for approval
     #[arg(long, env = "POSTERN_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<PublicUrl>,
 
@@ -102,6 +104,10 @@ pub struct Settings {
     #[command(flatten)]
     pub outbox: OutboxSettings,
 
+    /// How long approvals last, and where their answers may be posted
+    #[command(flatten)]
+    pub approvals: ApprovalSettings,
+
     /// A file to write when ready: JSON with the address that is listened on
     #[arg(long, env = "POSTERN_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -139,6 +145,9 @@ pub enum Command {
         #[arg(long, value_name = "PLACE")]
         to: Place,
     },
+    /// Print the secret that signs the answers posted to notification URLs: the one that is set, or the one made of the
+    /// key ring
+    NotificationSecret,
 }
 
 impl Settings {
@@ -212,6 +221,7 @@ impl Settings {
             return Err(SettingsError::value("--retention-age", "expected 1m or longer"));
         }
         self.outbox.check()?;
+        self.approvals.check()?;
         self.serve.server()?;
         http::tls(&self.serve)?;
         Ok(())

@@ -13,7 +13,11 @@ pub mod metered;
 pub mod migrate;
 pub mod nats;
 pub mod sqlite;
+mod surely;
 mod tail;
+
+pub use admit::admit;
+pub use surely::write_surely;
 
 /// The largest value of a key, in bytes: with its key it fits a message of 1 MiB, which is what NATS takes.
 pub const MAX_VALUE_BYTES: usize = 1000 * 1024;

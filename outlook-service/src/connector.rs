@@ -116,6 +116,8 @@ impl ConnectorService for Connector {
             sends_email: true,
             // The draft bears the request's mark, and the sent copy keeps it.
             send_is_repeatable: true,
+            // Graph takes one body, and writes the other itself.
+            sends_text_body: false,
             sign_in_kinds: vec![SignInKind::Browser.into(), SignInKind::DeviceCode.into()],
         }))
     }

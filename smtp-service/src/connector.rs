@@ -43,6 +43,7 @@ impl ConnectorService for Service {
             sign_in_kinds: vec![SignInKind::Browser.into(), SignInKind::DeviceCode.into()],
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sends_email: true,
+            sends_text_body: true,
             // A server does not tell whether it has a message already.
             send_is_repeatable: false,
         }))

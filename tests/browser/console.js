@@ -105,7 +105,7 @@ module.exports = {
     await looks.at(page, 'triggers');
     await page.getByRole('button', { name: 'Try' }).click();
     await page.getByRole('heading', { name: 'What it would tell' }).waitFor();
-    await page.getByText('While paused').waitFor();
+    await page.getByText('While paused').first().waitFor();
     await looks.at(page, 'tried');
     await page.getByRole('link', { name: 'Back' }).click();
     await page.getByRole('button', { name: 'Pause' }).click();
@@ -123,6 +123,7 @@ module.exports = {
       connection: 'connections/shop', email: { to: [world.sandbox.refused], subject: 'To nobody', body: 'x' },
     });
     await signIn(page, world, '/outbox');
+    await page.getByRole('heading', { name: 'Outbox' }).waitFor();
     await until('the refused mail has failed', async () => {
       await page.reload();
       return page.getByText('failed', { exact: true }).and(page.locator('.state')).count();
@@ -159,6 +160,7 @@ module.exports = {
     }
     const page = await context.newPage();
     await signIn(page, world);
+    await page.getByRole('heading', { name: 'Overview' }).waitFor();
     await page.keyboard.press('Tab');
     assert.strictEqual(await page.evaluate(() => document.activeElement.textContent), 'Skip to the content');
     await page.keyboard.press('Enter');

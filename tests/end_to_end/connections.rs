@@ -3,6 +3,7 @@
 use postern_chassis::fault::Fault;
 use postern_gateway::store::{EventLog as _, Expect, Store as _, Write};
 use postern_proto::connection::v1::connection::{Credentials, Settings};
+use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
 use postern_proto::connection::v1::*;
 use postern_proto::connector::v1::OpenConnection;
 use postern_proto::event::v1::event_data::Kind;
@@ -14,6 +15,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::edge::{Edge, Fake, SECRET, Said, Say, outlook, reason, smtp};
+use crate::world::{self, World};
 
 mod grants;
 mod logs;
@@ -259,4 +261,20 @@ async fn connections_are_listed_by_pages() {
     assert_eq!(names, (0..5).map(|number| format!("connections/c-{number}")).collect::<Vec<_>>());
     assert_eq!(fields(&list(-1, String::new()).await.unwrap_err()), ["page_size"]);
     assert_eq!(fields(&list(2, "forged".into()).await.unwrap_err()), ["page_token"]);
+}
+
+#[tokio::test]
+async fn when_a_connection_was_last_used_is_told() {
+    let world = World::connected().await;
+    let mut client = ConnectionServiceClient::new(world.channel.clone());
+    let request = GetConnectionRequest { name: world::SMTP.to_owned() };
+    let unused = client.get_connection(request.clone()).await.unwrap().into_inner().connection.unwrap();
+    assert_eq!(unused.last_use_time, None);
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(1);
+    world::send(&world.channel, "", world::mail("used")).await.unwrap();
+    let used = client.get_connection(request).await.unwrap().into_inner().connection.unwrap();
+    assert!(std::time::SystemTime::try_from(used.last_use_time.unwrap()).unwrap() >= before);
+    assert_eq!(used.etag, unused.etag, "to be used is no change");
+    let list = client.list_connections(ListConnectionsRequest::default()).await.unwrap().into_inner();
+    assert!(list.connections.iter().any(|it| it.name == world::SMTP && it.last_use_time.is_some()));
 }

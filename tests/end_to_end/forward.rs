@@ -21,6 +21,8 @@ mod killed;
 mod lost;
 mod streams;
 
+pub(crate) use killed::Copy;
+
 fn opened(said: &Said) -> OpenConnection {
     OpenConnection::decode(&said.opened[..]).unwrap()
 }

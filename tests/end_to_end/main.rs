@@ -9,11 +9,14 @@
     reason = "what a test needs and cannot have ends the test; clippy takes only #[test] functions for tests"
 )]
 
+mod approvals;
 mod auth;
 mod client;
 mod connections;
+mod disk;
 mod edge;
 mod events;
+mod fifty_kills;
 mod forward;
 mod health;
 mod invariants;
@@ -25,6 +28,8 @@ mod outlook;
 mod outside;
 mod several;
 mod sign_in;
+mod simulation;
+mod slow;
 mod smtp;
 mod store;
 mod subscriptions;

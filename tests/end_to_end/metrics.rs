@@ -3,11 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use postern_proto::event::v1::consume_request::Kind as Say;
+use postern_proto::event::v1::event_service_client::EventServiceClient;
+use postern_proto::event::v1::start_position::Position;
+use postern_proto::event::v1::subscription_service_client::SubscriptionServiceClient;
+use postern_proto::event::v1::{PullRequest, SeekSubscriptionRequest};
 use postern_sandbox::child::Gateway;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::outside;
+use crate::subscriptions::world::{
+    NAME, Subscriber, at, create as create_subscription, cursor_of, ordered, start,
+};
 use crate::world::{OUTLOOK, SMTP, connect, create, events, mail, new_mail, place, send, subscribe, until};
 
 /// Ports that systems do not give out by themselves: one that is left for a moment is not taken by somebody else.
@@ -71,6 +79,11 @@ fn families(page: &str) -> BTreeMap<String, (String, String)> {
     families
 }
 
+fn from_the_first() -> SeekSubscriptionRequest {
+    let to = at(Position::Earliest(()));
+    SeekSubscriptionRequest { name: NAME.to_owned(), to, ..SeekSubscriptionRequest::default() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_is_counted_and_told_under_documented_names() {
     let (place, folder) = (place().await, tempfile::tempdir().unwrap());
@@ -91,6 +104,22 @@ async fn what_happens_is_counted_and_told_under_documented_names() {
     send(&channel, "counted-1", mail("Another")).await.unwrap_err();
     send(&channel, "a blank", mail("Never")).await.unwrap_err();
     events(&mut stream, 1).await;
+    // A stored subscription's readers count like others.
+    let mut subscriptions = SubscriptionServiceClient::new(channel.clone());
+    subscriptions.create_subscription(create_subscription(ordered())).await.unwrap();
+    let mut reader = EventServiceClient::new(channel.clone());
+    let mut consuming = Subscriber::begin(reader.clone(), Say::Start(start("a"))).await;
+    consuming.opened().await;
+    let got = consuming.deliveries(1).await;
+    consuming.commit(&cursor_of(&got[0])).await;
+    consuming.confirmed().await;
+    subscriptions.seek_subscription(from_the_first()).await.unwrap();
+    assert_eq!(consuming.end().await.code(), tonic::Code::Aborted);
+    let pull = PullRequest { subscription: NAME.into(), client_id: "a".into(), ..PullRequest::default() };
+    assert_eq!(reader.pull(pull).await.unwrap().into_inner().deliveries.len(), 1);
+    let mut consuming = Subscriber::begin(reader, Say::Start(start("b"))).await;
+    consuming.opened().await;
+    consuming.deliveries(1).await;
 
     let page = page(told).await;
     let call = |code| {
@@ -108,8 +137,8 @@ async fn what_happens_is_counted_and_told_under_documented_names() {
         ("postern_smtp_sockets_opened_total".into(), 1.0),
         ("postern_smtp_sockets_open".into(), 1.0),
         ("postern_events_appended_total".into(), 1.0),
-        ("postern_events_delivered_total".into(), 1.0),
-        ("postern_subscribers".into(), 1.0),
+        ("postern_events_delivered_total".into(), 4.0),
+        ("postern_subscribers".into(), 2.0),
         ("postern_subscriber_lag_events".into(), 0.0),
         ("postern_log_last_sequence".into(), 1.0),
         ("postern_polls_total{outcome=\"failed\"}".into(), 0.0),

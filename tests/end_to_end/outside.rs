@@ -33,6 +33,8 @@ const PEERS: &str = "POSTERN_PEERS";
 const NATS_SERVER: &str = "POSTERN_NATS_SERVER";
 /// Says that the engine on NATS is not to be tried.
 const NATS: &str = "POSTERN_NATS";
+/// Says that disks are not to be mounted, which only root may, to be filled and made read-only.
+const DISKS: &str = "POSTERN_DISKS";
 
 /// Judges recorded Graph traffic: `python script description traffic.jsonl` exits non-zero on a violation.
 pub(crate) struct Judge {
@@ -95,6 +97,11 @@ pub(crate) fn nats_server() -> Option<PathBuf> {
         return None;
     }
     Some(file(NATS_SERVER, NATS))
+}
+
+/// Whether small disks are to be mounted. Where that cannot be done, and this was not said, mounting fails the test.
+pub(crate) fn disks() -> bool {
+    !small() && !std::env::var(DISKS).is_ok_and(|disks| disks == "skip")
 }
 
 /// What the tests against real OAuth servers need.

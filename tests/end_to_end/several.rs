@@ -2,6 +2,7 @@
 //! answers.
 
 mod calls;
+mod on_a_cluster;
 mod pushed;
 mod stage;
 mod way;

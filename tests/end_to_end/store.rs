@@ -12,12 +12,14 @@ use std::sync::Arc;
 
 use postern_gateway::store::nats::Nats;
 use postern_gateway::store::sqlite::Sqlite;
+use postern_tests::memory::{Disk, Memory};
 
 use self::conformance::{Engine, Opened, conform};
 use self::nats_server::{NatsServer, of_stream};
 
 conform!(embedded_engine: EmbeddedEngine);
 conform!(nats_engine: NatsEngine);
+conform!(memory_engine: MemoryEngine);
 
 /// SQLite in a folder that goes with the test.
 pub(crate) struct EmbeddedEngine(tempfile::TempDir);
@@ -54,5 +56,21 @@ impl Engine for NatsEngine {
         let closing = nats.clone();
         let close = Box::pin(async move { closing.close().await.expect("the last commit is made") });
         Opened { store: nats.clone(), log: nats as Arc<_>, close }
+    }
+}
+
+/// What simulations are run on.
+pub(crate) struct MemoryEngine(Arc<Disk>);
+
+impl Engine for MemoryEngine {
+    async fn start() -> Option<Self> {
+        Some(Self(Disk::new()))
+    }
+
+    async fn open(&self) -> Opened {
+        let memory = Memory::open(self.0.clone());
+        let closing = memory.clone();
+        let close = Box::pin(async move { closing.close() });
+        Opened { store: memory.clone(), log: memory as Arc<_>, close }
     }
 }

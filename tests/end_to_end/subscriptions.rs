@@ -2,11 +2,13 @@
 
 mod asking;
 mod bounds;
+mod breaking;
 mod chance;
 mod changes;
 mod listing;
 mod moving;
 mod ordered;
+mod rocky;
 mod set_aside;
 mod shared;
 pub(crate) mod world;

@@ -1,1 +1,3 @@
-//! Empty for now.
+//! What several of the programs here use.
+
+pub mod memory;

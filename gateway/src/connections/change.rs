@@ -52,6 +52,7 @@ impl Room {
             etag: String::new(),
             create_time: now,
             update_time: now,
+            last_use_time: None,
             state: ConnectionState::Ready.into(),
             kind,
             ..given

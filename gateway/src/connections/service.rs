@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use postern_proto::connection::v1::connection_service_server::ConnectionService;
 use postern_proto::connection::v1::{
-    CheckConnectionRequest, CheckConnectionResponse, CreateConnectionRequest, CreateConnectionResponse,
-    DeleteConnectionRequest, DeleteConnectionResponse, GetConnectionRequest, GetConnectionResponse,
-    GetSignInRequest, GetSignInResponse, ListConnectionsRequest, ListConnectionsResponse, StartSignInRequest,
-    StartSignInResponse, UpdateConnectionRequest, UpdateConnectionResponse,
+    CheckConnectionRequest, CheckConnectionResponse, Connection, CreateConnectionRequest,
+    CreateConnectionResponse, DeleteConnectionRequest, DeleteConnectionResponse, GetConnectionRequest,
+    GetConnectionResponse, GetSignInRequest, GetSignInResponse, ListConnectionsRequest,
+    ListConnectionsResponse, StartSignInRequest, StartSignInResponse, UpdateConnectionRequest,
+    UpdateConnectionResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -33,10 +34,17 @@ impl ConnectionRpc {
         self.connections.room.stored(name).await
     }
 
+    /// A connection as callers see it who ask for it.
+    fn shown(&self, stored: &Stored) -> Connection {
+        let shown = stored.shown();
+        let last_use_time = self.connections.room.uses.last(&shown.name).map(Into::into);
+        Connection { last_use_time, ..shown }
+    }
+
     async fn list(&self, request: ListConnectionsRequest) -> Result<ListConnectionsResponse, Error> {
         let page = Page::read(request.page_size, &request.page_token, &["ListConnections"])?;
         let (entries, next_page_token) = page.list(self.connections.room.store.as_ref(), CONNECTIONS).await?;
-        let connections = entries.iter().map(|entry| Ok(Stored::read(entry)?.shown()));
+        let connections = entries.iter().map(|entry| Ok(self.shown(&Stored::read(entry)?)));
         Ok(ListConnectionsResponse {
             connections: connections.collect::<Result<_, Error>>()?,
             next_page_token,
@@ -58,7 +66,7 @@ impl ConnectionService for ConnectionRpc {
         &self,
         request: Request<GetConnectionRequest>,
     ) -> Result<Response<GetConnectionResponse>, Status> {
-        let connection = Some(self.get(&request.into_inner().name).await?.shown());
+        let connection = Some(self.shown(&self.get(&request.into_inner().name).await?));
         Ok(Response::new(GetConnectionResponse { connection }))
     }
 

@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hyper::rt;
 use postern_chassis::settings::SettingsError;
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use postern_proto::connector::v1::{DescribeRequest, DescribeResponse};
 use tokio::sync::Notify;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
+use tower::Service;
 
 use crate::metrics;
 
@@ -55,6 +57,18 @@ impl Default for Watchfulness {
     }
 }
 
+fn endpoint(uri: &Uri, watchfulness: Watchfulness) -> Endpoint {
+    Endpoint::from(uri.clone())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(watchfulness.keepalive_interval)
+        .keep_alive_timeout(watchfulness.keepalive_timeout)
+        // So that no call is the one by which it is found out.
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .tcp_nodelay(true)
+}
+
 /// One address of a connector. A name is resolved anew with each connection that is made to it.
 #[derive(Debug)]
 pub struct Replica {
@@ -74,31 +88,38 @@ impl Replica {
         tls: Option<ClientTlsConfig>,
         watchfulness: Watchfulness,
     ) -> Result<Self, SettingsError> {
-        let mut endpoint = Endpoint::from(uri.clone())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(watchfulness.keepalive_interval)
-            .keep_alive_timeout(watchfulness.keepalive_timeout)
-            // So that no call is the one by which it is found out.
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .tcp_nodelay(true);
+        let mut endpoint = endpoint(&uri, watchfulness);
         if uri.scheme_str() == Some("https") {
             let tls = tls.unwrap_or_else(|| ClientTlsConfig::new().with_native_roots());
             endpoint = endpoint.tls_config(tls).map_err(|error| {
                 SettingsError::value("--connectors", format!("{uri}: TLS cannot be used: {error:?}"))
             })?;
         }
+        Ok(Self::of(uri, [endpoint.connect_lazy(), endpoint.connect_lazy()], watchfulness))
+    }
+
+    /// A replica whose channels are made by `dial` when they are first used.
+    pub(super) fn dialled<D>(uri: Uri, dial: D, watchfulness: Watchfulness) -> Self
+    where
+        D: Service<Uri, Future: Send, Error = std::io::Error> + Clone + Send + 'static,
+        D::Response: rt::Read + rt::Write + Send + Unpin + 'static,
+    {
+        let endpoint = endpoint(&uri, watchfulness);
+        let channel = || endpoint.connect_with_connector_lazy(dial.clone());
+        Self::of(uri, [channel(), channel()], watchfulness)
+    }
+
+    fn of(uri: Uri, channels: [Channel; CHANNELS], watchfulness: Watchfulness) -> Self {
         metrics::reached(&uri, true);
-        Ok(Self {
+        Self {
             uri,
-            channels: [endpoint.connect_lazy(), endpoint.connect_lazy()],
+            channels,
             next: AtomicUsize::new(0),
             watchfulness,
             reached: AtomicBool::new(true),
             lost: Notify::new(),
             doubted: Notify::new(),
-        })
+        }
     }
 
     /// Where it is.

@@ -9,8 +9,6 @@ use postern_proto::connection::v1::connection_service_client::ConnectionServiceC
 use postern_proto::event::v1::event_service_client::EventServiceClient;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
 use postern_proto::outbox::v1::outbox_service_client::OutboxServiceClient;
-use postern_proto::outlook::v1::mail_service_client::MailServiceClient;
-use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use tonic::body::Body;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
@@ -53,14 +51,6 @@ impl Api {
 
     pub(super) fn approvals(&self) -> ApprovalServiceClient<Self> {
         ApprovalServiceClient::new(self.clone())
-    }
-
-    pub(super) fn smtp(&self) -> SmtpServiceClient<Self> {
-        SmtpServiceClient::new(self.clone())
-    }
-
-    pub(super) fn mail(&self) -> MailServiceClient<Self> {
-        MailServiceClient::new(self.clone())
     }
 }
 

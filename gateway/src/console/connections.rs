@@ -4,19 +4,17 @@ use askama::Template;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::StatusCode;
-use postern_proto::connection::v1::connection::{Credentials, Settings};
 use postern_proto::connection::v1::{
     CheckConnectionRequest, CheckConnectionResponse, Connection, ConnectionState, CreateConnectionRequest,
     DeleteConnectionRequest, GetConnectionRequest, ListConnectionsRequest, SignIn, SignInKind,
     StartSignInRequest,
 };
-use postern_proto::outlook::v1::{OutlookCredentials, OutlookSettings, outlook_credentials};
-use postern_proto::smtp::v1::{SmtpCredentials, SmtpSettings, TlsMode};
 use serde::Deserialize;
 use tonic::Status;
 
 use super::failure::{Failure, failed, status_of};
 use super::form::Fields;
+use super::kinds::{self, account};
 use super::page::PageOf;
 use super::session::Session;
 use super::show::{exact, id, when};
@@ -64,16 +62,6 @@ impl New<'_> {
     fn wrong(&self, names: &[&str]) -> &str {
         let of = |failure| names.iter().map(|name| Failure::of(failure, name)).find(|text| !text.is_empty());
         self.failure.as_ref().and_then(of).unwrap_or_default()
-    }
-}
-
-/// The account that a connection is of, as its settings say.
-fn account(connection: &Connection) -> String {
-    match &connection.settings {
-        Some(Settings::Smtp(smtp)) if smtp.username.is_empty() => smtp.server.clone(),
-        Some(Settings::Smtp(smtp)) => format!("{} at {}", smtp.username, smtp.server),
-        Some(Settings::Outlook(outlook)) => outlook.mailbox.clone(),
-        None => String::new(),
     }
 }
 
@@ -161,11 +149,8 @@ async fn sign_in(session: &Session, id: &str, kind: SignInKind) -> Result<Respon
     let name = format!("connections/{id}");
     let request = StartSignInRequest { name, kind: kind.into(), ..Default::default() };
     let begun = session.api.connections().start_sign_in(request).await?.into_inner().sign_in;
-    let begun = begun.unwrap_or_default();
-    if kind == SignInKind::Browser {
-        return Ok(Redirect::to(&begun.authorization_url).into_response());
-    }
-    Ok(one(session, get(session, id).await?, None, None, Some(begun)))
+    // A link, not a redirect: forms lead to the gateway alone, as the pages' policy says.
+    Ok(one(session, get(session, id).await?, None, None, begun))
 }
 
 /// Which kind of connection to add.
@@ -177,7 +162,7 @@ pub(super) struct KindOf {
 
 /// `GET /console/connections/new`
 pub(super) async fn form(session: Session, Query(kind): Query<KindOf>) -> Response {
-    let kind = if kind.kind == "outlook" { "outlook" } else { "smtp" };
+    let kind = kinds::known(&kind.kind);
     new(&session, StatusCode::OK, kind, &Fields::default(), None)
 }
 
@@ -196,8 +181,8 @@ pub(super) async fn add(session: Session, fields: Fields) -> Response {
     if let Err(response) = fields.check(&session) {
         return response;
     }
-    let kind = if fields.get("kind") == "outlook" { "outlook" } else { "smtp" };
-    let (settings, credentials) = if kind == "outlook" { outlook(&fields) } else { smtp(&fields) };
+    let kind = kinds::known(fields.get("kind"));
+    let (settings, credentials) = kinds::read(kind, &fields);
     let connection = Connection {
         display_name: fields.get("display_name").to_owned(),
         settings: Some(settings),
@@ -217,34 +202,4 @@ pub(super) async fn add(session: Session, fields: Fields) -> Response {
         }
         Err(status) => new(&session, status_of(&status), kind, &fields, Some((&status).into())),
     }
-}
-
-fn smtp(fields: &Fields) -> (Settings, Option<Credentials>) {
-    let tls_mode = TlsMode::from_str_name(fields.get("tls_mode")).unwrap_or_default();
-    let settings = SmtpSettings {
-        server: fields.get("server").to_owned(),
-        // What is no number is no port either, and is refused as that.
-        port: if fields.is_set("port") { fields.get("port").parse().unwrap_or(u32::MAX) } else { 0 },
-        tls_mode: tls_mode.into(),
-        username: fields.get("username").to_owned(),
-        default_from: fields.get("default_from").to_owned(),
-        ca_certificates: fields.get("ca_certificates").to_owned(),
-        ..Default::default()
-    };
-    let password = fields.text("password").to_owned();
-    let credentials = (!password.is_empty()).then(|| SmtpCredentials { password, ..Default::default() });
-    (Settings::Smtp(settings), credentials.map(Credentials::SmtpCredentials))
-}
-
-fn outlook(fields: &Fields) -> (Settings, Option<Credentials>) {
-    let settings = OutlookSettings {
-        tenant: fields.get("tenant").to_owned(),
-        client_id: fields.get("client_id").to_owned(),
-        mailbox: fields.get("mailbox").to_owned(),
-        ..Default::default()
-    };
-    let secret = fields.text("client_secret");
-    let sign_in = outlook_credentials::SignIn::ClientSecret(secret.to_owned());
-    let credentials = (!secret.is_empty()).then_some(OutlookCredentials { sign_in: Some(sign_in) });
-    (Settings::Outlook(settings), credentials.map(Credentials::OutlookCredentials))
 }

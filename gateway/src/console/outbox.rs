@@ -53,7 +53,7 @@ const CHOICES: [(&str, &str, &[QueuedEmailState]); 5] = [
 ];
 
 /// The state's word and its colour.
-fn state(email: &QueuedEmail) -> (&'static str, &'static str) {
+pub(super) fn state(email: &QueuedEmail) -> (&'static str, &'static str) {
     match email.state() {
         QueuedEmailState::Queued => ("queued", ""),
         QueuedEmailState::Sending => ("sending", "warn"),

@@ -14,9 +14,10 @@ pub(crate) fn when(time: Option<&Timestamp>) -> String {
     }
 }
 
-/// A time in full, UTC. Empty: no time is known.
+/// A time to the second, UTC. Empty: no time is known.
 pub(crate) fn exact(time: Option<&Timestamp>) -> String {
-    time.map(ToString::to_string).unwrap_or_default()
+    let text = time.map(ToString::to_string).unwrap_or_default();
+    text.get(..19).map(|second| format!("{second}Z")).unwrap_or(text)
 }
 
 /// The time of day of a time, UTC.
@@ -55,6 +56,11 @@ mod tests {
         let ago = Timestamp::from(SystemTime::now() - Duration::from_secs(300));
         assert_eq!(when(Some(&ago)), "5 min ago");
         assert_eq!(when(None), "");
+        let time = Timestamp { seconds: 1_700_000_000, nanos: 123_456_789 };
+        assert_eq!(
+            (exact(Some(&time)), clock(Some(&time))),
+            ("2023-11-14T22:13:20Z".into(), "22:13:20".into())
+        );
         assert_eq!(id("connections/office/triggers/new-mail"), "new-mail");
     }
 }

@@ -1,12 +1,13 @@
 //! A form to send a mail by hand, through any connection that can.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
 use postern_proto::connection::v1::ListConnectionsRequest;
 use postern_proto::mail::v1::{Email, Importance, RecipientResult, RecipientState};
-use postern_proto::outbox::v1::QueueEmailRequest;
-use postern_proto::{outlook, smtp};
+use postern_proto::outbox::v1::{GetQueuedEmailRequest, QueueEmailRequest, QueuedEmail, QueuedEmailState};
 use tonic::Status;
 
 use super::failure::{Failure, failed, status_of};
@@ -18,14 +19,9 @@ use crate::pages::page;
 const HERE: &str = "/try-out";
 /// How many connections there are to choose from.
 const MOST: i32 = 1_000;
-
-/// What became of a mail.
-struct Sent {
-    /// What was done, in a few words.
-    what: String,
-    message_id: String,
-    recipients: Vec<RecipientResult>,
-}
+/// How often it is looked whether a mail is handed over, and how often at most; then the outbox tells the rest.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const MAX_LOOKS: u32 = 75;
 
 #[derive(Template)]
 #[template(path = "console/try_out.html")]
@@ -37,7 +33,11 @@ struct TryOut<'a> {
     connections: Vec<(String, String)>,
     fields: &'a Fields,
     failure: Option<Failure>,
-    sent: Option<Sent>,
+    sent: Option<QueuedEmail>,
+}
+
+fn is_delivered(email: &QueuedEmail) -> bool {
+    email.state() == QueuedEmailState::Delivered
 }
 
 fn is_accepted(result: &RecipientResult) -> bool {
@@ -60,7 +60,8 @@ pub(super) async fn send(session: Session, fields: Fields) -> Response {
     }
 }
 
-async fn sent(session: &Session, fields: &Fields) -> Result<Sent, Status> {
+/// Sends a mail by the outbox, which takes any connection that can send, and waits for what becomes of it.
+async fn sent(session: &Session, fields: &Fields) -> Result<QueuedEmail, Status> {
     let list = |name| match fields.get(name) {
         "" => Vec::new(),
         addresses => vec![addresses.to_owned()],
@@ -75,29 +76,19 @@ async fn sent(session: &Session, fields: &Fields) -> Result<Sent, Status> {
         importance: Importance::from_str_name(fields.get("importance")).unwrap_or_default().into(),
         ..Default::default()
     };
-    let (connection, kind) = fields.get("connection").rsplit_once(' ').unwrap_or_default();
-    let (connection, email) = (connection.to_owned(), Some(email));
-    if fields.is_set("queue") {
-        let request = QueueEmailRequest { connection, email, ..Default::default() };
-        let queued = session.api.outbox().queue_email(request).await?.into_inner().queued_email;
-        let name = queued.unwrap_or_default().name;
-        return Ok(Sent {
-            what: format!("Queued as {name}."),
-            message_id: String::new(),
-            recipients: Vec::new(),
-        });
+    let (connection, email) = (fields.get("connection").to_owned(), Some(email));
+    let mut outbox = session.api.outbox();
+    let request = QueueEmailRequest { connection, email, ..Default::default() };
+    let mut queued = outbox.queue_email(request).await?.into_inner().queued_email.unwrap_or_default();
+    for _ in 0..MAX_LOOKS {
+        if !matches!(queued.state(), QueuedEmailState::Queued | QueuedEmailState::Sending) {
+            break;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let request = GetQueuedEmailRequest { name: queued.name.clone() };
+        queued = outbox.get_queued_email(request).await?.into_inner().queued_email.unwrap_or_default();
     }
-    if kind == "outlook" {
-        let request = outlook::v1::SendEmailRequest { connection, email, ..Default::default() };
-        let answer = session.api.mail().send_email(request).await?.into_inner();
-        let what = "Taken for sending.".to_owned();
-        return Ok(Sent { what, message_id: answer.internet_message_id, recipients: Vec::new() });
-    }
-    let content = email.map(smtp::v1::send_email_request::Content::Email);
-    let request = smtp::v1::SendEmailRequest { connection, content, ..Default::default() };
-    let answer = session.api.smtp().send_email(request).await?.into_inner();
-    let what = "Handed over.".to_owned();
-    Ok(Sent { what, message_id: answer.message_id, recipients: answer.recipients })
+    Ok(queued)
 }
 
 async fn shown(
@@ -105,7 +96,7 @@ async fn shown(
     status: StatusCode,
     fields: &Fields,
     failure: Option<Failure>,
-    sent: Option<Sent>,
+    sent: Option<QueuedEmail>,
 ) -> Response {
     let request = ListConnectionsRequest { page_size: MOST, ..Default::default() };
     let connections = match session.api.connections().list_connections(request).await {

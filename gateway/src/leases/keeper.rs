@@ -153,7 +153,7 @@ impl Keeper {
         };
         let steps =
             plan(&View { id: &self.room.id, takers: &takers, living: &living, leases: &leases, held });
-        let done = self.room.follow(steps, held, life).await;
+        let done = self.room.follow(steps, life).await;
         self.is_due = false;
         done
     }
@@ -186,12 +186,7 @@ fn is_dead(seen: &Seen) -> bool {
 
 impl Room {
     /// Does what was planned for the leases that were held in a life.
-    async fn follow(
-        &self,
-        steps: [Step; PARTITIONS],
-        held: [Option<Revision>; PARTITIONS],
-        life: u64,
-    ) -> Result<(), StoreError> {
+    async fn follow(&self, steps: [Step; PARTITIONS], life: u64) -> Result<(), StoreError> {
         let (mut taking, mut leaving) = (Vec::new(), Vec::new());
         {
             let mut tenure = self.tenure();
@@ -207,16 +202,17 @@ impl Room {
                     (Step::Leave, Some(held)) => {
                         let since = *held.leaving.get_or_insert_with(Instant::now);
                         if works == 0 || since.elapsed() > HANDOVER_PATIENCE {
-                            leaving.push(partition);
+                            leaving.push((partition, held.revision));
                         }
                     }
+                    (Step::Disown(revision), None) => leaving.push((partition, revision)),
                     (Step::Stay, Some(held)) => held.leaving = None,
                     _ => {}
                 }
             }
             self.tell(&tenure);
         }
-        let given = join_all(leaving.into_iter().map(|partition| self.give(partition, held[partition])));
+        let given = join_all(leaving.into_iter().map(|(partition, revision)| self.give(partition, revision)));
         let taken =
             join_all(taking.into_iter().map(|(partition, expect)| self.take(partition, expect, life)));
         let (given, taken) = tokio::join!(given, taken);
@@ -242,14 +238,14 @@ impl Room {
     }
 
     /// Gives a lease up.
-    async fn give(&self, partition: usize, held: Option<Revision>) -> Result<(), StoreError> {
-        let expect = held.map_or(Expect::Absent, Expect::Revision);
+    async fn give(&self, partition: usize, revision: Revision) -> Result<(), StoreError> {
+        let expect = Expect::Revision(revision);
         match self.store.write(Write { key: lease_key(partition), value: None, expect }).await {
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error),
         }
         let mut tenure = self.tenure();
-        if tenure.held[partition].map(|held| held.revision) == held {
+        if tenure.held[partition].is_some_and(|held| held.revision == revision) {
             tenure.held[partition] = None;
         }
         Ok(())

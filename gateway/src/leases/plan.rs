@@ -31,6 +31,8 @@ pub(super) enum Step {
     Leave,
     /// Another has it: it is lost.
     Lost,
+    /// Give up one that is stored as this gateway's and not held, and should be another's: nobody else may.
+    Disown(Revision),
 }
 
 /// What to do with each lease.
@@ -50,6 +52,8 @@ fn step(view: &View<'_>, partition: usize) -> Step {
             }
         }
         (Some(_), _) => Step::Lost,
+        // The answer to its taking was lost, or came after all had been counted as lost.
+        (None, Some(lease)) if !is_due && lease.owner == view.id => Step::Disown(lease.revision),
         (None, _) if !is_due => Step::Stay,
         (None, None) => Step::Take(Expect::Absent),
         // One of an earlier life of this gateway is nobody's either.
@@ -90,9 +94,10 @@ mod tests {
         assert_eq!(told(true, Some(("other", 7)), None, &both), Step::Stay);
         assert_eq!(told(true, Some(("other", 7)), None, &["me"]), Step::Take(Expect::Revision(7)));
         assert_eq!(told(true, Some(("me", 7)), None, &both), Step::Take(Expect::Revision(7)));
-        for lease in [None, Some(("other", 7)), Some(("gone", 7)), Some(("me", 7))] {
+        for lease in [None, Some(("other", 7)), Some(("gone", 7))] {
             assert_eq!(told(false, lease, None, &both), Step::Stay, "{lease:?}");
         }
+        assert_eq!(told(false, Some(("me", 7)), None, &both), Step::Disown(7));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::Ledger;
 use super::record::{Keep, Record, Whole};
-use crate::store::{Expect, Revision, StoreError, Write};
+use crate::store::{Expect, Revision, StoreError, Write, write_surely};
 
 /// How often the end of a change is written down anew where another write came in between: that of its stream's end,
 /// which may have been given up on its way.
@@ -67,7 +67,8 @@ impl Ticket {
         let Claim { ledger, key, .. } = &self.entry.claim;
         for _ in 1..TRIES {
             let expect = Expect::Revision(revision);
-            match ledger.store.write(Write { key: key.clone(), value: value.clone(), expect }).await {
+            let write = Write { key: key.clone(), value: value.clone(), expect };
+            match write_surely(ledger.store.as_ref(), write).await {
                 Err(StoreError::Conflict { .. }) => {}
                 ended => return ended.map(|_| ()),
             }
@@ -79,7 +80,7 @@ impl Ticket {
             revision = entry.revision;
         }
         let expect = Expect::Revision(revision);
-        ledger.store.write(Write { key: key.clone(), value, expect }).await.map(|_| ())
+        write_surely(ledger.store.as_ref(), Write { key: key.clone(), value, expect }).await.map(|_| ())
     }
 }
 
@@ -90,7 +91,7 @@ impl Entry {
         record.whole = Some(whole);
         let value = Some(record.encode_to_vec().into());
         let write = Write { key: self.claim.key.clone(), value, expect: Expect::Revision(revision) };
-        let revision = self.claim.ledger.store.write(write).await?;
+        let revision = write_surely(self.claim.ledger.store.as_ref(), write).await?;
         *self.written() = (record, revision);
         Ok(())
     }

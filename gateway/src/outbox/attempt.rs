@@ -1,5 +1,6 @@
 //! One attempt to hand a mail over: marked before, told after, each in one durable step. Where a mark is found without its
-//! end, the attempt broke off with a gateway: the connector is asked how it ended, or nobody knows.
+//! end, the attempt broke off with a gateway: the connector is asked how it ended, or nobody knows. Who begins an attempt
+//! has the mail's lease; who ends it has begun it, and counts as alive, whoever has the lease by then.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,12 +13,12 @@ use prost::Message as _;
 use tonic::Code;
 use tonic::metadata::MetadataValue;
 
-use super::ownership::Ownership;
 use super::record::{Record, Stored};
 use super::verdict::{self, Answer};
 use super::{OutboxSettings, content, event};
 use crate::connections::Connections;
 use crate::error::Error;
+use crate::leases::Leases;
 use crate::store::{Commit, EventLog, Expect, Guard, NewEvent, Revision, Store, StoreError, Write};
 
 /// How long a connector may take for a mail: a server may take ten minutes for the final dot alone (RFC 5321, section
@@ -32,7 +33,7 @@ pub(super) struct Bench {
     pub(super) store: Arc<dyn Store>,
     pub(super) log: Arc<dyn EventLog>,
     pub(super) connections: Arc<Connections>,
-    pub(super) ownership: Arc<dyn Ownership>,
+    pub(super) leases: Arc<Leases>,
     pub(super) settings: OutboxSettings,
 }
 
@@ -44,7 +45,7 @@ pub(super) enum Ended {
     Waits(Box<Stored>),
     /// It is another gateway's to deliver.
     Elsewhere,
-    /// Storage failed before anything was done.
+    /// Storage failed before anything was done, or another gateway is still at it.
     NotBegun,
 }
 
@@ -64,7 +65,7 @@ impl Attempted {
 impl Bench {
     /// Makes an attempt, if the mail is still as it was at a revision.
     pub(super) async fn attempt(&self, name: &str, revision: Revision) -> Attempted {
-        let Some(guards) = self.ownership.guards(name) else { return Attempted::early(Ended::Elsewhere) };
+        let Some(guard) = self.leases.guard(name) else { return Attempted::early(Ended::Elsewhere) };
         let stored = match Stored::read(self.store.as_ref(), name).await {
             Ok(stored) => stored,
             Err(Error::Store(error)) => {
@@ -80,8 +81,18 @@ impl Bench {
         if stored.revision != revision {
             return Attempted::early(Ended::Waits(Box::new(stored)));
         }
-        match self.make(stored, guards).await {
+        match self.is_anothers(&stored.record).await {
+            Ok(false) => {}
+            Ok(true) => return Attempted::early(Ended::NotBegun),
+            Err(error) => {
+                tracing::warn!(%error, queued_email.name = name, "whose a queued mail is could not be read");
+                return Attempted::early(Ended::NotBegun);
+            }
+        }
+        let lease = guard.key.clone();
+        match self.make(stored, guard).await {
             Ok(attempted) => attempted,
+            Err(StoreError::Conflict { key }) if key == lease => Attempted::early(Ended::Elsewhere),
             // Somebody changed it before it was begun, or took it over: what they left is what holds.
             Err(StoreError::Conflict { .. }) => match Stored::read(self.store.as_ref(), name).await {
                 Ok(stored) => Attempted::early(Ended::Waits(Box::new(stored))),
@@ -94,8 +105,15 @@ impl Bench {
         }
     }
 
-    async fn make(&self, stored: Stored, guards: Vec<Guard>) -> Result<Attempted, StoreError> {
+    /// Whether another gateway, which lives, is handing a mail over: it had the mail's lease when it began.
+    async fn is_anothers(&self, record: &Record) -> Result<bool, StoreError> {
+        let is_sent = record.state() == QueuedEmailState::Sending && !record.sender.is_empty();
+        Ok(is_sent && record.sender != self.leases.id() && self.leases.is_live(&record.sender).await?)
+    }
+
+    async fn make(&self, stored: Stored, lease: Guard) -> Result<Attempted, StoreError> {
         let Stored { mut record, mut revision } = stored;
+        let mut guards = vec![lease];
         let was_begun = record.state() == QueuedEmailState::Sending;
         // Until its connector says otherwise, it may be able to tell how an attempt ended.
         let (mut is_repeatable, mut answer) = (true, None);
@@ -118,8 +136,12 @@ impl Bench {
                     let email = record.email_mut();
                     email.set_state(QueuedEmailState::Sending);
                     email.next_attempt_time = None;
-                    revision = self.put(&record, revision, Vec::new(), Vec::new(), &guards).await?;
                 }
+                // Whoever had begun it before cannot end it any more.
+                self.leases.id().clone_into(&mut record.sender);
+                revision = self.put(&record, revision, &[], &[], &guards).await?;
+                // From here on the mark is what keeps others out.
+                guards.clear();
                 record.in_doubt = was_begun;
                 let sent = self.send(&record, request, is_repeatable).await;
                 answer = answer.or(Some(Answer::of(sent)));
@@ -128,6 +150,7 @@ impl Bench {
         let answer = answer.unwrap_or_else(Answer::lost);
         let quiet = answer.quiet();
         verdict::apply(&mut record, answer, is_repeatable, &self.settings, SystemTime::now());
+        record.sender.clear();
         tell(&record);
         let events = event::of(&record).into_iter().collect::<Vec<_>>();
         // A mail that failed may be tried anew by a caller; one that is delivered is not.
@@ -182,18 +205,43 @@ impl Bench {
         self.connections.call(record.connection(), PATIENCE, request, call).await
     }
 
-    /// Writes a mail over a revision, together with events and other writes. Gives its new revision.
+    /// Writes a mail over a revision, together with events and other writes. Gives its new revision. Where it is not known
+    /// whether that took place, it is found out, however long that takes: an attempt is neither made nor told on a guess.
     async fn put(
         &self,
         record: &Record,
         revision: Revision,
-        events: Vec<NewEvent>,
-        mut writes: Vec<Write>,
+        events: &[NewEvent],
+        writes: &[Write],
         guards: &[Guard],
     ) -> Result<Revision, StoreError> {
+        let mut writes = writes.to_vec();
         writes.push(record.write(Expect::Revision(revision)));
-        self.log.commit(Commit { events, writes, guards: guards.to_vec() }).await?;
-        let now = self.store.get(record.name()).await?;
+        let (mut pause, mut is_lost) = (STORE_PAUSE, false);
+        loop {
+            let (events, writes) = (events.to_vec(), writes.clone());
+            match self.log.commit(Commit { events, writes, guards: guards.to_vec() }).await {
+                Ok(_) => break,
+                // A repeat conflicts with the first, where that did take place.
+                Err(StoreError::Conflict { .. }) if is_lost => break,
+                Err(StoreError::Unknown(problem)) => {
+                    tracing::error!(problem, "whether a queued mail was written is not known yet");
+                    is_lost = true;
+                }
+                Err(StoreError::Failed(problem)) if is_lost => {
+                    tracing::error!(problem, "whether a queued mail was written is not known yet");
+                }
+                Err(error) => return Err(error),
+            }
+            rest(&mut pause).await;
+        }
+        let now = loop {
+            match self.store.get(record.name()).await {
+                Ok(now) => break now,
+                Err(error) => tracing::error!(%error, "a queued mail could not be read after it was written"),
+            }
+            rest(&mut pause).await;
+        };
         let own = now.filter(|entry| entry.value == record.encode_to_vec());
         // Overwritten already: whoever did so is heard of.
         own.map(|entry| entry.revision).ok_or_else(|| StoreError::Conflict { key: record.name().to_owned() })
@@ -210,16 +258,21 @@ impl Bench {
     ) -> Result<Revision, StoreError> {
         let mut pause = STORE_PAUSE;
         loop {
-            match self.put(record, revision, events.to_vec(), writes.to_vec(), guards).await {
+            match self.put(record, revision, events, writes, guards).await {
                 Err(StoreError::Failed(problem)) => {
                     tracing::error!(problem, "what became of a queued mail could not be written down yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (2 * pause).min(LONGEST_STORE_PAUSE);
                 }
                 ended => return ended,
             }
+            rest(&mut pause).await;
         }
     }
+}
+
+/// Waits for the store to be better.
+async fn rest(pause: &mut Duration) {
+    tokio::time::sleep(*pause).await;
+    *pause = (2 * *pause).min(LONGEST_STORE_PAUSE);
 }
 
 /// Counts an attempt.

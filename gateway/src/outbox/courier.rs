@@ -1,14 +1,13 @@
 //! The courier: the one task that owns the times of all queued mails. It learns of them from the store alone, so that
 //! whoever queues, cancels or retries one need not tell it; what a mail says is read only when it is due.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use postern_proto::outbox::v1::QueuedEmailState;
-use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -21,6 +20,7 @@ use super::lines::Lines;
 use super::record::{OUTBOX, Stored};
 use super::tally::Tally;
 use crate::connections;
+use crate::leases::Owned;
 use crate::store::{Change, Revision};
 
 /// Mails that are handed over at once through all connections: each is held in memory, up to 3 MiB a few times over.
@@ -88,9 +88,9 @@ impl Courier {
     }
 
     /// Works until `stop` is cancelled; what is being handed over then has `grace` to come to its end.
-    pub(super) async fn run(mut self, owned_anew: Arc<Notify>, stop: CancellationToken, grace: Duration) {
+    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         tokio::select! {
-            () = self.work(&owned_anew) => {}
+            () = self.work() => {}
             () = stop.cancelled() => {}
         }
         let ending = async { while self.sending.join_next().await.is_some() {} };
@@ -99,7 +99,8 @@ impl Courier {
         }
     }
 
-    async fn work(&mut self, owned_anew: &Notify) {
+    async fn work(&mut self) {
+        let mut owned = self.bench.leases.changes();
         let mut changes = self.bench.store.watch();
         self.take_all().await;
         loop {
@@ -110,7 +111,10 @@ impl Courier {
                     Ok((name, attempted)) => self.ended(&name, attempted),
                     Err(error) => tracing::error!(%error, "an attempt ended unexpectedly"),
                 },
-                () = owned_anew.notified() => self.look_again(),
+                Ok(()) = owned.changed() => {
+                    let now = *owned.borrow_and_update();
+                    self.look_again(now);
+                }
                 change = changes.recv() => match change {
                     Ok(change) => self.hear(&change),
                     Err(RecvError::Lagged(_)) => self.take_all().await,
@@ -120,9 +124,9 @@ impl Courier {
         }
     }
 
-    /// Takes every mail that lies in the store.
+    /// Takes every mail that lies in the store, and leaves those that do not any more.
     async fn take_all(&mut self) {
-        let mut after = String::new();
+        let (mut after, mut gone) = (String::new(), self.mails.keys().cloned().collect::<HashSet<_>>());
         loop {
             let page = match self.bench.store.list(OUTBOX, &after, PAGE).await {
                 Ok(page) => page,
@@ -133,12 +137,16 @@ impl Courier {
                 }
             };
             for stored in page.iter().filter_map(Stored::decode) {
+                gone.remove(stored.record.name());
                 self.take(stored);
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => after.clone_from(&last.key),
-                _ => return,
+                _ => break,
             }
+        }
+        for name in gone {
+            self.leave(&name);
         }
     }
 
@@ -261,9 +269,9 @@ impl Courier {
     }
 
     /// Looks whether mails that were another gateway's are this one's now.
-    fn look_again(&mut self) {
+    fn look_again(&mut self, owned: Owned) {
         for (name, mail) in &mut self.mails {
-            if matches!(mail.turn, Turn::Elsewhere) {
+            if matches!(mail.turn, Turn::Elsewhere) && owned.owns(name) {
                 mail.turn = Turn::Waiting(self.due.insert(Due::Mail(name.clone()), Duration::ZERO));
             }
         }
@@ -303,8 +311,11 @@ impl Courier {
             _ => None,
         };
         match ended {
-            Ended::Elsewhere => drop(self.mails.insert(name.clone(), mail)),
-            Ended::NotBegun => {
+            // Where a lease is on its way, its coming or going is not heard of a second time.
+            Ended::Elsewhere if !self.bench.leases.changes().borrow().owns(name) => {
+                self.mails.insert(name.clone(), mail);
+            }
+            Ended::Elsewhere | Ended::NotBegun => {
                 mail.turn = Turn::Waiting(self.due.insert(Due::Mail(name.clone()), STORE_PATIENCE));
                 self.mails.insert(name.clone(), mail);
             }

@@ -57,6 +57,9 @@ pub(super) struct Record {
     /// When it is asked so next.
     #[prost(message, optional, tag = "10")]
     pub(super) ask_time: Option<prost_types::Timestamp>,
+    /// The gateway that hands it over: as long as that lives, it alone says how the attempt ended.
+    #[prost(string, tag = "11")]
+    pub(super) sender: String,
 }
 
 /// Which mail a request id stands for.

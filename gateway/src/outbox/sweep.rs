@@ -66,8 +66,8 @@ async fn sweep(bench: &Bench, now: SystemTime) -> Result<(), StoreError> {
 
 /// Removes a mail with all that belongs to it, unless it has changed or is another gateway's.
 async fn remove(bench: &Bench, stored: Stored) -> Result<(), StoreError> {
-    let Some(guards) = bench.ownership.guards(stored.record.name()) else { return Ok(()) };
-    let commit = Commit { writes: stored.removal(), guards, ..Commit::default() };
+    let Some(guard) = bench.leases.guard(stored.record.name()) else { return Ok(()) };
+    let commit = Commit { writes: stored.removal(), guards: vec![guard], ..Commit::default() };
     match bench.log.commit(commit).await {
         Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error),

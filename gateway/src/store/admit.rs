@@ -7,7 +7,10 @@ use super::{Commit, MAX_KEY_BYTES, MAX_VALUE_BYTES, NewEvent, StoreError, Write}
 use crate::events::record::MAX_EVENT_BYTES;
 
 /// Refuses what no store takes.
-pub(super) fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Refused`], with what is wrong.
+pub fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreError> {
     let refused = |problem: String| Err(StoreError::Refused(problem));
     events.iter().try_for_each(admit_event)?;
     for (place, Write { key, value, .. }) in writes.iter().enumerate() {

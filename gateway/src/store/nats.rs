@@ -10,6 +10,7 @@ mod message;
 mod mirror;
 mod publish;
 mod settings;
+mod turns;
 mod values;
 mod writer;
 
@@ -25,6 +26,7 @@ pub use self::settings::{NatsSettings, Servers};
 use self::events::Events;
 use self::link::Link;
 use self::mirror::Mirror;
+use self::turns::Turns;
 use self::writer::{Answer, Made, QUEUE, Request, Writer};
 use super::admit::{admit, recorded};
 use super::migrate::Movable;
@@ -73,7 +75,8 @@ impl Nats {
         let events = Arc::new(Events::new(link.clone(), mirror.clone()));
         let stop = CancellationToken::new();
         let (requests, waiting) = mpsc::channel(QUEUE);
-        let writer = Writer { link: link.clone(), mirror: mirror.clone(), events: events.clone() };
+        let (turns, own) = (Turns::default(), events.clone());
+        let writer = Writer { link: link.clone(), mirror: mirror.clone(), events: own, turns };
         let writing = tokio::spawn(writer.run(waiting, stop.clone()));
         let following = tokio::spawn(follow::run(link.clone(), mirror.clone(), stop.clone()));
         let tasks = Mutex::new(Some([writing, following]));

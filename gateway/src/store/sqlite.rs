@@ -51,8 +51,11 @@ impl Sqlite {
     /// [`StoreError::Unusable`], with what is wrong: the folder cannot be made or written, another process uses it, a
     /// newer version made the database, it is damaged.
     pub fn open(folder: &Path) -> Result<Arc<Self>, StoreError> {
-        let locked = Folder::open(folder)?;
-        let (connection, counters) = schema::open(&locked.database)?;
+        let mut locked = Folder::open(folder)?;
+        let (connection, counters) = schema::open(&locked.database, locked.made)?;
+        locked
+            .mark()
+            .map_err(|error| unusable(folder, format!("the file lock cannot be written: {error}")))?;
         let ids = Ids::open(&connection)
             .map_err(|error| unusable(&locked.database, format!("its ids cannot be read: {error}")))?;
         let readers = Readers::open(&locked.database)

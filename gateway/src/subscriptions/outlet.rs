@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::wire::{ConsumeAnswer, Deliveries, Delivery, Said};
+use crate::metrics::DELIVERED;
 
 /// How many confirmations wait for the peer to read before nothing more is heard from it.
 const MOST_UNREAD: usize = 10_000;
@@ -96,6 +97,9 @@ impl Outlet {
         };
         let worked = if said.is_some() { Worked::Told } else { Worked::Beaten };
         let said = said.unwrap_or_else(|| Said::Heartbeat(Heartbeat { cursor: cursor() }));
+        if let Said::Deliveries(given) = &said {
+            DELIVERED.add(given.deliveries.len() as u64);
+        }
         permit.send(Ok(ConsumeAnswer { said: Some(said) }));
         self.spoke = Instant::now();
         worked

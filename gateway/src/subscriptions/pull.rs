@@ -10,6 +10,7 @@ use super::stored::{self, id_of};
 use super::{PullAnswer, Subscriptions, ordered, shared};
 use crate::error::Error;
 use crate::events::reading::draining;
+use crate::metrics::DELIVERED;
 use crate::names;
 
 /// The longest wait.
@@ -48,11 +49,13 @@ impl Subscriptions {
         let id = id_of(&request.subscription).to_owned();
         let stored = stored::read(&*self.store, &id).await?;
         let asked = Pulling { id, client_id: request.client_id, max_events, wait };
-        match stored.mode() {
-            SubscriptionMode::Shared => shared::unary::pull(self, asked).await,
-            _ if asked.client_id.is_empty() => Err(Error::field("client_id", NEEDED)),
-            _ => ordered::unary::pull(self, stored, asked).await,
-        }
+        let answer = match stored.mode() {
+            SubscriptionMode::Shared => shared::unary::pull(self, asked).await?,
+            _ if asked.client_id.is_empty() => return Err(Error::field("client_id", NEEDED)),
+            _ => ordered::unary::pull(self, stored, asked).await?,
+        };
+        DELIVERED.add(answer.deliveries.len() as u64);
+        Ok(answer)
     }
 
     /// Settles what was given.

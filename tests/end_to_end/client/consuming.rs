@@ -39,6 +39,8 @@ async fn an_ordered_reader_goes_on_from_what_it_committed_over_a_stop_and_a_new_
     consumer.commit(cursor_of(&got[9])).await.unwrap();
     got.extend(read(&mut consumer, 10).await);
     consumer.commit(cursor_of(&got[14])).await.unwrap();
+    // They were given before the stop and are not committed: they come again.
+    assert_eq!(ids(&read(&mut consumer, 5).await), expected(30)[20..25]);
     let world = World::start_in(world.stop().await, 1).await;
     relay.lead_to(world.gateways[0].address);
     assert_eq!(ids(&read(&mut consumer, 10).await), expected(30)[15..25]);

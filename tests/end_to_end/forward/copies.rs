@@ -249,14 +249,14 @@ async fn a_copy_alone_that_goes_away_between_two_calls_loses_none() {
 async fn copies_that_are_replaced_under_load_lose_no_call_at_all() {
     let mut fakes = [Fake::of("outlook"), Fake::of("outlook")];
     let edge = Edge::watchful(&fakes.each_ref().map(Fake::address)).await;
-    for number in 0..4 {
+    for number in 0..16 {
         edge.create(&format!("office-{number}"), outlook()).await.unwrap();
     }
     let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let callers: Vec<_> = (0..16)
         .map(|number| {
             let (channel, done) = (edge.own_channel(), done.clone());
-            let connection = format!("connections/office-{}", number % 4);
+            let connection = format!("connections/office-{number}");
             tokio::spawn(async move {
                 let mut answered = 0_usize;
                 while !done.load(Ordering::Relaxed) {

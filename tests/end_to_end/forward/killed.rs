@@ -31,16 +31,21 @@ const CALLERS: usize = 3;
 const LONGEST_LIFE: Duration = Duration::from_millis(150);
 
 /// A connector in a process of its own. It is killed when dropped.
-struct Copy {
+pub(crate) struct Copy {
     program: &'static str,
     address: SocketAddr,
     child: Child,
 }
 
 impl Copy {
-    async fn start(program: &'static str) -> Self {
+    pub(crate) async fn start(program: &'static str) -> Self {
         let address = metrics::free_address();
         Self { program, address, child: run(program, address).await }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     async fn kill_and_start_again(&mut self) {

@@ -10,8 +10,8 @@ use super::{contract, none};
 /// The package between gateway and connectors: its requests are never forwarded.
 const INTERNAL: &str = "postern.connector.v1";
 /// How the names of methods begin that change nothing, or whose repeat does no harm.
-const HARMLESS: [&str; 9] =
-    ["Get", "List", "Check", "Try", "Subscribe", "Nudge", "Consume", "Pull", "Acknowledge"];
+const HARMLESS: [&str; 10] =
+    ["Get", "List", "Check", "Try", "Subscribe", "Await", "Nudge", "Consume", "Pull", "Acknowledge"];
 
 fn public_services() -> Vec<ServiceDescriptor> {
     let services =

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::{none, project_files, root, text};
 
 /// Each room and the rooms that it may know.
-const MAY_KNOW: [(&str, &[&str]); 8] = [
+const MAY_KNOW: [(&str, &[&str]); 9] = [
+    ("postern-chance", &[]),
     ("postern-proto", &[]),
     ("postern-chassis", &["postern-proto"]),
     // What callers link must not drag the services along.
@@ -31,6 +32,7 @@ const MAY_KNOW: [(&str, &[&str]); 8] = [
     (
         "postern-tests",
         &[
+            "postern-chance",
             "postern-chassis",
             "postern-client",
             "postern-gateway",
@@ -46,7 +48,8 @@ const MAY_KNOW: [(&str, &[&str]); 8] = [
 const KEPT_BY: [(&str, &[&str]); 4] = [
     ("async-nats", &["postern-gateway"]),
     ("lettre", &["postern-smtp-service"]),
-    ("reqwest", &["postern-outlook-service", "postern-smtp-service"]),
+    // The gateway's is for callers who want answers posted to them.
+    ("reqwest", &["postern-gateway", "postern-outlook-service", "postern-smtp-service"]),
     ("rusqlite", &["postern-gateway"]),
 ];
 
@@ -56,8 +59,9 @@ const TESTS: [&str; 2] = ["postern-sandbox", "postern-tests"];
 /// The words of providers, which the gateway does not know.
 const PROVIDERS: [&str; 6] = ["smtp", "outlook", "graph", "microsoft", "azure", "entra"];
 
-/// The one file of the gateway that may name them: it starts the connectors in the gateway's process.
-const ALL_IN_ONE: &str = "gateway/src/all_in_one.rs";
+/// The files of the gateway that may name them: one starts the connectors in the gateway's process, one asks people for
+/// what a connection of each kind needs.
+const NAMING: [&str; 2] = ["gateway/src/all_in_one.rs", "gateway/src/console/kinds.rs"];
 
 /// The members of the workspace and all that each depends on, for whatever purpose.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
@@ -142,7 +146,7 @@ fn the_gateway_names_no_provider() {
         let name = path.display().to_string();
         if !name.starts_with("gateway/src/")
             || path.extension().is_none_or(|e| e != "rs")
-            || name == ALL_IN_ONE
+            || NAMING.contains(&name.as_str())
         {
             continue;
         }

@@ -1,5 +1,6 @@
 //! A real nats-server of a test's own: on a port that was free, in a folder of its own, syncing each write.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub(crate) struct NatsServer {
     folder: tempfile::TempDir,
     process: Option<Child>,
     port: u16,
+    /// Where it takes other servers, if it does: another one at each start.
+    route: Option<u16>,
 }
 
 /// The settings of a stream on a server that lets anybody in.
@@ -35,13 +38,18 @@ impl NatsServer {
         let program = outside::nats_server()?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("more.conf"), more).expect("a file");
-        let mut server = Self { program, folder, process: None, port: 0 };
+        let mut server = Self { program, folder, process: None, port: 0, route: None };
         server.run().await;
         Some(server)
     }
 
     pub(crate) fn servers(&self) -> Servers {
         format!("nats://127.0.0.1:{}", self.port).parse().expect("an address")
+    }
+
+    /// Where other servers of its cluster reach it.
+    pub(crate) fn route(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.route.expect("it is one of a cluster")))
     }
 
     /// Starts it on the port that it had, or on one that is free.
@@ -67,13 +75,13 @@ impl NatsServer {
         self.process = Some(process);
         let started = async {
             loop {
-                if let Some(port) = port_of(&ports) {
-                    return port;
+                if let Some(port) = port_of(&ports, "nats") {
+                    return (port, port_of(&ports, "cluster"));
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        self.port = tokio::time::timeout(PATIENCE, started).await.unwrap_or_else(|_| {
+        (self.port, self.route) = tokio::time::timeout(PATIENCE, started).await.unwrap_or_else(|_| {
             panic!(
                 "nats-server did not start: {}",
                 std::fs::read_to_string(folder.join("log")).unwrap_or_default()
@@ -99,9 +107,9 @@ impl Drop for NatsServer {
     }
 }
 
-/// The port of a ports file, once it is whole.
-fn port_of(file: &Path) -> Option<u16> {
+/// A port of a ports file, once it is whole.
+fn port_of(file: &Path, of: &str) -> Option<u16> {
     let text = std::fs::read_to_string(file).ok()?;
     let ports: serde_json::Value = serde_json::from_str(&text).ok()?;
-    ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
+    ports[of][0].as_str()?.rsplit_once(':')?.1.parse().ok()
 }

@@ -96,6 +96,20 @@ async fn no_more_is_delivered_than_may_be_outstanding() {
 }
 
 #[tokio::test]
+async fn an_acknowledgement_at_another_gateway_is_credit_too() {
+    let world = World::of(2).await;
+    world.create(ordered()).await;
+    world.append(events("e", 20)).await;
+    let mut subscriber = world.start_at(1, ConsumeStart { max_outstanding_events: 5, ..start("a") }).await;
+    subscriber.opened().await;
+    let got = subscriber.deliveries(5).await;
+    assert!(subscriber.is_silent().await);
+    world.acknowledge("a", &cursor_of(&got[3])).await.unwrap();
+    assert_eq!(ids(&subscriber.deliveries(4).await), expected("e", 20)[5..9]);
+    assert!(subscriber.is_silent().await);
+}
+
+#[tokio::test]
 async fn outstanding_bytes_are_bounded_and_one_event_comes_whatever_its_size() {
     let world = World::start().await;
     world.create(ordered()).await;

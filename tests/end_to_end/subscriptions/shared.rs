@@ -6,7 +6,7 @@ use postern_chassis::fault::{reason_of, retry_after_of};
 use postern_proto::event::v1::{ConsumeStart, Extension, Settle, Subscription, SubscriptionMode};
 
 use super::world::{World, acks, ids, nack, shared, start};
-use crate::store::conformance::{event, events};
+use crate::store::conformance::{event, events, sized_event};
 
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
@@ -166,6 +166,32 @@ async fn outstanding_events_are_bounded_and_acks_are_credit() {
     assert!(subscriber.is_silent().await);
     // A slow one does not hold up another.
     assert_eq!(world.consume_as("b").await.deliveries(17).await.len(), 17);
+}
+
+#[tokio::test]
+async fn outstanding_bytes_are_bounded_and_acks_are_credit() {
+    let world = World::start().await;
+    world.create(shared()).await;
+    let sizes = [30_000, 30_000, 30_000, 60_000, 30_000];
+    let sized = sizes.iter().enumerate().map(|(number, size)| sized_event(&format!("{number}"), *size));
+    world.append(sized.collect()).await;
+    let wish = || ConsumeStart { max_outstanding_bytes: 64 * 1024, ..start("a") };
+    let mut subscriber = world.start_at(0, wish()).await;
+    subscriber.opened().await;
+    let got = subscriber.deliveries(2).await;
+    assert!(subscriber.is_silent().await);
+    subscriber.settle(acks(&got[..1])).await;
+    subscriber.confirmed().await;
+    let third = subscriber.deliveries(1).await;
+    assert!(subscriber.is_silent().await, "60,000 bytes are outstanding");
+    // Another one has room of its own, and a larger event is not passed over for one that fits.
+    let mut other = world.start_at(0, wish()).await;
+    other.opened().await;
+    assert_eq!(other.deliveries(1).await.len(), 1);
+    assert!(other.is_silent().await);
+    subscriber.settle(acks([&got[1], &third[0]])).await;
+    subscriber.confirmed().await;
+    subscriber.deliveries(1).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use postern_chassis::serve::{ServeSettings, serve};
 use postern_gateway::events::EventServer;
 use postern_gateway::store::sqlite::Sqlite;
-use postern_gateway::store::{EventLog as _, NewEvent, Retention};
+use postern_gateway::store::{EventLog, NewEvent, Retention, Store};
 use postern_gateway::subscriptions::{Clock, Subscriptions};
 use postern_proto::event::v1::consume_request::Kind as Say;
 use postern_proto::event::v1::consume_response::Kind;
@@ -21,6 +21,7 @@ use postern_proto::event::v1::{
     Settle, StartPosition, Subscription, SubscriptionMode, SubscriptionStatus,
 };
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -47,19 +48,50 @@ pub(crate) struct Gateway {
     pub(crate) stop: CancellationToken,
     pub(crate) subscriptions: Arc<Subscriptions>,
     serving: JoinHandle<()>,
+    apart: Apart,
+}
+
+/// The runtime of a gateway that can be killed.
+struct Apart(Option<Runtime>);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Gateway {
-    pub(crate) async fn start(sqlite: &Arc<Sqlite>, clock: &Clock) -> Self {
+    pub(crate) fn start(sqlite: &Arc<Sqlite>, clock: &Clock) -> Self {
+        Self::launch(sqlite.clone(), sqlite.clone(), clock, Apart(None))
+    }
+
+    /// One that can be killed: on a runtime of its own.
+    pub(crate) fn start_apart(store: Arc<dyn Store>, log: Arc<dyn EventLog>, clock: &Clock) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Self::launch(store, log, clock, Apart(Some(runtime)))
+    }
+
+    fn launch(store: Arc<dyn Store>, log: Arc<dyn EventLog>, clock: &Clock, apart: Apart) -> Self {
+        let runtime = apart.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone());
+        let _inside = runtime.enter();
         let stop = CancellationToken::new();
-        let subscriptions = Subscriptions::start(sqlite.clone(), sqlite.clone(), clock.clone(), stop.clone());
-        let events = EventServer::new(sqlite.clone(), stop.clone()).with(subscriptions.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let subscriptions = Subscriptions::start(store, log.clone(), clock.clone(), stop.clone());
+        let events = EventServer::new(log, stop.clone()).with(subscriptions.clone());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
         let routes = tonic::service::Routes::new(events).add_service(subscriptions.service());
         let (settings, stopped) = (ServeSettings::default(), stop.clone());
         let serving = async move { serve(listener, &settings, routes.prepare(), stopped).await.unwrap() };
-        Self { address, stop, subscriptions, serving: tokio::spawn(serving) }
+        Self { address, stop, subscriptions, serving: runtime.spawn(serving), apart }
+    }
+
+    /// Ends it at once, with every socket and stream it has.
+    pub(crate) fn kill(self) {
+        drop(self.apart);
     }
 
     /// Stops as a gateway does.
@@ -84,7 +116,7 @@ impl World {
         let clock = Clock::default();
         let mut started = Vec::new();
         for _ in 0..gateways {
-            started.push(Gateway::start(&sqlite, &clock).await);
+            started.push(Gateway::start(&sqlite, &clock));
         }
         Self { folder, sqlite, gateways: started, clock }
     }
@@ -176,12 +208,16 @@ impl World {
     }
 
     pub(crate) async fn settle(&self, settle: Settle) -> Result<Confirmed, Status> {
+        self.settle_at(0, settle).await
+    }
+
+    pub(crate) async fn settle_at(&self, gateway: usize, settle: Settle) -> Result<Confirmed, Status> {
         let request = AcknowledgeRequest {
             subscription: NAME.to_owned(),
             settle: Some(settle),
             ..AcknowledgeRequest::default()
         };
-        Ok(self.events(0).acknowledge(request).await?.into_inner().confirmed.unwrap())
+        Ok(self.events(gateway).acknowledge(request).await?.into_inner().confirmed.unwrap())
     }
 }
 

@@ -16,15 +16,79 @@ const READY_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a gateway may take to stop when asked to.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
+/// A gateway process that is not known to be ready. It is killed when dropped.
+pub struct Starting {
+    child: Child,
+    ready: PathBuf,
+}
+
 /// A gateway process. It is killed when dropped.
 pub struct Gateway {
     child: Child,
     address: String,
 }
 
+impl Starting {
+    /// Starts `program` as a gateway on a folder. `lead` stands before the gateway's own flags, such as `gateway` for a
+    /// program that is more than that.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn(
+        program: &Path,
+        lead: &[&str],
+        listen: &str,
+        folder: &Path,
+        log: &str,
+    ) -> Result<Self, BoxError> {
+        let ready = ready_file(folder);
+        let _ = std::fs::remove_file(&ready);
+        let child = Command::new(program)
+            .args(lead)
+            .args(["--listen", listen, "--log", log])
+            .arg("--data-dir")
+            .arg(folder.join("data"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Self { child, ready })
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// It ends at once or is not ready in time.
+    pub async fn ready(mut self) -> Result<Gateway, BoxError> {
+        let deadline = Instant::now() + READY_PATIENCE;
+        loop {
+            if let Ok(text) = std::fs::read_to_string(&self.ready) {
+                let described: serde_json::Value = serde_json::from_str(&text)?;
+                let address = described["address"].as_str().ok_or("the ready file names no address")?;
+                return Ok(Gateway { child: self.child, address: address.to_owned() });
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("the gateway ended before it was ready: {status}").into());
+            }
+            if Instant::now() > deadline {
+                return Err("the gateway was not ready in time".into());
+            }
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
+    }
+
+    /// Kills it at once (SIGKILL), wherever it is, and waits until it is gone.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub async fn kill(mut self) -> Result<(), BoxError> {
+        Ok(self.child.kill().await?)
+    }
+}
+
 impl Gateway {
-    /// Starts `program` as a gateway on a folder, and waits until it is ready. `lead` stands before the gateway's own
-    /// flags, such as `gateway` for a program that is more than that.
+    /// Starts a gateway, as [`Starting::spawn`], and waits until it is ready.
     ///
     /// # Errors
     /// It cannot be started, ends at once or is not ready in time.
@@ -35,33 +99,7 @@ impl Gateway {
         folder: &Path,
         log: &str,
     ) -> Result<Self, BoxError> {
-        let ready = ready_file(folder);
-        let _ = std::fs::remove_file(&ready);
-        let mut child = Command::new(program)
-            .args(lead)
-            .args(["--listen", listen, "--log", log])
-            .arg("--data-dir")
-            .arg(folder.join("data"))
-            .arg("--ready-file")
-            .arg(&ready)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        let deadline = Instant::now() + READY_PATIENCE;
-        loop {
-            if let Ok(text) = std::fs::read_to_string(&ready) {
-                let described: serde_json::Value = serde_json::from_str(&text)?;
-                let address = described["address"].as_str().ok_or("the ready file names no address")?;
-                return Ok(Self { child, address: address.to_owned() });
-            }
-            if let Some(status) = child.try_wait()? {
-                return Err(format!("the gateway ended before it was ready: {status}").into());
-            }
-            if Instant::now() > deadline {
-                return Err("the gateway was not ready in time".into());
-            }
-            tokio::time::sleep(READY_INTERVAL).await;
-        }
+        Starting::spawn(program, lead, listen, folder, log)?.ready().await
     }
 
     /// Where it listens, as `host:port`.

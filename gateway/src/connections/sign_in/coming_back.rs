@@ -135,7 +135,7 @@ impl Room {
         };
         let done = record::written(name, taken.revision, &done.ended());
         let connection = &name.connection;
-        let (mut tries, mut failures) = (0, 0);
+        let (mut tries, mut failures, mut is_lost) = (0, 0, false);
         loop {
             let mut stored = self.stored(connection).await?;
             let from = stored.connection.state();
@@ -169,7 +169,16 @@ impl Room {
                     return Ok(());
                 }
                 Err(StoreError::Conflict { key }) if key == *connection && tries < TRIES => tries += 1,
-                Err(StoreError::Failed(_)) if failures < STORE_TRIES => {
+                // Where it took place after all, the repeat meets it.
+                Err(StoreError::Conflict { key }) if is_lost && key == done.key => {
+                    let now = self.store.get(&key).await?;
+                    if now.is_some_and(|now| Some(&now.value) == done.value.as_ref()) {
+                        return Ok(());
+                    }
+                    return Err(StoreError::Conflict { key }.into());
+                }
+                Err(error @ (StoreError::Failed(_) | StoreError::Unknown(_))) if failures < STORE_TRIES => {
+                    is_lost |= matches!(error, StoreError::Unknown(_));
                     failures += 1;
                     tokio::time::sleep(STORE_PAUSE).await;
                 }

@@ -194,7 +194,9 @@ impl Events {
     pub(super) fn passed(&self, state: &State, retention: Retention) -> Option<Passed> {
         let counters = state.counters;
         let age = i64::try_from(retention.age.as_millis()).unwrap_or(i64::MAX);
-        let oldest = milliseconds(SystemTime::now()).max(counters.recorded).saturating_sub(age);
+        // The machine's time, whatever was recorded: after events of a clock that had gone ahead, all before them would
+        // seem old.
+        let oldest = milliseconds(SystemTime::now()).saturating_sub(age);
         let by_age = state.chunks.partition_point(|chunk| chunk.recorded < oldest);
         // Events before this size go.
         let size = state.total.saturating_sub(retention.bytes);

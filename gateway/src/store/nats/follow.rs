@@ -163,8 +163,9 @@ async fn follow(link: &Link, mirror: &Mirror, heard: &mut Instant) -> (StoreErro
 
 /// Begins a reading where the mirror stands, or reads everything anew where marks of deletions may have gone meanwhile.
 async fn begin(link: &Link, mirror: &Mirror, heard: Instant) -> Result<Reading, StoreError> {
-    let last = link.last().await?;
+    // In this order: what is written while the stream's end is asked for takes the mirror past the answer.
     let at = mirror.state().at;
+    let last = link.last().await?;
     if last < at {
         let problem = format!(
             "the stream ends at {last} and has been at {at}: the server has lost what it acknowledged"

@@ -165,6 +165,9 @@ fn read(answer: &async_nats::Message, stream: &str, is_batch: bool) -> Tried {
 }
 
 /// Finds out whether a commit stands right behind a place. Its messages may have been replaced by later ones.
+///
+/// # Errors
+/// It cannot be found out now, such as while a write waits for the stream's other servers.
 async fn find(
     link: &Link,
     after: u64,
@@ -177,6 +180,10 @@ async fn find(
             let is_ours = message::commit_of(&message.headers) == Some(commit);
             return Ok(Ok(if is_ours { Written::Done(last) } else { Written::Moved }));
         }
+    }
+    // The leader refuses by what it has passed on, which counts once most servers have it.
+    if link.last().await? < last {
+        return Err(StoreError::Failed("NATS: a write before it is not settled yet".to_owned()));
     }
     Ok(Err(StoreError::Unknown(
         "NATS: no answer to a write, and what was written was replaced since".to_owned(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::chunk::{Gathering, remembered};
@@ -14,6 +15,7 @@ use super::link::Link;
 use super::message::{Draft, Id};
 use super::mirror::{Mirror, State};
 use super::publish::{self, MAX_MESSAGES, Written};
+use super::turns::Turns;
 use crate::store::tail::milliseconds;
 use crate::store::{Appended, Commit, Expect, NewEvent, Retention, Revision, StoreError};
 
@@ -24,8 +26,10 @@ const GROUP_WRITES: usize = 500;
 const GROUP_EVENTS: usize = 4_096;
 /// Bytes in one group, of values and events.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
-/// How often a group is checked again because others were quicker: with many gateways that all write, one always wins.
-const TRIES: usize = 100;
+/// How long a group is checked again because others were quicker: with many gateways that all write, one always wins.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long what others write may take to count, once the leader refuses others for it.
+const SETTLING: Duration = Duration::from_millis(500);
 /// How long is waited for what another gateway wrote.
 pub(super) const CATCH_UP: Duration = Duration::from_secs(10);
 
@@ -53,6 +57,7 @@ pub(super) struct Writer {
     pub(super) link: Arc<Link>,
     pub(super) mirror: Arc<Mirror>,
     pub(super) events: Arc<Events>,
+    pub(super) turns: Turns,
 }
 
 /// A group of commits, checked: what is to be written, and what each will be answered.
@@ -67,7 +72,7 @@ struct Checked {
 
 impl Writer {
     /// Takes requests until all who may ask are gone, or `stop` is cancelled and none is waiting.
-    pub(super) async fn run(self, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
         let mut next = None;
         loop {
             let first = match next.take() {
@@ -89,6 +94,7 @@ impl Writer {
                     let _ = answer.send(self.restore(&events).await);
                 }
                 Request::Commit { commit, answer } => {
+                    self.turns.rest().await;
                     let mut room = Room::default();
                     room.take(&commit);
                     let mut group = vec![(commit, answer)];
@@ -109,7 +115,7 @@ impl Writer {
     }
 
     /// Makes a group of commits and answers each of them.
-    async fn commit(&self, group: Vec<(Commit, Answer<Made>)>) {
+    async fn commit(&mut self, group: Vec<(Commit, Answer<Made>)>) {
         let (commits, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         for (answer, made) in answers.into_iter().zip(self.make(&commits).await) {
             // Who asked may have gone.
@@ -117,9 +123,11 @@ impl Writer {
         }
     }
 
-    async fn make(&self, commits: &[Commit]) -> Vec<Result<Made, StoreError>> {
+    async fn make(&mut self, commits: &[Commit]) -> Vec<Result<Made, StoreError>> {
         let all = |error: StoreError| vec![Err(error); commits.len()];
-        for _ in 0..TRIES {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let begun = Instant::now();
             let checked = match self.check(commits) {
                 Ok(checked) => checked,
                 Err(error) => return all(error),
@@ -132,15 +140,17 @@ impl Writer {
                     Err(error) => return all(error),
                 }
             }
+            self.turns.begin(checked.after);
             match publish::write(&self.link, checked.after, &checked.drafts).await {
                 Ok(Written::Done(last)) => {
+                    self.turns.wrote(last, begun.elapsed());
                     let first = last + 1 - checked.drafts.len() as u64;
                     let records = checked.drafts.into_iter().map(|draft| Some(draft.record));
                     self.mirror.apply((first..).zip(records));
                     return checked.answers;
                 }
                 Ok(Written::Moved) => {
-                    if let Err(error) = self.catch_up().await {
+                    if let Err(error) = self.let_pass(checked.after).await {
                         return all(error);
                     }
                 }
@@ -153,6 +163,15 @@ impl Writer {
             }
         }
         all(StoreError::Failed("other gateways write all the time".to_owned()))
+    }
+
+    /// Lets what another gateway wrote behind a message come.
+    async fn let_pass(&mut self, after: u64) -> Result<(), StoreError> {
+        self.turns.others_wrote();
+        // The leader refuses by what it has passed on, and nobody is told of that before most servers have it.
+        let mut at = self.mirror.at();
+        let has_come = tokio::time::timeout(SETTLING, at.wait_for(|at| *at > after)).await.is_ok();
+        if has_come { Ok(()) } else { self.catch_up().await.map(drop) }
     }
 
     /// Waits until the mirror is where the stream ends now.
@@ -227,8 +246,9 @@ impl Writer {
     }
 
     /// Moves the log's first place to where retention says, and lets the server remove what is before it.
-    async fn trim(&self, retention: Retention) -> Result<u64, StoreError> {
-        for _ in 0..TRIES {
+    async fn trim(&mut self, retention: Retention) -> Result<u64, StoreError> {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
             let (after, before, head) = {
                 let state = self.mirror.state();
                 (state.at, state.counters.first, self.events.passed(&state, retention))
@@ -245,7 +265,7 @@ impl Writer {
                     self.purge(message).await;
                     return Ok(head.first - before);
                 }
-                Written::Moved => drop(self.catch_up().await?),
+                Written::Moved => self.let_pass(after).await?,
             }
         }
         Err(StoreError::Failed("other gateways write all the time".to_owned()))

@@ -29,14 +29,18 @@ pub(super) struct Pending {
     pub(super) changes: Vec<Change>,
     /// How many ids went into their index.
     pub(super) moved: usize,
-    /// The time of this commit.
+    /// The time of this commit: no earlier than that of any before.
     now: i64,
+    /// The machine's time. What is too old is told by this one: after events that were recorded by a clock that had gone
+    /// ahead, all before them would seem old.
+    clock: i64,
 }
 
 impl Pending {
     pub(super) fn new(counters: Counters) -> Self {
-        let now = milliseconds(SystemTime::now());
-        Self { counters, events: Vec::new(), changes: Vec::new(), moved: 0, now: now.max(counters.recorded) }
+        let clock = milliseconds(SystemTime::now());
+        let now = clock.max(counters.recorded);
+        Self { counters, events: Vec::new(), changes: Vec::new(), moved: 0, now, clock }
     }
 }
 
@@ -161,7 +165,7 @@ pub(super) fn trim(
     retention: Retention,
 ) -> rusqlite::Result<Outcome> {
     let age = i64::try_from(retention.age.as_millis()).unwrap_or(i64::MAX);
-    let oldest = pending.now.saturating_sub(age);
+    let oldest = pending.clock.saturating_sub(age);
     let sql = "SELECT sequence, recorded, length(encoded) FROM events ORDER BY sequence LIMIT ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([i64::try_from(TRIM_EVENTS).unwrap_or(i64::MAX)])?;

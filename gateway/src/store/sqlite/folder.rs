@@ -1,7 +1,7 @@
 //! The folder that the embedded engine keeps its files in: made when missing, and used by one process at a time.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,10 @@ use crate::store::StoreError;
 const FOLDER_MODE: u32 = 0o700;
 /// So are its files, for the case of a folder that others may enter. SQLite gives its other files the same mode.
 const FILE_MODE: u32 = 0o600;
-/// The file that is locked while a process uses the folder.
+/// The file that is locked while a process uses the folder. It is empty until a database was made there.
 const LOCK_FILE: &str = "lock";
+/// What it holds from then on.
+const MADE: &[u8] = b"a store was made here\n";
 /// The database.
 pub(in crate::store) const DATABASE_FILE: &str = "postern.db";
 
@@ -21,8 +23,9 @@ pub(in crate::store) const DATABASE_FILE: &str = "postern.db";
 pub(super) struct Folder {
     /// The database's file, which is there.
     pub(super) database: PathBuf,
-    /// Held for its lock.
-    _lock: File,
+    /// Whether a database was made here before: an empty one is then not a new one, but one that lost all.
+    pub(super) made: bool,
+    lock: File,
 }
 
 /// An error about a place that cannot be used: what is wrong and what was expected.
@@ -59,11 +62,22 @@ impl Folder {
             }
             TryLockError::Error(error) => unusable(path, format!("it cannot be locked: {error}")),
         })?;
+        let made = lock.metadata().is_ok_and(|lock| lock.len() > 0);
         file(DATABASE_FILE)?;
         // Where power fails, the new files must not be gone from a folder that holds acknowledged events.
         File::open(path)
             .and_then(|folder| folder.sync_all())
             .map_err(|error| unusable(path, format!("it cannot be synced to disk: {error}")))?;
-        Ok(Self { database: path.join(DATABASE_FILE), _lock: lock })
+        Ok(Self { database: path.join(DATABASE_FILE), made, lock })
+    }
+
+    /// Writes down that a database is here.
+    pub(super) fn mark(&mut self) -> std::io::Result<()> {
+        if !self.made {
+            self.lock.write_all(MADE)?;
+            self.lock.sync_all()?;
+            self.made = true;
+        }
+        Ok(())
     }
 }

@@ -68,8 +68,9 @@ const TO_FORM_3: &str = "
     DROP TABLE events_before;
 ";
 
-/// Opens the database for writing, makes it where it is empty, and reads its counters.
-pub(super) fn open(path: &Path) -> Result<(Connection, Counters), StoreError> {
+/// Opens the database for writing, makes it where it is empty, and reads its counters. One that was made before is not
+/// made again.
+pub(super) fn open(path: &Path, made: bool) -> Result<(Connection, Counters), StoreError> {
     let wrong = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => unusable(
             path,
@@ -77,6 +78,12 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Counters), StoreError> {
         ),
         _ => unusable(path, format!("it cannot be opened: {error}")),
     };
+    if made && std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        // Before SQLite, which drops the write-ahead log of an empty database: something may be saved from it.
+        return Err(emptied(path));
+    }
+    // Pages at the end may be there in part while the write-ahead log still holds them.
+    let is_whole = !has_log(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(wrong)?;
     let journal: String =
@@ -88,13 +95,36 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Counters), StoreError> {
     connection.set_prepared_statement_cache_capacity(32);
     connection.execute_batch(WRITER_CACHE).map_err(wrong)?;
     if table_count(&connection).map_err(wrong)? == 0 {
+        if made {
+            return Err(emptied(path));
+        }
         create(&mut connection).map_err(wrong)?;
+    }
+    if is_whole && is_cut_off(&connection, path).map_err(wrong)? {
+        return Err(unusable(path, "it is damaged: it ends within a page: restore it from a backup"));
     }
     check(&connection, path, wrong)?;
     upgrade(&mut connection).map_err(wrong)?;
     let counters = read_counters(&connection).map_err(wrong)?;
     let counters = counters.ok_or_else(|| unusable(path, "it is damaged: its counters are gone"))?;
     Ok((connection, counters))
+}
+
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// Whether the file ends within a page. SQLite reads what is missing as zeros, and takes it for content.
+fn is_cut_off(connection: &Connection, path: &Path) -> rusqlite::Result<bool> {
+    let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    Ok(std::fs::metadata(path).is_ok_and(|file| !file.len().is_multiple_of(page.cast_unsigned().max(1))))
+}
+
+fn emptied(path: &Path) -> StoreError {
+    let expected = "restore it from a backup, or remove the file lock beside it to begin anew with nothing";
+    unusable(path, format!("it is empty, and was not: {expected}"))
 }
 
 /// Opens the database for reading.

@@ -222,7 +222,7 @@ mod tests {
 
     fn writer(folder: &std::path::Path) -> Writer {
         let folder = Folder::open(folder).unwrap();
-        let (connection, counters) = schema::open(&folder.database).unwrap();
+        let (connection, counters) = schema::open(&folder.database, folder.made).unwrap();
         let (changes, _) = broadcast::channel(16);
         Writer {
             ids: Ids::open(&connection).unwrap(),
@@ -312,5 +312,20 @@ mod tests {
         let stored = second.tail.read(place, 1, 1).unwrap().remove(0);
         let recorded = Event::decode(stored.encoded).unwrap().record_time.unwrap();
         assert_eq!(tail::milliseconds(SystemTime::try_from(recorded).unwrap()), ahead);
+    }
+
+    #[test]
+    fn events_recorded_by_a_clock_that_was_ahead_make_none_before_them_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(folder.path());
+        writer.commit(vec![append(events(3), "before").0]);
+        // As if the clock had been a year ahead at the next event, and had been mended then.
+        writer.counters.recorded = tail::milliseconds(SystemTime::now()) + 365 * 86_400_000;
+        writer.commit(vec![append(events(5), "ahead").0]);
+        assert_eq!(writer.counters.last, 5);
+        let age = std::time::Duration::from_secs(3_600);
+        let (answer, mut answered) = oneshot::channel();
+        writer.commit(vec![Request::Trim { retention: Retention { age, bytes: u64::MAX }, answer }]);
+        assert_eq!((answered.try_recv().unwrap().unwrap(), writer.counters.first), (0, 1));
     }
 }

@@ -10,6 +10,7 @@ use super::{Hold, Way};
 use crate::error::Error;
 use crate::events::cursor::Cursor;
 use crate::events::reading::draining;
+use crate::metrics::Subscriber;
 use crate::store::{Revision, Sequence, StoreError};
 use crate::subscriptions::Subscriptions;
 use crate::subscriptions::consume::{Inbound, Opening};
@@ -31,6 +32,7 @@ struct Reader<'a> {
     bytes: usize,
     /// Whether the next event waits for bytes to be settled.
     is_full: bool,
+    subscriber: Subscriber,
 }
 
 /// Serves a stream until it ends; without an error where the peer has ended it.
@@ -58,6 +60,7 @@ pub(in crate::subscriptions) async fn run(
         of,
         opening,
         hold: Hold::of(&kept.value),
+        subscriber: Subscriber::at(way.after.sequence),
         way,
         revision: kept.revision,
         looked,
@@ -118,6 +121,7 @@ impl Reader<'_> {
         let room = self.opening.max_bytes.saturating_sub(self.bytes);
         let next = self.way.next(&*self.of.log, events, room, self.outstanding.is_empty()).await?;
         self.is_full = next.is_full && next.deliveries.is_empty();
+        self.subscriber.reach(self.way.after.sequence);
         if let Some(gap) = next.gap {
             outlet.say(Said::Gap(gap));
         }

@@ -1,6 +1,7 @@
 //! The one task of this gateway that hands out the events of a SHARED subscription and takes back what is said of them.
 //! What many subscribers say at once is one write; what another gateway wrote meanwhile is read, and it is made anew.
 
+mod anew;
 mod round;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,14 +14,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use self::anew::Place;
 pub(in crate::subscriptions) use super::assign::Given;
 use super::assign::Room;
 use super::draft::{MOST_UNSETTLED, next_due};
 use crate::error::Error;
-use crate::events::begin::{Begin, begin};
 use crate::events::cursor::Cursor;
 use crate::events::filter::Filter;
-use crate::events::wish::Start;
+use crate::metrics::Subscriber;
 use crate::store::StoreError;
 use crate::subscriptions::news::Known;
 use crate::subscriptions::settle::Checked;
@@ -88,6 +89,15 @@ pub(super) struct Held {
     pub(super) bytes: usize,
 }
 
+/// A stream that is open.
+struct Member {
+    /// How many events and bytes it holds at most.
+    events: usize,
+    bytes: usize,
+    /// It is as far as the subscription is settled.
+    subscriber: Subscriber,
+}
+
 struct Take {
     by: By,
     at_once: bool,
@@ -116,8 +126,7 @@ struct Desk {
     failed: bool,
     flushed: Instant,
     last_stream: u64,
-    /// How much each stream holds at most.
-    streams: HashMap<u64, (usize, usize)>,
+    streams: HashMap<u64, Member>,
     held: HashMap<u64, Held>,
     takes: VecDeque<Take>,
     settles: Vec<(Checked, Answer<Confirmed>)>,
@@ -171,17 +180,18 @@ impl Desk {
         let kept = stored::read_reading(&*of.store, &id).await?;
         let life = watch::Sender::new(Life { moves: 0, deleted: false });
         let floor = watch::Sender::new(kept.value.floor());
-        let mut desk = Self {
+        let Place { scan, gap, is_other_log } = Place::find(&*of.log, &kept.value).await?;
+        Ok(Self {
             filter: stored.filter(),
-            scan: kept.value.place(),
+            scan,
             id,
             number,
             of,
             stored,
             kept,
             looked: 0,
-            gap: None,
-            is_other_log: false,
+            gap,
+            is_other_log,
             more: false,
             is_stuck: false,
             failed: false,
@@ -194,52 +204,7 @@ impl Desk {
             leaving: HashMap::new(),
             life,
             floor,
-        };
-        desk.find_place().await?;
-        Ok(desk)
-    }
-
-    /// Looks up where the reading is in the log.
-    async fn find_place(&mut self) -> Result<(), Error> {
-        let place = self.kept.value.place();
-        let start = Start::After(place, self.kept.value.cursor.clone());
-        let Begin { after, gap, .. } = begin(&*self.of.log, start).await?;
-        self.is_other_log =
-            gap.as_ref().is_some_and(|gap| gap.reason() == postern_proto::event::v1::GapReason::LogReset);
-        (self.scan, self.gap) = (after, gap);
-        Ok(())
-    }
-
-    /// Reads what another gateway, or a caller, has written.
-    async fn reload(&mut self) -> Result<(), Error> {
-        // Before it is read: what comes in between is read again.
-        let looked = self.of.news.known(&self.id).look_again;
-        let stored = stored::read(&*self.of.store, &self.id).await?;
-        let kept = stored::read_reading(&*self.of.store, &self.id).await?;
-        let before = std::mem::replace(&mut self.kept, kept);
-        self.looked = looked;
-        let filter_changed = self.stored.subscription.filter != stored.subscription.filter;
-        if stored.revision != self.stored.revision {
-            (self.filter, self.stored) = (stored.filter(), stored);
-        }
-        let (now, before) = (&self.kept.value, &before.value);
-        if now.generation != before.generation {
-            self.life.send_modify(|life| life.moves += 1);
-            self.streams.clear();
-            self.held.clear();
-            for take in std::mem::take(&mut self.takes) {
-                match take.by {
-                    By::Stream(_) => drop(take.answer.send(Err(moved().into()))),
-                    By::Pull(_) => self.takes.push_back(take),
-                }
-            }
-            return self.find_place().await;
-        }
-        let place = now.place();
-        if place.epoch != self.scan.epoch || place.sequence > self.scan.sequence || filter_changed {
-            self.find_place().await?;
-        }
-        Ok(())
+        })
     }
 
     fn take_in(&mut self, ask: Ask) {
@@ -265,7 +230,8 @@ impl Desk {
                     life: self.life.subscribe(),
                 };
                 if answer.send(Ok(joined)).is_ok() {
-                    self.streams.insert(stream, (events, bytes));
+                    let subscriber = Subscriber::at(self.floor.borrow().sequence);
+                    self.streams.insert(stream, Member { events, bytes, subscriber });
                 }
             }
             Ask::Take { answer, .. } if self.takes.len() >= 2 * MOST_TAKERS => {
@@ -299,7 +265,9 @@ impl Desk {
             By::Pull(most) => Room { events: most, bytes: usize::MAX, is_empty: true },
             By::Stream(stream) => {
                 let (events, bytes) = used.get(&stream).copied().unwrap_or_default();
-                let (most, most_bytes) = self.streams.get(&stream).copied().unwrap_or_default();
+                let member = self.streams.get(&stream);
+                let (most, most_bytes) =
+                    member.map(|member| (member.events, member.bytes)).unwrap_or_default();
                 Room {
                     events: most.saturating_sub(events).min(BATCH_EVENTS),
                     bytes: most_bytes.saturating_sub(bytes),
@@ -324,10 +292,10 @@ impl Desk {
                 let Ok(ask) = asks.try_recv() else { break };
                 self.take_in(ask);
             }
-            if self.is_behind(*news.borrow_and_update()) {
-                self.reload().await?;
+            let is_behind = self.is_behind(*news.borrow_and_update());
+            if !is_behind || self.catch_up().await? {
+                self.round().await?;
             }
-            self.round().await?;
             if !open && (self.failed || self.leaving.is_empty()) {
                 return Ok(());
             }

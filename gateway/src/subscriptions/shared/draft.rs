@@ -33,6 +33,9 @@ pub(super) struct Settled {
     pub(super) confirmed: Confirmed,
     /// Acknowledged deliveries of which the reading knows nothing: acknowledged before, unless they are set aside.
     pub(super) unknown: Vec<(String, AckId)>,
+    /// Whether something was judged by what the reading does not hold: so it may be where another gateway wrote and this
+    /// one has not heard of it.
+    pub(super) leans_on_absence: bool,
 }
 
 impl Draft {
@@ -70,12 +73,14 @@ impl Draft {
                 continue;
             };
             if id.generation != self.reading.generation {
+                settled.leans_on_absence = true;
                 // Told from one that was never given only by its checksum, which is enough for who means well.
                 settled.fail(ack_id, "ACK_EXPIRED");
                 continue;
             }
             let unsettled = &mut self.reading.unsettled;
             let at = places.get(&id.nonce).copied();
+            settled.leans_on_absence |= at.is_none();
             let was_acked = acked.contains(&id.nonce);
             // Of another delivery of the same event.
             let is_again = at.is_none() && unsettled.iter().any(|one| one.sequence == id.sequence);
@@ -192,6 +197,7 @@ mod tests {
         assert_eq!(draft.reading.unsettled, [delivered(2, 1)]);
         let again = draft.settle(&said(1, Verdict::Ack), DEADLINE, NOW);
         assert_eq!(again.unknown.len(), 1);
+        assert!(again.leans_on_absence && !settled.leans_on_absence);
     }
 
     #[test]

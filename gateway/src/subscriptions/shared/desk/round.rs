@@ -35,7 +35,9 @@ impl Desk {
                     return Ok(());
                 }
                 Err(Error::Store(StoreError::Conflict { .. })) => {
-                    self.reload().await?;
+                    if !self.catch_up().await? {
+                        return Ok(());
+                    }
                     // Not in step with whom it met.
                     let most = 1_u64 << tried.min(6);
                     tokio::time::sleep(Duration::from_millis(fastrand::u64(..=most))).await;
@@ -49,7 +51,7 @@ impl Desk {
     }
 
     /// Tells those who wait that it failed for now. The pause keeps a storage that is down from being asked in a loop.
-    async fn put_off(&mut self, error: Error) -> Result<(), Error> {
+    pub(super) async fn put_off(&mut self, error: Error) -> Result<(), Error> {
         self.fail(&Status::from(error));
         (self.more, self.failed) = (false, true);
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -126,7 +128,14 @@ impl Desk {
         }
         let mut reading = draft.reading;
         let is_behind = plan.scan != self.kept.value.place() && !rooms.is_empty();
-        if reading != self.kept.value || plan.told_gap || (is_behind && self.flushed.elapsed() >= FLUSH) {
+        // What is not found may have been given out elsewhere a moment ago: only the newest reading tells, and that it is
+        // the newest shows when it is written.
+        let leans_on_absence = settled.iter().any(|settled| settled.leans_on_absence);
+        if reading != self.kept.value
+            || leans_on_absence
+            || plan.told_gap
+            || (is_behind && self.flushed.elapsed() >= FLUSH)
+        {
             // Past what is not told yet there is no place to be.
             if self.gap.is_none() || plan.told_gap {
                 reading.cursor = plan.scan.encode();
@@ -144,7 +153,9 @@ impl Desk {
         (self.more, self.is_stuck) = (plan.more, plan.is_stuck);
         let is_all_settled = self.kept.value.unsettled.iter().all(|one| one.copy > 0) && self.gap.is_none();
         let floor = if is_all_settled { self.scan } else { self.kept.value.floor() };
-        self.floor.send_if_modified(|told| std::mem::replace(told, floor) != floor);
+        if self.floor.send_if_modified(|told| std::mem::replace(told, floor) != floor) {
+            self.streams.values().for_each(|member| member.subscriber.reach(floor.sequence));
+        }
         self.answer(settled, plan).await;
         Ok(())
     }

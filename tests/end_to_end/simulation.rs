@@ -1,0 +1,30 @@
+//! What holds in simulated time, whatever fails: see `tests/simulation`. These seeds are the same each time;
+//! `postern-simulation --seeds 5000` runs as many as wanted.
+
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// How long a run of some seeds may take: far longer than it does.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+async fn simulated(arguments: &[&str]) -> String {
+    let running =
+        Command::new(env!("CARGO_BIN_EXE_postern-simulation")).args(arguments).kill_on_drop(true).output();
+    let ran = tokio::time::timeout(PATIENCE, running).await.expect("an end in time").unwrap();
+    let told = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
+    assert!(ran.status.success(), "{told}");
+    told
+}
+
+#[tokio::test]
+async fn under_delays_losses_crashes_and_clocks_that_step_all_that_is_promised_holds() {
+    simulated(&["--seeds", "16"]).await;
+}
+
+#[tokio::test]
+async fn one_seed_is_one_run() {
+    let (one, two) = tokio::join!(simulated(&["--seed", "7"]), simulated(&["--seed", "7"]));
+    assert_eq!(one, two);
+    assert_ne!(one, simulated(&["--seed", "8"]).await.replace("seed 8", "seed 7"));
+}

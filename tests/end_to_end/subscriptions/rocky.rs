@@ -1,0 +1,111 @@
+//! A gateway's way to a store on which it can fail, and hear late of what others write.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use postern_gateway::store::sqlite::Sqlite;
+use postern_gateway::store::{
+    Appended, Bounds, Change, Commit, Entry, EventLog, Retention, Revision, Sequence, Store, StoreError,
+    StoredEvent, Write,
+};
+use tokio::sync::{broadcast, watch};
+
+/// The way.
+pub(crate) struct Rocky {
+    sqlite: Arc<Sqlite>,
+    fails: watch::Sender<bool>,
+    deaf: watch::Sender<bool>,
+    told: broadcast::Sender<Change>,
+}
+
+impl Rocky {
+    /// A way on which all goes well.
+    pub(crate) fn new(sqlite: &Arc<Sqlite>) -> Arc<Self> {
+        let (told, mut changes) = (broadcast::Sender::new(1_024), sqlite.watch());
+        let (fails, deaf) = (watch::Sender::new(false), watch::Sender::new(false));
+        let (telling, mut is_deaf) = (told.clone(), deaf.subscribe());
+        tokio::spawn(async move {
+            while let Ok(change) = changes.recv().await {
+                let _ = is_deaf.wait_for(|deaf| !deaf).await;
+                let _ = telling.send(change);
+            }
+        });
+        Arc::new(Self { sqlite: sqlite.clone(), fails, deaf, told })
+    }
+
+    /// Has all fail, or go well again.
+    pub(crate) fn fail(&self, fails: bool) {
+        self.fails.send_replace(fails);
+    }
+
+    /// Has nothing heard of what is written, or all that was not heard.
+    pub(crate) fn deafen(&self, deaf: bool) {
+        self.deaf.send_replace(deaf);
+    }
+
+    fn whole(&self) -> Result<&Sqlite, StoreError> {
+        match *self.fails.borrow() {
+            true => Err(StoreError::Failed("the disk is full".to_owned())),
+            false => Ok(&self.sqlite),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Store for Rocky {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.whole()?.get(key).await
+    }
+
+    async fn write(&self, write: Write) -> Result<Revision, StoreError> {
+        self.whole()?.write(write).await
+    }
+
+    async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.whole()?.list(prefix, after, limit).await
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Change> {
+        self.told.subscribe()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+#[tonic::async_trait]
+impl EventLog for Rocky {
+    async fn commit(&self, commit: Commit) -> Result<Appended, StoreError> {
+        self.whole()?.commit(commit).await
+    }
+
+    async fn read(
+        &self,
+        after: Sequence,
+        events: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.whole()?.read(after, events, bytes).await
+    }
+
+    async fn bounds(&self) -> Result<Bounds, StoreError> {
+        self.whole()?.bounds().await
+    }
+
+    fn seen(&self) -> Bounds {
+        self.sqlite.seen()
+    }
+
+    async fn place_at(&self, time: SystemTime) -> Result<Sequence, StoreError> {
+        self.whole()?.place_at(time).await
+    }
+
+    fn tail(&self) -> watch::Receiver<Sequence> {
+        self.sqlite.tail()
+    }
+
+    async fn trim(&self, retention: Retention) -> Result<u64, StoreError> {
+        self.whole()?.trim(retention).await
+    }
+}

@@ -1,0 +1,89 @@
+//! What goes wrong, by chance, and what is written down of a run: its trace, and what should not have happened.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// The lock of what one thread alone uses.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The weather of a run: all that is left to chance asks it.
+pub(crate) struct Weather {
+    rng: Mutex<Rng>,
+    is_calm: AtomicBool,
+    is_told: bool,
+    trace: Mutex<(u64, u64)>,
+    wrongs: Mutex<Vec<String>>,
+}
+
+impl Weather {
+    pub(crate) fn new(seed: u64, is_told: bool) -> Arc<Self> {
+        Arc::new(Self {
+            rng: Mutex::new(Rng::with_seed(seed)),
+            is_calm: AtomicBool::new(true),
+            is_told,
+            trace: Mutex::new((0xcbf2_9ce4_8422_2325, 0)),
+            wrongs: Mutex::default(),
+        })
+    }
+
+    /// Whether something happens now that does so in so many of a thousand cases. In calm weather nothing does.
+    pub(crate) fn strikes(&self, of_thousand: u32) -> bool {
+        let drawn = lock(&self.rng).u32(..1_000);
+        drawn < of_thousand && !self.is_calm.load(Ordering::Relaxed)
+    }
+
+    /// A number below another.
+    pub(crate) fn below(&self, end: usize) -> usize {
+        lock(&self.rng).usize(..end.max(1))
+    }
+
+    /// A time below another, in milliseconds.
+    pub(crate) fn within(&self, end: u64) -> Duration {
+        Duration::from_millis(lock(&self.rng).u64(..end.max(1)))
+    }
+
+    pub(crate) fn calm(&self, is_calm: bool) {
+        self.is_calm.store(is_calm, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.is_calm.load(Ordering::Relaxed)
+    }
+
+    /// How long something takes: mostly little, sometimes far too long.
+    pub(crate) async fn wait(&self, usual: u64, longest: u64) {
+        let end = if self.strikes(10) { longest } else { usual };
+        tokio::time::sleep(self.within(end)).await;
+    }
+
+    /// Writes down what happened.
+    pub(crate) fn trace(&self, line: impl Display) {
+        let line = line.to_string();
+        let mut trace = lock(&self.trace);
+        for byte in line.bytes().chain([0]) {
+            trace.0 = (trace.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        trace.1 += 1;
+        if self.is_told {
+            println!("{line}");
+        }
+    }
+
+    /// Writes down what must not happen.
+    pub(crate) fn wrong(&self, line: String) {
+        self.trace(&line);
+        lock(&self.wrongs).push(line);
+    }
+
+    /// What happened in one number, how much it was, and what of it must not.
+    pub(crate) fn told(&self) -> (u64, u64, Vec<String>) {
+        let (hash, count) = *lock(&self.trace);
+        (hash, count, lock(&self.wrongs).clone())
+    }
+}
