@@ -113,6 +113,7 @@ impl Outbox {
                 }
                 let now = SystemTime::now();
                 record.wait_until(now, Duration::ZERO);
+                record.unreached = 0;
                 let email = record.email_mut();
                 email.set_state(Queued);
                 (email.attempts, email.schedule_time, email.settle_time) = (0, None, None);

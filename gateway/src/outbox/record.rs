@@ -60,6 +60,9 @@ pub(super) struct Record {
     /// The gateway that hands it over: as long as that lives, it alone says how the attempt ended.
     #[prost(string, tag = "11")]
     pub(super) sender: String,
+    /// How many of its attempts reached no connector: its provider has not refused it as often.
+    #[prost(uint32, tag = "12")]
+    pub(super) unreached: u32,
 }
 
 /// Which mail a request id stands for.

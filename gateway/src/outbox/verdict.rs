@@ -17,6 +17,9 @@ use crate::error::Error;
 const ASK_PAUSE: Duration = Duration::from_secs(5);
 /// The longest such wait.
 const MAX_ASK_PAUSE: Duration = Duration::from_secs(20 * 60);
+/// How long to wait after the first attempt that reached no connector, which is mostly back soon; twice as long after each
+/// further one.
+const UNREACHED_PAUSE: Duration = Duration::from_secs(5);
 /// How long a connection is left alone that is throttled and does not say for how long.
 const QUIET: Duration = Duration::from_secs(30);
 /// The longest that a connection is left alone.
@@ -234,7 +237,14 @@ fn defer(record: &mut Record, failure: Failure, settings: &OutboxSettings, now: 
         return give_up(record, failure, now);
     }
     let attempts = u32::try_from(record.email().attempts).unwrap_or(1);
-    let pause = settings.pause(attempts).max(asked);
+    let pause = if failure.reason == "CONNECTOR_UNAVAILABLE" {
+        let pause = UNREACHED_PAUSE.saturating_mul(1 << record.unreached.min(16));
+        record.unreached = record.unreached.saturating_add(1);
+        pause.min(settings.back_off)
+    } else {
+        settings.pause(attempts.saturating_sub(record.unreached))
+    };
+    let pause = pause.max(asked);
     let due = now.checked_add(pause).unwrap_or(expires).min(expires);
     (record.in_doubt, record.ask_time) = (false, None);
     record.wait_until(due, pause);

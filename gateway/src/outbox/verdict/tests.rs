@@ -99,6 +99,23 @@ fn what_is_refused_for_good_fails_at_once_and_what_is_of_the_connection_waits() 
 }
 
 #[test]
+fn a_connector_that_is_away_for_a_moment_does_not_cost_the_pause_of_a_provider_that_refuses() {
+    let seconds = Duration::from_secs;
+    let away = || Answer::of(Err(crate::connectors::unavailable("away").into()));
+    let mut record = sending();
+    for pause in [5, 10, 20] {
+        applied(&mut record, away(), Duration::ZERO);
+        assert_eq!(record.due(), at(seconds(pause)));
+        record.email_mut().attempts += 1;
+    }
+    applied(&mut record, refused(for_now(), &[]), Duration::ZERO);
+    assert_eq!(record.due(), at(settings().back_off), "the first that its provider refused");
+    record.unreached = 30;
+    applied(&mut record, away(), Duration::ZERO);
+    assert_eq!(record.due(), at(settings().back_off), "and no longer than that");
+}
+
+#[test]
 fn pauses_grow_keep_to_what_the_provider_asks_and_end_with_a_last_try() {
     let mut record = sending();
     let hours = |hours: u64| Duration::from_secs(hours * 3_600);
