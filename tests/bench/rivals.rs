@@ -48,7 +48,7 @@ pub(crate) async fn nats(folder: &Path, keeps: Keeps) -> Result<Peer, BoxError> 
     }
     let path = folder.join("nats.conf");
     std::fs::write(&path, conf)?;
-    let mut command = Command::new(tool("nats/bin/nats-server", "nats-server")?);
+    let mut command = Command::new(tool("nats-server/bin/nats-server", "nats-server")?);
     command.arg("--config").arg(path).arg("--log").arg(folder.join("nats.log"));
     Peer::start(command, address).await
 }
@@ -80,7 +80,8 @@ fn tool(path: &str, name: &str) -> Result<PathBuf, BoxError> {
 /// # Errors
 /// It is not there: what to do about it.
 pub(crate) async fn version(rival: &str) -> Result<String, BoxError> {
-    let path = if rival == "nats-server" { tool("nats/bin/nats-server", rival)? } else { rival.into() };
+    let path =
+        if rival == "nats-server" { tool("nats-server/bin/nats-server", rival)? } else { rival.into() };
     crate::peers::version(
         &path.to_string_lossy(),
         "--version",

