@@ -9,9 +9,10 @@ use tonic::Code;
 use super::link::Link;
 use super::notice;
 use super::policy::{Verdict, judge};
-use super::record::{NoticeRecord, Record, Stored, check_name, notice_key};
+use super::record::{NoticeRecord, Record, Stored, notice_key};
 use super::{Inner, event};
 use crate::error::Error;
+use crate::names;
 use crate::store::{Commit, Expect, Guard, StoreError, Write};
 
 /// How often a change is tried that meets another one: as many as may answer at the same time.
@@ -75,7 +76,7 @@ impl Inner {
     /// # Errors
     /// APPROVAL_NOT_FOUND; APPROVAL_ENDED; storage failed.
     pub(super) async fn cancel(&self, name: &str) -> Result<Approval, Error> {
-        check_name(name)?;
+        names::approval("name", name)?;
         for _ in 0..TRIES {
             let stored = Stored::read(self.store.as_ref(), name).await?;
             let now = SystemTime::now();

@@ -11,7 +11,7 @@ use prost::Message as _;
 use tonic::Code;
 
 use super::Outbox;
-use super::record::{OUTBOX, Record, Stored, check_name};
+use super::record::{OUTBOX, Record, Stored};
 use crate::error::Error;
 use crate::names;
 use crate::page::Page;
@@ -29,7 +29,7 @@ const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
 
 impl Outbox {
     pub(super) async fn get(&self, name: &str) -> Result<QueuedEmail, Error> {
-        check_name(name)?;
+        names::queued_email("name", name)?;
         Ok(Stored::read(self.store(), name).await?.record.shown())
     }
 
@@ -57,7 +57,7 @@ impl Outbox {
         loop {
             let entries = self.store().list(OUTBOX, &after, READ_AT_ONCE).await?;
             for entry in &entries {
-                let email = Stored::decode(entry).map(|stored| stored.record.shown());
+                let email = Stored::decode(entry).ok().map(|stored| stored.record.shown());
                 if let Some(email) = email.filter(wanted) {
                     bytes += email.encoded_len();
                     if found.len() == page.size || (bytes > MAX_PAGE_BYTES && !found.is_empty()) {
@@ -132,7 +132,7 @@ impl Outbox {
         name: &str,
         mut next: impl FnMut(&mut Record) -> Result<bool, Error> + Send,
     ) -> Result<QueuedEmail, Error> {
-        check_name(name)?;
+        names::queued_email("name", name)?;
         for _ in 0..TRIES {
             let Stored { mut record, revision } = Stored::read(self.store(), name).await?;
             if !next(&mut record)? {
