@@ -136,7 +136,7 @@ pub async fn serve_on(
         settings.outbox.clone(),
         (stop.clone(), settings.serve.stop_grace),
     );
-    let ledger = Ledger::new(leases.clone(), store.clone(), digests.clone());
+    let ledger = Ledger::new(leases.clone(), store.clone(), keys.clone())?;
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
 
     let notifications = settings.public_url.clone().map(|url| {

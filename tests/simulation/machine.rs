@@ -122,7 +122,7 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
     let leases = Leases::start(way.clone(), format!("gateway-{gateway}")).await?;
     leases.id().clone_into(&mut lock(&way.id));
     let connections =
-        Connections::among(Some(leases.clone()), way.clone(), way.clone(), connectors.clone(), keys);
+        Connections::among(Some(leases.clone()), way.clone(), way.clone(), connectors.clone(), keys.clone());
     let connections = Arc::new(connections);
     let (schedule, scheduling) =
         Schedule::start(connections.clone(), leases.clone(), way.clone(), way.clone(), stop.clone());
@@ -131,11 +131,11 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
         way.clone(),
         way.clone(),
         leases.clone(),
-        digests.clone(),
+        digests,
         settings.outbox,
         (stop.clone(), GRACE),
     );
-    let ledger = Ledger::new(leases.clone(), way.clone(), digests);
+    let ledger = Ledger::new(leases.clone(), way.clone(), keys)?;
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
     let subscriptions = Subscriptions::start(way.clone(), way.clone(), Clock::default(), stop.clone());
     let triggers = Triggers::new(connections.clone(), way.clone(), way.clone(), schedule);
