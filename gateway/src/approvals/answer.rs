@@ -97,10 +97,10 @@ impl Inner {
         Err(StoreError::Conflict { key: name.to_owned() }.into())
     }
 
-    /// Ends an approval without an answer.
+    /// Ends an approval without an answer, and takes back those of its mails that nobody was sent yet.
     ///
     /// # Errors
-    /// A conflict where it has changed; storage failed.
+    /// A conflict where it has changed, or one of its mails; storage failed.
     pub(super) async fn end(
         &self,
         Stored { mut record, revision }: Stored,
@@ -109,7 +109,9 @@ impl Inner {
         guards: Vec<Guard>,
     ) -> Result<Approval, StoreError> {
         record.end(state, now);
-        let writes = vec![record.write(Expect::Revision(revision))];
+        let mails = record.approval().recipients.iter().map(|recipient| recipient.queued_email.as_str());
+        let mut writes = self.outbox.withdrawal(mails.filter(|mail| !mail.is_empty())).await?;
+        writes.push(record.write(Expect::Revision(revision)));
         let approval = record.shown(now);
         let events = vec![event::ended(approval.clone())];
         self.log.commit(Commit { events, writes, guards }).await?;

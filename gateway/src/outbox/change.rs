@@ -15,7 +15,7 @@ use super::record::{OUTBOX, Record, Stored};
 use crate::error::Error;
 use crate::names;
 use crate::page::Page;
-use crate::store::{Expect, StoreError};
+use crate::store::{Expect, StoreError, Write};
 
 /// How often a change that meets another one at the same time is tried.
 const TRIES: usize = 5;
@@ -92,6 +92,32 @@ impl Outbox {
             }
         })
         .await
+    }
+
+    /// The writes that cancel those of some mails that wait, to be committed with what takes them back. One that is being
+    /// handed over at this moment is left to it, as is one that is settled or gone.
+    ///
+    /// # Errors
+    /// Storage failed.
+    pub(crate) async fn withdrawal(
+        &self,
+        names: impl Iterator<Item = &str>,
+    ) -> Result<Vec<Write>, StoreError> {
+        use QueuedEmailState::{Cancelled, Sending};
+        let mut writes = Vec::new();
+        for name in names {
+            let Stored { mut record, revision } = match Stored::read(self.store(), name).await {
+                Ok(stored) => stored,
+                Err(Error::Store(error)) => return Err(error),
+                // Gone, or nothing that can be read.
+                Err(_) => continue,
+            };
+            if !record.is_settled() && record.state() != Sending {
+                record.settle(Cancelled, SystemTime::now());
+                writes.push(record.write(Expect::Revision(revision)));
+            }
+        }
+        Ok(writes)
     }
 
     pub(super) async fn retry(&self, name: &str) -> Result<QueuedEmail, Error> {
