@@ -16,7 +16,7 @@ use tonic::Code;
 
 use crate::fault::Fault;
 
-pub use who::Who;
+pub use who::{Who, check_account};
 
 /// How long a sign-in in a browser may take.
 pub const BROWSER_LIFE: Duration = Duration::from_secs(600);

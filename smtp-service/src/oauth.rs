@@ -131,7 +131,8 @@ impl Provider {
             form.push(("scope", &self.scope));
         }
         let answer = ask::ask(&self.token_endpoint, &self.authorities, &form).await?;
-        Grant::stored(&answer, refresh_token, key)
+        let subject = held.map(|held| held.subject(&key)).unwrap_or_default();
+        Grant::stored(&answer, refresh_token, key.clone(), subject)
     }
 }
 
