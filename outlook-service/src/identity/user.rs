@@ -142,6 +142,9 @@ pub(crate) async fn complete(
 
 /// The code that the platform's page brought back.
 fn code(account: &Account, query: &str) -> Result<String, Error> {
+    // The platform issues for each tenant by another name, all below its own URL.
+    let is_ours = |issuer: &str| Url::parse(issuer).is_ok_and(|url| url.origin() == account.login.origin());
+    sign_in::check_issuer(query, is_ours).map_err(|fault| Error::SignIn(Box::new(fault)))?;
     match Brought::read(query) {
         Brought::Code(code) => Ok(code),
         Brought::Error(_, Some(number)) if OF_ADMINISTRATORS.contains(&number) => {

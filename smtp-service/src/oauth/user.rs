@@ -90,7 +90,11 @@ impl Provider {
     ) -> Result<CompleteSignInResponse, Error> {
         let begun = Begun::decode(&asked.sign_in)?;
         let code = match &begun {
-            Begun::Browser { .. } => code(&asked.query)?,
+            Begun::Browser { .. } => {
+                let is_ours = |issuer: &str| self.issuer.is_empty() || self.issuer == issuer;
+                sign_in::check_issuer(&asked.query, is_ours)?;
+                code(&asked.query)?
+            }
             Begun::DeviceCode { .. } => String::new(),
         };
         let mut form = self.client();

@@ -51,6 +51,8 @@ impl Mailing {
                 token_endpoint: server.endpoint("token"),
                 device_authorization_endpoint: server.endpoint("devicecode"),
                 scopes: scopes.iter().map(ToString::to_string).collect(),
+                // The one says it on its pages, the other does not.
+                issuer: server.url.clone(),
             }),
             // Each mail signs in anew.
             max_messages_per_connection: 1,
@@ -177,6 +179,18 @@ async fn a_connection_that_sends_mail_stays_with_the_account_that_signed_in_firs
     let (done, page) = mailing.in_browser_as("bo", true).await;
     assert_eq!((done.state(), done.account.as_str()), (SignInState::Succeeded, "bo@example.org"), "{page}");
     assert_eq!(mailing.send().await, "");
+}
+
+#[tokio::test]
+async fn what_another_providers_page_brings_back_is_handed_to_nobody() {
+    let Some(mailing) = Mailing::start(Make::OidcProvider, json!({})).await else { return };
+    let begun = mailing.world.begin(SMTP, SignInKind::Browser).await.unwrap();
+    let url: reqwest::Url = begun.authorization_url.parse().unwrap();
+    let state = url.query_pairs().find(|(key, _)| key == "state").unwrap().1.into_owned();
+    let back = format!("{}/sign-in/callback?code=c&state={state}", mailing.world.http_url());
+    let page = Browser::default().open(&format!("{back}&iss=https%3A%2F%2Fother.example.org")).await;
+    assert!(page.text.contains("This is another provider"), "{}", page.text);
+    assert_eq!(mailing.world.stands(&begun).await.failure_reason, "WRONG_PROVIDER");
 }
 
 async fn a_device_at(make: Make) {
