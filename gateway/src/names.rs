@@ -36,8 +36,8 @@ pub fn chosen_or_new(field: &str, chosen: &str, prefix: &str) -> Result<String, 
     Err(Error::field(field, format!("{chosen:?} is not an id: expected [a-z][a-z0-9-]{{2,62}}")))
 }
 
-/// The name of what is made now, such as `outbox/m{id}` where it begins with `outbox/m`: of those that begin alike, the
-/// newest sorts first.
+/// The name of what is made now: `begin`, such as `outbox/m`, and an ending by which the newest sorts first of those that
+/// begin alike.
 pub(crate) fn newest_first(begin: &str, now: SystemTime) -> String {
     let age = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let left = END_OF_TIME.saturating_sub(1 + u64::try_from(age.as_micros()).unwrap_or(u64::MAX));

@@ -52,8 +52,8 @@ impl Who {
     }
 }
 
-/// Refuses an account that a connection is not for: one is whose it was before, as far as both are known by what
-/// [`Who::subject`] says. `before` is empty where it is not known.
+/// Refuses an account that a connection is not for, which stays whose it was: `before` is what [`Who::subject`] was then.
+/// Empty: that is not known, and any account is taken. One that is not told is another.
 ///
 /// # Errors
 /// WRONG_ACCOUNT.

@@ -28,14 +28,14 @@ pub(super) struct Record {
     /// When it began.
     #[prost(message, optional, tag = "3")]
     pub(super) begin: Option<Timestamp>,
-    /// Its [`Answer`], once it is known, sealed for the record's key: it may hold what nobody else is to use, such as the
-    /// code of a sign-in. Empty: it is not known.
-    #[prost(bytes = "bytes", tag = "4")]
-    pub(super) answer: Bytes,
     /// Its whole stream, written down before the stream's end was handed over. Absent: the connector was not given the
     /// end, or it answered without it; or it is no stream.
     #[prost(message, optional, tag = "5")]
     pub(super) whole: Option<Whole>,
+    /// Its [`Answer`], once it is known, sealed for the record's key: it may hold what nobody else is to use, such as the
+    /// code of a sign-in. Empty: it is not known.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub(super) answer: Bytes,
 }
 
 /// What a stream held.
