@@ -16,7 +16,7 @@ use tonic::Code;
 
 use crate::fault::Fault;
 
-pub use who::Who;
+pub use who::{Who, check_account};
 
 /// How long a sign-in in a browser may take.
 pub const BROWSER_LIFE: Duration = Duration::from_secs(600);
@@ -182,6 +182,21 @@ impl Brought {
     }
 }
 
+/// Refuses what another provider's page brought back (RFC 9207): where a page says whose it is, that must be ours, before
+/// anything of it is used. Many do not say.
+///
+/// # Errors
+/// WRONG_PROVIDER.
+pub fn check_issuer(query: &str, is_ours: impl Fn(&str) -> bool) -> Result<(), Fault> {
+    let mut issuers = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "iss");
+    if issuers.all(|(_, issuer)| is_ours(&issuer)) {
+        return Ok(());
+    }
+    let message = "the page that led back is another provider's than the connection's, and nothing of it was used: begin \
+                   a new sign-in, and where that comes to the same, see to the settings of the connection";
+    Err(Fault::new(Code::FailedPrecondition, "WRONG_PROVIDER", message))
+}
+
 /// An `error` that can be told: those of the standards are words.
 #[must_use]
 pub fn word(error: &str) -> String {
@@ -297,6 +312,19 @@ mod tests {
         assert!(Brought::read(denied) == Brought::Error("access_denied".into(), Some(65_004)));
         assert!(Brought::read("error=a%0Ab%3Cc%3E&state=s") == Brought::Error("abc".into(), None));
         assert!(Brought::read("code=&state=s") == Brought::Nothing);
+    }
+
+    #[test]
+    fn a_page_that_says_whose_it_is_must_be_ours() {
+        let check = |query: &str| check_issuer(query, |issuer| issuer == "https://a/b");
+        for ours in ["code=c&state=s", "code=c&iss=https%3A%2F%2Fa%2Fb", "error=x&iss=https://a/b"] {
+            assert!(check(ours).is_ok(), "{ours}");
+        }
+        for another in
+            ["code=c&iss=https://a", "code=c&iss=", "iss=https://a/b&iss=https://c", "error=x&iss=c"]
+        {
+            assert_eq!(check(another).unwrap_err().reason(), "WRONG_PROVIDER", "{another}");
+        }
     }
 
     #[test]

@@ -22,15 +22,7 @@ use crate::dial::Line;
 use crate::error::Error;
 use crate::pause::pause;
 use crate::retry::new_request_id;
-
-/// How long a stream may take until its first answer.
-const OPEN_PATIENCE: Duration = Duration::from_secs(20);
-/// How many heartbeat intervals of silence are the end of a stream: one heartbeat may be late, two are not.
-const SILENT_INTERVALS: f64 = 2.5;
-/// The pause after the first break.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause that no gateway asked for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::streams::{self, OPEN_PATIENCE};
 
 /// What a consumer gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,10 +100,6 @@ impl Consumer {
                 return Some(Ok(Consumed::Delivery(delivery)));
             }
             let until = *self.waiting.get_or_insert_with(Instant::now) + self.silence;
-            let silent = || {
-                let message = "the gateway was silent for longer than it may be";
-                Error::broken_off(Code::Unavailable, message)
-            };
             let broke = match &mut self.state {
                 State::Idle => {
                     self.begin();
@@ -133,7 +121,7 @@ impl Consumer {
                         continue;
                     }
                     Ok(Err(status)) => Error::from(status),
-                    Err(_) => silent(),
+                    Err(_) => streams::too_silent(),
                 },
                 State::Open(answers) => match tokio::time::timeout_at(until, answers.message()).await {
                     Ok(Ok(Some(answer))) => {
@@ -145,7 +133,7 @@ impl Consumer {
                     }
                     Ok(Ok(None)) => Error::broken_off(Code::Unavailable, "the stream ended without a status"),
                     Ok(Err(status)) => Error::from(status),
-                    Err(_) => silent(),
+                    Err(_) => streams::too_silent(),
                 },
                 State::Ended => return None,
             };
@@ -232,8 +220,7 @@ impl Consumer {
     fn take(&mut self, answer: ConsumeResponse) -> Option<Gap> {
         match answer.kind {
             Some(Kind::Opened(opened)) => {
-                let interval = opened.heartbeat_interval.and_then(|interval| interval.try_into().ok());
-                self.silence = interval.unwrap_or(OPEN_PATIENCE).mul_f64(SILENT_INTERVALS);
+                self.silence = streams::longest_silence(opened.heartbeat_interval);
                 return None;
             }
             Some(Kind::Deliveries(deliveries)) => self.ready.extend(deliveries.deliveries),
@@ -261,7 +248,7 @@ impl Consumer {
             line.turn_away();
         }
         self.failures = self.failures.saturating_add(1);
-        let pause = pause(self.failures, FIRST_PAUSE, LONGEST_PAUSE, error.retry_after());
+        let pause = streams::pause_after(self.failures, &error);
         tracing::info!(
             code = ?error.code(),
             reason = error.reason(),
@@ -275,15 +262,5 @@ impl Consumer {
 
 /// Whether a repeat may do what this error kept from being done.
 fn is_mended_by_repeats(error: &Error) -> bool {
-    let is_final = matches!(
-        error.code(),
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented
-    );
-    !is_final && error.reason() != "SUBSCRIPTION_TAKEN_OVER"
+    streams::is_mended_by_repeats(error) && error.reason() != "SUBSCRIPTION_TAKEN_OVER"
 }

@@ -13,6 +13,7 @@ mod pause;
 mod retry;
 mod sending;
 mod settings;
+mod streams;
 mod subscription;
 mod tls;
 

@@ -21,16 +21,7 @@ pub use self::wish::{Start, Wish};
 use crate::client::Client;
 use crate::dial::Line;
 use crate::error::Error;
-use crate::pause::pause;
-
-/// How long a stream may take until its first answer.
-const OPEN_PATIENCE: Duration = Duration::from_secs(20);
-/// How many heartbeat intervals of silence are the end of a stream: one heartbeat may be late, two are not.
-const SILENT_INTERVALS: f64 = 2.5;
-/// The pause after the first break. Short: most gateways are back, or another is there, at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause that no gateway asked for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::streams::{self, OPEN_PATIENCE};
 
 /// What a subscription gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,8 +215,7 @@ impl Subscription {
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
         ready!(patience.as_mut().poll(context));
         self.turn_away();
-        let message = "the gateway was silent for longer than it may be";
-        Poll::Ready(self.broke(Error::broken_off(Code::Unavailable, message)))
+        Poll::Ready(self.broke(streams::too_silent()))
     }
 
     /// Takes one answer.
@@ -239,8 +229,7 @@ impl Subscription {
         match answer.kind {
             Some(Kind::Opened(opened)) => {
                 self.cursor = Some(opened.cursor);
-                let interval = opened.heartbeat_interval.and_then(|interval| interval.try_into().ok());
-                self.silence = interval.unwrap_or(OPEN_PATIENCE).mul_f64(SILENT_INTERVALS);
+                self.silence = streams::longest_silence(opened.heartbeat_interval);
                 if let State::Begun(answers) = std::mem::replace(&mut self.state, State::Idle) {
                     self.state = State::Open(answers);
                 }
@@ -261,7 +250,9 @@ impl Subscription {
     fn broke(&mut self, error: Error) -> Step {
         self.last_break = Some(error.clone());
         let silent_for = self.lived.map(|lived| lived.elapsed()).unwrap_or_default();
-        if !is_mended_by_repeats(&error) || self.wish.give_up_after.is_some_and(|limit| silent_for >= limit) {
+        if !streams::is_mended_by_repeats(&error)
+            || self.wish.give_up_after.is_some_and(|limit| silent_for >= limit)
+        {
             self.state = State::Ended;
             self.line = None;
             return Step::Failed(error);
@@ -271,7 +262,7 @@ impl Subscription {
             self.turn_away();
         }
         self.failures = self.failures.saturating_add(1);
-        let pause = pause(self.failures, FIRST_PAUSE, LONGEST_PAUSE, error.retry_after());
+        let pause = streams::pause_after(self.failures, &error);
         tracing::info!(
             code = ?error.code(),
             reason = error.reason(),
@@ -290,20 +281,6 @@ impl Subscription {
     }
 }
 
-/// Whether a stream that ended so may be given later.
-fn is_mended_by_repeats(error: &Error) -> bool {
-    !matches!(
-        error.code(),
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented
-    )
-}
-
 impl Stream for Subscription {
     type Item = Result<Delivered, Error>;
 
@@ -319,23 +296,6 @@ impl Stream for Subscription {
                 Step::Failed(error) => return Poll::Ready(Some(Err(error))),
                 Step::Ended => return Poll::Ready(None),
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_a_repeat_may_mend_is_tried_again() {
-        for code in
-            [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled, Code::ResourceExhausted]
-        {
-            assert!(is_mended_by_repeats(&Error::broken_off(code, "")), "{code:?}");
-        }
-        for code in [Code::Unauthenticated, Code::InvalidArgument, Code::OutOfRange, Code::Unimplemented] {
-            assert!(!is_mended_by_repeats(&Error::broken_off(code, "")), "{code:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ mod form;
 mod kinds;
 mod outbox;
 mod overview;
-mod page;
+mod paging;
 mod session;
 mod show;
 mod triggers;

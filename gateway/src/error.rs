@@ -43,6 +43,13 @@ impl Error {
     pub fn field(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Fields(vec![(path.into(), problem.into())])
     }
+
+    /// RECORD_UNREADABLE: what lies under a key is no record of ours. Told in the log too, for whoever mends it.
+    pub(crate) fn unreadable(key: &str) -> Self {
+        tracing::error!(key, "a stored value cannot be read");
+        let message = format!("what is stored of {key} cannot be read");
+        Fault::new(Code::Internal, "RECORD_UNREADABLE", message).into()
+    }
 }
 
 impl From<Status> for Error {

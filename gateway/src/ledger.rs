@@ -31,6 +31,7 @@ use ticket::{Claim, Ticket};
 use crate::error::Error;
 use crate::leases::Leases;
 use crate::metrics::LEDGER;
+use crate::seal::{KeyRing, SealError};
 use crate::store::{Expect, Revision, Store, StoreError, Write, write_surely};
 
 /// Where records lie in the store.
@@ -48,6 +49,8 @@ const SWEEP_PAGE: usize = 500;
 pub struct Ledger {
     store: Arc<dyn Store>,
     digests: hmac::Key,
+    /// Seal the answers that are kept.
+    keys: Arc<KeyRing>,
     /// Tells this run of the gateway from others, and which of those live: a record that another began which lives no
     /// more is nobody's.
     leases: Arc<Leases>,
@@ -83,9 +86,17 @@ enum Begin {
 }
 
 impl Ledger {
-    /// A ledger over a store. `digests` keys the digests of requests, which may hold secrets.
-    pub fn new(leases: Arc<Leases>, store: Arc<dyn Store>, digests: hmac::Key) -> Arc<Self> {
-        Arc::new(Self { store, digests, leases, running: Mutex::default(), tasks: TaskTracker::new() })
+    /// A ledger over a store. Requests, of which it keeps digests, and their answers may hold secrets.
+    ///
+    /// # Errors
+    /// The key ring has no key.
+    pub fn new(
+        leases: Arc<Leases>,
+        store: Arc<dyn Store>,
+        keys: Arc<KeyRing>,
+    ) -> Result<Arc<Self>, SealError> {
+        let (digests, running) = (keys.digest_key()?, Mutex::default());
+        Ok(Arc::new(Self { store, digests, keys, leases, running, tasks: TaskTracker::new() }))
     }
 
     /// What this gateway's records say who began them.
@@ -163,9 +174,11 @@ impl Ledger {
                     LEDGER.refused.inc();
                     return Err(reused().into());
                 }
-                if let Some(answer) = record.answer {
+                if !record.answer.is_empty() {
                     LEDGER.answered.inc();
-                    return Ok(Begin::Answer(answer, record.whole));
+                    let answer = Answer::open(&self.keys, &key, &record.answer);
+                    let unreadable = || Answer::error(&record::unknown("its answer cannot be read any more"));
+                    return Ok(Begin::Answer(answer.unwrap_or_else(unreadable), record.whole));
                 }
                 let why = if record.run != self.run() {
                     if elsewhere::wait(self, &key, revision, &record.run, caller).await? {
@@ -194,7 +207,7 @@ impl Ledger {
                 digest: digest.clone(),
                 // Remembered for as long as the first try would have been.
                 begin: left_over.unwrap_or_else(|| Some(now.into())),
-                answer: None,
+                answer: Bytes::new(),
                 whole: None,
             };
             let write = Write {

@@ -9,6 +9,7 @@ pub mod connections;
 pub mod connectors;
 pub mod console;
 pub mod contract;
+pub mod doors;
 pub mod error;
 pub mod events;
 pub mod forward;

@@ -1,15 +1,10 @@
 //! The gateway assembled: storage, connectors, connections, triggers, events and the listeners, started in that order and
 //! stopped in the other.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
-use http::{Request, Response};
 use postern_chassis::metrics::Counted;
 use postern_chassis::serve::{self as chassis, BoxError};
 use postern_chassis::settings::SettingsError;
@@ -18,10 +13,7 @@ use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
 use postern_proto::outbox::v1::outbox_service_server::OutboxServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tonic::service::Routes;
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceExt as _};
 
 use crate::all_in_one::AllInOne;
 use crate::approvals::{Approvals, Needs};
@@ -29,6 +21,7 @@ use crate::auth::{Callers, Guarded};
 use crate::connections::Connections;
 use crate::connectors::Connectors;
 use crate::console::Console;
+use crate::doors::Doors;
 use crate::events::{EventServer, retention};
 use crate::forward::Forwarder;
 use crate::leases::Leases;
@@ -143,7 +136,7 @@ pub async fn serve_on(
         settings.outbox.clone(),
         (stop.clone(), settings.serve.stop_grace),
     );
-    let ledger = Ledger::new(leases.clone(), store.clone(), digests.clone());
+    let ledger = Ledger::new(leases.clone(), store.clone(), keys.clone())?;
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
 
     let notifications = settings.public_url.clone().map(|url| {
@@ -225,7 +218,7 @@ pub async fn serve_on(
         .add_service(outbox_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(approval_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .prepare();
-    let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors).until(stop.clone()) };
+    let doors = Doors::new(routes, Forwarder::new(connections, connectors).until(stop.clone()));
     let doors = Once::new(doors, ledger.clone());
     if let Some(console) = &console {
         console.open(BoxCloneSyncService::new(doors.clone()));
@@ -258,29 +251,4 @@ pub async fn serve_on(
         within.stop().await;
     }
     served
-}
-
-/// The gateway's own services, and those that it forwards.
-#[derive(Clone)]
-struct Doors {
-    routes: Routes,
-    forwarder: Forwarder,
-}
-
-impl Service<Request<Body>> for Doors {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if self.forwarder.takes(request.uri().path()) {
-            Box::pin(self.forwarder.clone().oneshot(request))
-        } else {
-            Box::pin(self.routes.clone().oneshot(request))
-        }
-    }
 }

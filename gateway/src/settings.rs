@@ -44,14 +44,15 @@ pub struct Settings {
     #[arg(long, env = "POSTERN_LISTEN", default_value = "127.0.0.1:7025", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// The URL under which providers reach this gateway from outside, such as `https://postern.example.org`: they then
-    /// push what happens to {URL}/notifications/…, and triggers are looked after at once; links of approvals lead there.
-    /// Absent: providers are polled alone, and nobody can be asked for approval
+    /// The URL under which providers and people reach this gateway from outside, such as `https://postern.example.org`:
+    /// providers then push what happens to {URL}/notifications/…, and triggers are looked after at once; users who sign in
+    /// are led back to {URL}/sign-in/callback; links of approvals lead there. Absent: providers are polled alone, users
+    /// sign in by device codes alone, and nobody can be asked for approval
     #[arg(long, env = "POSTERN_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<PublicUrl>,
 
-    /// Where to listen for HTTP: the console, and what providers push; with TLS where the gRPC listener has it. Absent:
-    /// 127.0.0.1:7028 with --public-url, else nowhere
+    /// Where to listen for HTTP: the console, what --public-url leads to, and what providers push; with TLS where the gRPC
+    /// listener has it. Absent: 127.0.0.1:7028 with --public-url, else nowhere
     #[arg(long, env = "POSTERN_HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<SocketAddr>,
 

@@ -84,9 +84,7 @@ impl Connector {
             Completed::Grant(made, who) => (made, who),
             Completed::NotYet(answer) => return Ok(answer),
         };
-        if let Some(wrong) = identity::wrong_account(&call.account, who.as_ref()) {
-            return Err(wrong);
-        }
+        identity::check_account(&call.account, who.as_ref())?;
         if call.account.mailbox.is_some() {
             (call.account.token, _) = identity::read(&made.grant);
             let mailbox = self.outlook.mailbox(&call, "outlook.mailbox", "")?;

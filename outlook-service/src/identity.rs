@@ -23,7 +23,7 @@ use crate::times;
 pub(crate) use assertion::Signer;
 pub(crate) use grant::{Kept, read};
 pub(crate) use refused::Refused;
-pub(crate) use user::{Completed, complete, not_its_mailbox, start, wrong_account};
+pub(crate) use user::{Completed, check_account, complete, not_its_mailbox, start};
 
 /// How long the platform may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -110,9 +110,11 @@ impl ConnectorService for Service {
         request: Request<CompleteSignInRequest>,
     ) -> Result<Response<CompleteSignInResponse>, Status> {
         let began = Instant::now();
-        let connection = Connection::check(&stored(request.metadata())?)?;
+        let opened = opened::decode(request.metadata())?;
+        let connection = Connection::check(&opened.connection.unwrap_or_default())?;
+        let held = Grant::read(&opened.grant);
         let completed = match connection.provider() {
-            Some(provider) => provider.complete(request.get_ref()).await,
+            Some(provider) => provider.complete(request.get_ref(), held.as_ref()).await,
             None => Err(without_tokens()),
         };
         completed.map(Response::new).map_err(|error| told("CompleteSignIn", &connection, began, error))

@@ -30,6 +30,8 @@ pub(crate) struct Provider {
     authorization_endpoint: Option<Url>,
     /// Where device codes come from, if they do.
     device_authorization_endpoint: Option<Url>,
+    /// What its pages say whose they are. Empty: it is not known.
+    issuer: String,
     /// Space-separated, as the endpoint takes them.
     scope: String,
     client_secret: Option<SecretString>,
@@ -57,6 +59,7 @@ impl Provider {
             endpoint("authorization_endpoint", &oauth.authorization_endpoint, problems);
         let device_authorization_endpoint =
             endpoint("device_authorization_endpoint", &oauth.device_authorization_endpoint, problems);
+        endpoint("issuer", &oauth.issuer, problems);
         if oauth.scopes.len() > MAX_SCOPES {
             problems.add("smtp.oauth.scopes", format!("are more than {MAX_SCOPES}"));
         }
@@ -87,6 +90,7 @@ impl Provider {
             token_endpoint: token_endpoint?,
             authorization_endpoint,
             device_authorization_endpoint,
+            issuer: oauth.issuer.clone(),
             scope: oauth.scopes.join(" "),
             client_secret,
             refresh_token,
@@ -131,7 +135,8 @@ impl Provider {
             form.push(("scope", &self.scope));
         }
         let answer = ask::ask(&self.token_endpoint, &self.authorities, &form).await?;
-        Grant::stored(&answer, refresh_token, key)
+        let subject = held.map(|held| held.subject(&key)).unwrap_or_default();
+        Grant::stored(&answer, refresh_token, key.clone(), subject)
     }
 }
 

@@ -1,19 +1,16 @@
 //! A simulated machine: a runtime with a clock of its own, and a gateway on it, made of the parts of the real one. To
 //! crash it is to drop the runtime, with all that was going on.
 
-use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use clap::Parser as _;
-use http::{Request, Response};
 use hyper_util::rt::TokioIo;
 use postern_chassis::serve::BoxError;
 use postern_gateway::connections::Connections;
 use postern_gateway::connectors::{ConnectorAddress, Connectors, Watchfulness};
+use postern_gateway::doors::Doors;
 use postern_gateway::events::EventServer;
 use postern_gateway::forward::Forwarder;
 use postern_gateway::leases::Leases;
@@ -28,10 +25,9 @@ use postern_proto::outbox::v1::outbox_service_server::OutboxServiceServer;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Uri;
-use tower::{Service, ServiceExt as _, service_fn};
+use tower::service_fn;
 
 use crate::cable::{Cable, Cables};
 use crate::provider::{COPIES, Provider, is_up};
@@ -126,7 +122,7 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
     let leases = Leases::start(way.clone(), format!("gateway-{gateway}")).await?;
     leases.id().clone_into(&mut lock(&way.id));
     let connections =
-        Connections::among(Some(leases.clone()), way.clone(), way.clone(), connectors.clone(), keys);
+        Connections::among(Some(leases.clone()), way.clone(), way.clone(), connectors.clone(), keys.clone());
     let connections = Arc::new(connections);
     let (schedule, scheduling) =
         Schedule::start(connections.clone(), leases.clone(), way.clone(), way.clone(), stop.clone());
@@ -135,11 +131,11 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
         way.clone(),
         way.clone(),
         leases.clone(),
-        digests.clone(),
+        digests,
         settings.outbox,
         (stop.clone(), GRACE),
     );
-    let ledger = Ledger::new(leases.clone(), way.clone(), digests);
+    let ledger = Ledger::new(leases.clone(), way.clone(), keys)?;
     let sweeping = tokio::spawn(ledger.clone().sweep(stop.clone()));
     let subscriptions = Subscriptions::start(way.clone(), way.clone(), Clock::default(), stop.clone());
     let triggers = Triggers::new(connections.clone(), way.clone(), way.clone(), schedule);
@@ -150,7 +146,7 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
         .add_service(EventServer::new(way.clone(), stop.clone()).with(subscriptions.clone()))
         .add_service(OutboxServiceServer::new(outbox))
         .prepare();
-    let doors = Doors { routes, forwarder: Forwarder::new(connections, connectors).until(stop.clone()) };
+    let doors = Doors::new(routes, Forwarder::new(connections, connectors).until(stop.clone()));
     let doors = Once::new(doors, ledger.clone());
     *lock(&ready) = Some(Gateway { doors, leases: leases.clone() });
     stop.cancelled().await;
@@ -162,29 +158,4 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
     let _ = delivering.await;
     leases.end().await;
     Ok(())
-}
-
-/// The gateway's own services, and those that it forwards.
-#[derive(Clone)]
-pub(crate) struct Doors {
-    routes: Routes,
-    forwarder: Forwarder,
-}
-
-impl Service<Request<Body>> for Doors {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if self.forwarder.takes(request.uri().path()) {
-            Box::pin(self.forwarder.clone().oneshot(request))
-        } else {
-            Box::pin(self.routes.clone().oneshot(request))
-        }
-    }
 }

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use postern_chassis::serve::BoxError;
+use postern_gateway::doors::Doors as Unguarded;
 use postern_gateway::ledger::Once;
 use postern_gateway::seal::KeyRing;
 
@@ -27,7 +28,7 @@ use weather::lock;
 use world::World;
 
 /// What clients call.
-pub(crate) type Doors = Once<machine::Doors>;
+pub(crate) type Doors = Once<Unguarded>;
 
 /// Simulates gateways under faults.
 #[derive(Parser)]

@@ -6,6 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{Context, SHA256};
 use serde_json::Value;
+use tonic::Code;
+
+use crate::fault::Fault;
 
 /// The longest account name that is told.
 const MAX_ACCOUNT: usize = 320;
@@ -49,6 +52,20 @@ impl Who {
     }
 }
 
+/// Refuses an account that a connection is not for, which stays whose it was: `before` is what [`Who::subject`] was then.
+/// Empty: that is not known, and any account is taken. One that is not told is another.
+///
+/// # Errors
+/// WRONG_ACCOUNT.
+pub fn check_account(before: &str, who: Option<&Who>) -> Result<(), Fault> {
+    if before.is_empty() || who.is_some_and(|who| who.subject == before) {
+        return Ok(());
+    }
+    let message = "the connection is another account's: sign in with that one, or update the connection's credentials \
+                   first, which lets any account sign in";
+    Err(Fault::new(Code::FailedPrecondition, "WRONG_ACCOUNT", message))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +92,15 @@ mod tests {
         assert_eq!(read(r#"{"aud":"client","iss":"i"}"#), None);
         assert_eq!(Who::read("e30.e30", "client"), None);
         assert_eq!(read(r#"{"aud":"client","iss":"i","sub":"s","email":"a\u0007"}"#).unwrap().account, "");
+    }
+
+    #[test]
+    fn a_connection_is_whose_it_was_as_far_as_that_is_known() {
+        let who = |subject: &str| Some(Who { account: "ann".into(), subject: subject.into() });
+        assert!(check_account("", None).is_ok() && check_account("", who("a").as_ref()).is_ok());
+        assert!(check_account("a", who("a").as_ref()).is_ok());
+        for another in [None, who("b")] {
+            assert_eq!(check_account("a", another.as_ref()).unwrap_err().reason(), "WRONG_ACCOUNT");
+        }
     }
 }

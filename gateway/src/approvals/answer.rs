@@ -9,9 +9,10 @@ use tonic::Code;
 use super::link::Link;
 use super::notice;
 use super::policy::{Verdict, judge};
-use super::record::{NoticeRecord, Record, Stored, check_name, notice_key};
+use super::record::{NoticeRecord, Record, Stored, notice_key};
 use super::{Inner, event};
 use crate::error::Error;
+use crate::names;
 use crate::store::{Commit, Expect, Guard, StoreError, Write};
 
 /// How often a change is tried that meets another one: as many as may answer at the same time.
@@ -75,7 +76,7 @@ impl Inner {
     /// # Errors
     /// APPROVAL_NOT_FOUND; APPROVAL_ENDED; storage failed.
     pub(super) async fn cancel(&self, name: &str) -> Result<Approval, Error> {
-        check_name(name)?;
+        names::approval("name", name)?;
         for _ in 0..TRIES {
             let stored = Stored::read(self.store.as_ref(), name).await?;
             let now = SystemTime::now();
@@ -96,10 +97,10 @@ impl Inner {
         Err(StoreError::Conflict { key: name.to_owned() }.into())
     }
 
-    /// Ends an approval without an answer.
+    /// Ends an approval without an answer, and takes back those of its mails that nobody was sent yet.
     ///
     /// # Errors
-    /// A conflict where it has changed; storage failed.
+    /// A conflict where it has changed, or one of its mails; storage failed.
     pub(super) async fn end(
         &self,
         Stored { mut record, revision }: Stored,
@@ -108,7 +109,9 @@ impl Inner {
         guards: Vec<Guard>,
     ) -> Result<Approval, StoreError> {
         record.end(state, now);
-        let writes = vec![record.write(Expect::Revision(revision))];
+        let mails = record.approval().recipients.iter().map(|recipient| recipient.queued_email.as_str());
+        let mut writes = self.outbox.withdrawal(mails.filter(|mail| !mail.is_empty())).await?;
+        writes.push(record.write(Expect::Revision(revision)));
         let approval = record.shown(now);
         let events = vec![event::ended(approval.clone())];
         self.log.commit(Commit { events, writes, guards }).await?;

@@ -127,7 +127,7 @@ impl Clock {
         let key = &entry.key;
         if key.starts_with(APPROVALS) {
             match Stored::decode(entry) {
-                Some(stored) if stored.record.state() == ApprovalState::Pending => {
+                Ok(stored) if stored.record.state() == ApprovalState::Pending => {
                     self.wait(key, left(stored.record.expires()));
                 }
                 _ => self.leave(key),
@@ -263,7 +263,7 @@ async fn sweep_once(inner: &Inner, now: SystemTime) -> Result<(), StoreError> {
     let mut after = String::new();
     loop {
         let page = inner.store.list(APPROVALS, &after, PAGE).await?;
-        for stored in page.iter().filter_map(Stored::decode) {
+        for stored in page.iter().flat_map(Stored::decode) {
             let ended = stored.record.end_time.map(|ended| time(Some(ended)));
             if !ended.is_some_and(|ended| now.duration_since(ended).is_ok_and(|age| age >= KEPT)) {
                 continue;

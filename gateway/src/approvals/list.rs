@@ -6,7 +6,7 @@ use postern_proto::approval::v1::{Approval, ApprovalState, ListApprovalsRequest,
 use prost::Message as _;
 
 use super::Inner;
-use super::record::{APPROVALS, Stored, check_name};
+use super::record::{APPROVALS, Stored};
 use crate::error::Error;
 use crate::names;
 use crate::page::Page;
@@ -19,7 +19,7 @@ const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
 impl Inner {
     pub(super) async fn get(&self, name: &str) -> Result<Approval, Error> {
-        check_name(name)?;
+        names::approval("name", name)?;
         Ok(Stored::read(self.store.as_ref(), name).await?.record.shown(SystemTime::now()))
     }
 
@@ -44,7 +44,7 @@ impl Inner {
         loop {
             let entries = self.store.list(APPROVALS, &after, READ_AT_ONCE).await?;
             for entry in &entries {
-                let approval = Stored::decode(entry).map(|stored| stored.record.shown(now));
+                let approval = Stored::decode(entry).ok().map(|stored| stored.record.shown(now));
                 if let Some(approval) = approval.filter(wanted) {
                     bytes += approval.encoded_len();
                     if approvals.len() == page.size || (bytes > MAX_PAGE_BYTES && !approvals.is_empty()) {

@@ -7,11 +7,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use postern_chassis::fault::Fault;
 use postern_proto::approval::v1::{Approval, ApprovalState};
 use prost::Message as _;
 use prost_types::Timestamp;
-use tonic::Code;
 
 use crate::error::Error;
 use crate::names;
@@ -25,8 +23,6 @@ pub(super) const REQUESTS: &str = "approval-requests/";
 pub(super) const NOTICES: &str = "approval-notices/";
 /// How long an approval is kept after it ended.
 pub(super) const KEPT: Duration = Duration::from_secs(30 * 86_400);
-/// The number that times are taken from, so that the newest sorts first: good until the year 2112.
-const END_OF_TIME: u64 = 1 << 52;
 
 /// An approval as stored.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -159,13 +155,14 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// The approval in an entry. `None`: it is none.
-    pub(super) fn decode(entry: &Entry) -> Option<Self> {
+    /// The approval in an entry.
+    ///
+    /// # Errors
+    /// RECORD_UNREADABLE: it is none.
+    pub(super) fn decode(entry: &Entry) -> Result<Self, Error> {
         let record = Record::decode(entry.value.clone()).ok().filter(|record| record.approval.is_some());
-        if record.is_none() {
-            tracing::error!(key = entry.key, "an approval's record does not decode");
-        }
-        Some(Self { record: record?, revision: entry.revision })
+        let record = record.ok_or_else(|| Error::unreadable(&entry.key))?;
+        Ok(Self { record, revision: entry.revision })
     }
 
     /// Reads an approval.
@@ -175,10 +172,7 @@ impl Stored {
     pub(super) async fn read(store: &dyn Store, name: &str) -> Result<Self, Error> {
         let entry = store.get(name).await?;
         let entry = entry.ok_or_else(|| Error::NotFound("Approval", name.to_owned()))?;
-        Self::decode(&entry).ok_or_else(|| {
-            let message = format!("what is stored of {name} cannot be read");
-            Fault::new(Code::Internal, "RECORD_UNREADABLE", message).into()
-        })
+        Self::decode(&entry)
     }
 
     /// The writes that remove it with what belongs to it.
@@ -210,39 +204,12 @@ pub(super) fn id_of(name: &str) -> &str {
 
 /// The name of an approval that is made now: names sort by time, the newest first.
 pub(super) fn new_name(now: SystemTime) -> String {
-    let age = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let left = END_OF_TIME.saturating_sub(1 + u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
-    let tail: String = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
-    format!("{APPROVALS}a{left:013x}-{}", tail.to_ascii_lowercase())
-}
-
-/// Checks the name of an approval.
-///
-/// # Errors
-/// FIELD_INVALID `name`.
-pub(super) fn check_name(name: &str) -> Result<(), Error> {
-    if name.strip_prefix(APPROVALS).is_some_and(names::is_id) {
-        return Ok(());
-    }
-    Err(Error::field("name", format!("{name:?} is not a name: expected approvals/{{approval}}")))
+    names::newest_first(&format!("{APPROVALS}a"), now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_ids_that_sort_by_time_the_newest_first() {
-        let named = [0, 1, 1_790_000_000_000_000, 4_000_000_000_000_000]
-            .map(|micros| new_name(UNIX_EPOCH + Duration::from_micros(micros)));
-        for pair in named.windows(2) {
-            assert!(pair[1] < pair[0], "{pair:?}");
-            check_name(&pair[0]).unwrap();
-        }
-        for wrong in ["", "approvals/", "approvals/A", "outbox/abc", "approvals/abc/def"] {
-            assert!(check_name(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn one_whose_time_is_over_is_shown_as_expired_before_that_is_written_down() {

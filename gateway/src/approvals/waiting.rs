@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::Inner;
-use super::record::check_name;
 use crate::error::Error;
+use crate::names;
 use crate::store::Change;
 
 /// The longest silence where none is wished, and those that may be.
@@ -39,7 +39,7 @@ impl Waiting {
     /// # Errors
     /// FIELD_INVALID; APPROVAL_NOT_FOUND; DRAINING.
     pub(super) async fn open(inner: Arc<Inner>, request: AwaitResponseRequest) -> Result<Self, Error> {
-        check_name(&request.name)?;
+        names::approval("name", &request.name)?;
         let heartbeat = request.heartbeat_interval.map_or(Ok(DEFAULT_HEARTBEAT), Duration::try_from);
         let heartbeat = heartbeat.ok().filter(|interval| HEARTBEATS.contains(interval));
         let heartbeat =

@@ -60,8 +60,8 @@ pub(super) struct Stored {
 
 impl Stored {
     pub(super) fn read(entry: &Entry) -> Result<Self, Error> {
-        let record = Record::decode(entry.value.clone()).map_err(|_| unreadable(&entry.key))?;
-        let connection = record.connection.ok_or_else(|| unreadable(&entry.key))?;
+        let record = Record::decode(entry.value.clone()).map_err(|_| Error::unreadable(&entry.key))?;
+        let connection = record.connection.ok_or_else(|| Error::unreadable(&entry.key))?;
         Ok(Self {
             connection,
             credentials: record.credentials,
@@ -136,7 +136,7 @@ impl Room {
             let name = &connection.name;
             let plain = self.keys.open(&format!("{name}#credentials"), &stored.credentials);
             let plain = plain.map_err(|error| sealed_shut(name, &error))?;
-            let alone = Connection::decode(plain.as_slice()).map_err(|_| unreadable(name))?;
+            let alone = Connection::decode(plain.as_slice()).map_err(|_| Error::unreadable(name))?;
             connection.credentials = alone.credentials;
         }
         Ok(connection)
@@ -151,12 +151,6 @@ impl Room {
         let plain = self.keys.open(&format!("{name}#grant"), sealed);
         Ok(Bytes::copy_from_slice(&plain.map_err(|error| sealed_shut(name, &error))?))
     }
-}
-
-/// The error of a value that is no record of ours.
-fn unreadable(key: &str) -> Error {
-    tracing::error!(key, "a stored value cannot be read");
-    Fault::new(Code::Internal, "RECORD_UNREADABLE", format!("what is stored of {key} cannot be read")).into()
 }
 
 /// The error of a secret that cannot be sealed or opened.

@@ -207,8 +207,14 @@ const STATE: &str = "sign-in#state";
 const OUTCOME: &str = "sign-in#outcome";
 
 /// The reasons by which a connector says that a sign-in has failed for good.
-const FAILURES: [&str; 5] =
-    ["SIGN_IN_DENIED", "SIGN_IN_EXPIRED", "CREDENTIALS_REFUSED", "WRONG_ACCOUNT", "PROVIDER_UNAVAILABLE"];
+const FAILURES: [&str; 6] = [
+    "SIGN_IN_DENIED",
+    "SIGN_IN_EXPIRED",
+    "CREDENTIALS_REFUSED",
+    "WRONG_ACCOUNT",
+    "WRONG_PROVIDER",
+    "PROVIDER_UNAVAILABLE",
+];
 
 /// The failure that an error makes of a sign-in: its reason and message. `None`: it is one for now.
 fn failure(error: &Error) -> Option<(String, String)> {

@@ -8,7 +8,7 @@ use postern_proto::approval::v1::{Approval, ApprovalState, CancelApprovalRequest
 
 use super::failure::failed;
 use super::form::Fields;
-use super::page::PageOf;
+use super::paging::PageOf;
 use super::session::Session;
 use super::show::{exact, id, when};
 use crate::pages::page;

@@ -15,7 +15,7 @@ use tonic::Status;
 use super::failure::{Failure, failed, status_of};
 use super::form::Fields;
 use super::kinds::{self, account};
-use super::page::PageOf;
+use super::paging::PageOf;
 use super::session::Session;
 use super::show::{exact, id, when};
 use crate::pages::{page, plain};

@@ -63,7 +63,7 @@ fn failures(trigger: &Trigger) -> i32 {
 }
 
 /// `GET /console/triggers`
-pub(super) async fn list(session: Session, page_of: super::page::PageOf) -> Response {
+pub(super) async fn list(session: Session, page_of: super::paging::PageOf) -> Response {
     let request = ListTriggersRequest { page_size: PAGE, page_token: page_of.token, ..Default::default() };
     match session.api.triggers().list_triggers(request).await {
         Ok(answer) => {

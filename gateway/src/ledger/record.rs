@@ -6,10 +6,12 @@ use http_body_util::{BodyExt as _, StreamBody};
 use postern_chassis::fault::{Fault, reason_of};
 use prost::Message;
 use prost_types::Timestamp;
+use secrecy::zeroize::Zeroizing;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::forward::NOTHING_DONE;
+use crate::seal::{KeyRing, SealError};
 
 /// The largest answer that is kept: what a stored value holds, with room for the rest. Answers of changes are small.
 const MAX_ANSWER: usize = 512 * 1024;
@@ -26,13 +28,14 @@ pub(super) struct Record {
     /// When it began.
     #[prost(message, optional, tag = "3")]
     pub(super) begin: Option<Timestamp>,
-    /// Its answer, once it is known.
-    #[prost(message, optional, tag = "4")]
-    pub(super) answer: Option<Answer>,
     /// Its whole stream, written down before the stream's end was handed over. Absent: the connector was not given the
     /// end, or it answered without it; or it is no stream.
     #[prost(message, optional, tag = "5")]
     pub(super) whole: Option<Whole>,
+    /// Its [`Answer`], once it is known, sealed for the record's key: it may hold what nobody else is to use, such as the
+    /// code of a sign-in. Empty: it is not known.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub(super) answer: Bytes,
 }
 
 /// What a stream held.
@@ -65,7 +68,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// The answer of a success.
-    fn success(body: Bytes) -> Self {
+    pub(super) fn success(body: Bytes) -> Self {
         Self { body, ..Self::default() }
     }
 
@@ -77,6 +80,20 @@ impl Answer {
             details: Bytes::copy_from_slice(status.details()),
             body: Bytes::new(),
         }
+    }
+
+    /// The answer as it is stored under a key.
+    pub(super) fn seal(&self, keys: &KeyRing, key: &str) -> Result<Bytes, SealError> {
+        let plain = Zeroizing::new(self.encode_to_vec());
+        Ok(keys.seal(&place(key), &plain)?.into())
+    }
+
+    /// Reads what is stored under a key. `None`: its key is gone, or it was changed.
+    pub(super) fn open(keys: &KeyRing, key: &str, sealed: &[u8]) -> Option<Self> {
+        let plain = keys.open(&place(key), sealed);
+        let plain =
+            plain.inspect_err(|error| tracing::error!(key, %error, "an answer cannot be opened")).ok()?;
+        Self::decode(plain.as_slice()).ok()
     }
 
     /// Reads a whole response: the answer to give, and what to keep of it for repeats.
@@ -124,6 +141,11 @@ impl Answer {
         response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
         response
     }
+}
+
+/// What an answer is sealed for.
+fn place(key: &str) -> String {
+    format!("{key}#answer")
 }
 
 /// What is kept of a change that ended.

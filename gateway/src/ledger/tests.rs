@@ -1,4 +1,4 @@
-//! The ledger on a disk that fails.
+//! The ledger on a disk that fails, and how what it keeps lies there.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +18,7 @@ use crate::store::{Change as Changed, Entry};
 
 const UNARY: &str = "/postern.outlook.v1.CalendarService/CreateEvent";
 const GATHERING: &str = "/postern.smtp.v1.SmtpService/SendLargeEmail";
+const SENDING: &str = "/postern.smtp.v1.SmtpService/SendEmail";
 
 /// A store on a disk that takes nothing more from a moment on.
 struct Full {
@@ -67,11 +68,26 @@ struct Connector {
     calls: AtomicUsize,
     /// Whether a request came to its end.
     whole: AtomicBool,
+    /// What it answers. Absent: that this was made before.
+    answer: Option<Bytes>,
 }
 
-async fn call(full: &Arc<Full>, connector: &Arc<Connector>, path: &str) -> Status {
+/// The key ring of a folder.
+fn keys(folder: &tempfile::TempDir) -> Arc<KeyRing> {
+    Arc::new(KeyRing::read_or_make(&folder.path().join("keys")).unwrap())
+}
+
+async fn call(full: &(Arc<Full>, tempfile::TempDir), connector: &Arc<Connector>, path: &str) -> Status {
+    Status::from_header_map(ask(full, connector, path).await.headers()).unwrap()
+}
+
+async fn ask(
+    (full, folder): &(Arc<Full>, tempfile::TempDir),
+    connector: &Arc<Connector>,
+    path: &str,
+) -> Response<Body> {
     let leases = Leases::start(full.store.clone(), String::new()).await.unwrap();
-    let ledger = Ledger::new(leases, full.clone(), hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]));
+    let ledger = Ledger::new(leases, full.clone(), keys(folder)).unwrap();
     let connector = connector.clone();
     let inner = service_fn(move |request: Request<Body>| {
         let connector = connector.clone();
@@ -80,15 +96,15 @@ async fn call(full: &Arc<Full>, connector: &Arc<Connector>, path: &str) -> Statu
             let response = match request.into_body().collect().await {
                 Ok(_) => {
                     connector.whole.store(true, Ordering::SeqCst);
-                    Answer::error(&Status::already_exists("made")).into_response()
+                    let made = || Answer::error(&Status::already_exists("made"));
+                    connector.answer.clone().map_or_else(made, Answer::success).into_response()
                 }
                 Err(status) => status.into_http(),
             };
             Ok::<Response<Body>, Infallible>(response)
         }
     });
-    let response = Once::new(inner, ledger).call(request(path)).await.unwrap();
-    Status::from_header_map(response.headers()).unwrap()
+    Once::new(inner, ledger).call(request(path)).await.unwrap()
 }
 
 fn full(left: usize) -> (Arc<Full>, tempfile::TempDir) {
@@ -100,7 +116,7 @@ fn full(left: usize) -> (Arc<Full>, tempfile::TempDir) {
 #[tokio::test]
 async fn nothing_is_changed_that_cannot_be_written_down_first() {
     for path in [UNARY, GATHERING] {
-        let ((full, _folder), connector) = (full(0), Arc::default());
+        let (full, connector) = (full(0), Arc::default());
         let refused = call(&full, &connector, path).await;
         assert_eq!(
             (refused.code(), connector.calls.load(Ordering::SeqCst)),
@@ -112,32 +128,56 @@ async fn nothing_is_changed_that_cannot_be_written_down_first() {
 
 #[tokio::test]
 async fn a_stream_whose_end_cannot_be_written_down_is_never_handed_over_whole() {
-    let ((full, _folder), connector) = (full(1), Arc::<Connector>::default());
+    let (full, connector) = (full(1), Arc::<Connector>::default());
     let refused = call(&full, &connector, GATHERING).await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     assert!(!connector.whole.load(Ordering::SeqCst), "the connector was given all of it");
     // So a repeat is a new try, by the gateway that comes after this one too.
-    full.left.store(usize::MAX, Ordering::SeqCst);
+    full.0.left.store(usize::MAX, Ordering::SeqCst);
     assert_eq!(call(&full, &connector, GATHERING).await.message(), "made");
     assert_eq!(connector.calls.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_written_down_is_given_and_a_repeat_is_told_that_nobody_knows() {
-    let path = "/postern.smtp.v1.SmtpService/SendEmail";
-    let ((full, _folder), connector) = (full(1), Arc::<Connector>::default());
-    assert_eq!(call(&full, &connector, path).await.message(), "made");
-    full.left.store(usize::MAX, Ordering::SeqCst);
-    let repeat = call(&full, &connector, path).await;
+    let (full, connector) = (full(1), Arc::<Connector>::default());
+    assert_eq!(call(&full, &connector, SENDING).await.message(), "made");
+    full.0.left.store(usize::MAX, Ordering::SeqCst);
+    let repeat = call(&full, &connector, SENDING).await;
     assert_eq!((repeat.code(), reason_of(&repeat).as_str()), (Code::Unknown, "OUTCOME_UNKNOWN"));
     assert_eq!(connector.calls.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
+async fn an_answer_lies_sealed_and_without_its_key_nobody_knows_what_it_was() {
+    let answer = Bytes::from_static(b"\0\0\0\0\x06\x0a\x04code");
+    let connector = Arc::new(Connector { answer: Some(answer.clone()), ..Connector::default() });
+    let full = full(usize::MAX);
+    let given = async |path: &str| ask(&full, &connector, path).await.into_body().collect().await.unwrap();
+    assert_eq!(given(SENDING).await.to_bytes(), answer);
+    let kept = full.0.list(RECORDS, "", 10).await.unwrap().remove(0);
+    assert!(!kept.value.windows(4).any(|bytes| bytes == b"code"), "the answer can be read in the store");
+    // What was sealed for one call opens for no other.
+    let sealed = Record::decode(kept.value).unwrap().answer;
+    assert_eq!(Answer::open(&keys(&full.1), "ledger/another", &sealed), None);
+    assert_eq!(given(SENDING).await.to_bytes(), answer);
+    assert_eq!(connector.calls.load(Ordering::SeqCst), 1);
+    // The key that sealed it is lost; the oldest, which digests are made with, is there.
+    let path = full.1.path().join("keys");
+    let oldest = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{oldest}{}\n", *crate::seal::new_key_line().unwrap())).unwrap();
+    assert_eq!(given(GATHERING).await.to_bytes(), answer);
+    std::fs::write(&path, oldest).unwrap();
+    let repeat = call(&full, &connector, GATHERING).await;
+    assert_eq!((repeat.code(), reason_of(&repeat).as_str()), (Code::Unknown, "OUTCOME_UNKNOWN"));
+    assert_eq!(connector.calls.load(Ordering::SeqCst), 2, "nothing is made a second time");
+}
+
+#[tokio::test]
 async fn a_change_is_remembered_for_a_day_and_by_its_caller() {
-    let (full, _folder) = full(usize::MAX);
+    let (full, folder) = full(usize::MAX);
     let leases = Leases::start(full.store.clone(), String::new()).await.unwrap();
-    let ledger = Ledger::new(leases, full.clone(), hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]));
+    let ledger = Ledger::new(leases, full.clone(), keys(&folder)).unwrap();
     let begin = Some(SystemTime::now().into());
     let record = Record { begin, ..Record::default() };
     let entry = key("billing", UNARY, "r");

@@ -53,9 +53,11 @@ impl Ticket {
     pub(super) async fn end(self, keep: Keep) -> Result<(), StoreError> {
         let (mut record, mut revision) = self.entry.written().clone();
         let run = record.run.clone();
+        let Claim { ledger, key, .. } = &self.entry.claim;
         let value = match keep {
             Keep::Answer(answer) | Keep::Unknown(answer) => {
-                record.answer = Some(answer);
+                let sealed = answer.seal(&ledger.keys, key);
+                record.answer = sealed.map_err(|error| StoreError::Failed(error.to_string()))?;
                 Some(Bytes::from(record.encode_to_vec()))
             }
             Keep::Begun => {
@@ -64,7 +66,6 @@ impl Ticket {
             }
             Keep::Nothing => None,
         };
-        let Claim { ledger, key, .. } = &self.entry.claim;
         for _ in 1..TRIES {
             let expect = Expect::Revision(revision);
             let write = Write { key: key.clone(), value: value.clone(), expect };

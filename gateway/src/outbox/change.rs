@@ -11,11 +11,11 @@ use prost::Message as _;
 use tonic::Code;
 
 use super::Outbox;
-use super::record::{OUTBOX, Record, Stored, check_name};
+use super::record::{OUTBOX, Record, Stored};
 use crate::error::Error;
 use crate::names;
 use crate::page::Page;
-use crate::store::{Expect, StoreError};
+use crate::store::{Expect, StoreError, Write};
 
 /// How often a change that meets another one at the same time is tried.
 const TRIES: usize = 5;
@@ -29,7 +29,7 @@ const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
 
 impl Outbox {
     pub(super) async fn get(&self, name: &str) -> Result<QueuedEmail, Error> {
-        check_name(name)?;
+        names::queued_email("name", name)?;
         Ok(Stored::read(self.store(), name).await?.record.shown())
     }
 
@@ -57,7 +57,7 @@ impl Outbox {
         loop {
             let entries = self.store().list(OUTBOX, &after, READ_AT_ONCE).await?;
             for entry in &entries {
-                let email = Stored::decode(entry).map(|stored| stored.record.shown());
+                let email = Stored::decode(entry).ok().map(|stored| stored.record.shown());
                 if let Some(email) = email.filter(wanted) {
                     bytes += email.encoded_len();
                     if found.len() == page.size || (bytes > MAX_PAGE_BYTES && !found.is_empty()) {
@@ -92,6 +92,32 @@ impl Outbox {
             }
         })
         .await
+    }
+
+    /// The writes that cancel those of some mails that wait, to be committed with what takes them back. One that is being
+    /// handed over at this moment is left to it, as is one that is settled or gone.
+    ///
+    /// # Errors
+    /// Storage failed.
+    pub(crate) async fn withdrawal(
+        &self,
+        names: impl Iterator<Item = &str>,
+    ) -> Result<Vec<Write>, StoreError> {
+        use QueuedEmailState::{Cancelled, Sending};
+        let mut writes = Vec::new();
+        for name in names {
+            let Stored { mut record, revision } = match Stored::read(self.store(), name).await {
+                Ok(stored) => stored,
+                Err(Error::Store(error)) => return Err(error),
+                // Gone, or nothing that can be read.
+                Err(_) => continue,
+            };
+            if !record.is_settled() && record.state() != Sending {
+                record.settle(Cancelled, SystemTime::now());
+                writes.push(record.write(Expect::Revision(revision)));
+            }
+        }
+        Ok(writes)
     }
 
     pub(super) async fn retry(&self, name: &str) -> Result<QueuedEmail, Error> {
@@ -133,7 +159,7 @@ impl Outbox {
         name: &str,
         mut next: impl FnMut(&mut Record) -> Result<bool, Error> + Send,
     ) -> Result<QueuedEmail, Error> {
-        check_name(name)?;
+        names::queued_email("name", name)?;
         for _ in 0..TRIES {
             let Stored { mut record, revision } = Stored::read(self.store(), name).await?;
             if !next(&mut record)? {

@@ -136,7 +136,7 @@ impl Courier {
                     continue;
                 }
             };
-            for stored in page.iter().filter_map(Stored::decode) {
+            for stored in page.iter().flat_map(Stored::decode) {
                 gone.remove(stored.record.name());
                 self.take(stored);
             }
@@ -155,7 +155,7 @@ impl Courier {
         if change.key.starts_with(OUTBOX) {
             match &change.value {
                 Some(entry) => {
-                    if let Some(stored) = Stored::decode(entry) {
+                    if let Ok(stored) = Stored::decode(entry) {
                         self.take(stored);
                     }
                 }

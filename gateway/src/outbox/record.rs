@@ -7,10 +7,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use postern_chassis::fault::Fault;
 use postern_proto::outbox::v1::{QueuedEmail, QueuedEmailState};
 use prost::Message as _;
-use tonic::Code;
 
 use crate::error::Error;
 use crate::names;
@@ -20,8 +18,6 @@ use crate::store::{Entry, Expect, Revision, Store, UNWATCHED, Write};
 pub(super) const OUTBOX: &str = "outbox/";
 /// Where request ids lie.
 pub(super) const REQUESTS: &str = "outbox-requests/";
-/// The number that times are taken from, so that the newest sorts first: good until the year 2112.
-const END_OF_TIME: u64 = 1 << 52;
 
 /// A mail as stored.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -172,13 +168,14 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// The mail in an entry. `None`: it is none.
-    pub(super) fn decode(entry: &Entry) -> Option<Self> {
+    /// The mail in an entry.
+    ///
+    /// # Errors
+    /// RECORD_UNREADABLE: it is none.
+    pub(super) fn decode(entry: &Entry) -> Result<Self, Error> {
         let record = Record::decode(entry.value.clone()).ok().filter(|record| record.email.is_some());
-        if record.is_none() {
-            tracing::error!(key = entry.key, "a queued mail's record does not decode");
-        }
-        Some(Self { record: record?, revision: entry.revision })
+        let record = record.ok_or_else(|| Error::unreadable(&entry.key))?;
+        Ok(Self { record, revision: entry.revision })
     }
 
     /// Reads a mail.
@@ -188,10 +185,7 @@ impl Stored {
     pub(super) async fn read(store: &dyn Store, name: &str) -> Result<Self, Error> {
         let entry = store.get(name).await?;
         let entry = entry.ok_or_else(|| Error::NotFound("QueuedEmail", name.to_owned()))?;
-        Self::decode(&entry).ok_or_else(|| {
-            let message = format!("what is stored of {name} cannot be read");
-            Fault::new(Code::Internal, "RECORD_UNREADABLE", message).into()
-        })
+        Self::decode(&entry)
     }
 
     /// The writes that remove it with all that belongs to it.
@@ -214,40 +208,12 @@ pub(super) fn content_key(name: &str, piece: u32) -> String {
 
 /// The name of a mail that is queued now: names sort by time, the newest first.
 pub(super) fn new_name(now: SystemTime) -> String {
-    let age = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let left = END_OF_TIME.saturating_sub(1 + u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
-    let tail: String = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
-    format!("{OUTBOX}m{left:013x}-{}", tail.to_ascii_lowercase())
-}
-
-/// Checks the name of a mail.
-///
-/// # Errors
-/// FIELD_INVALID `name`.
-pub(super) fn check_name(name: &str) -> Result<(), Error> {
-    if name.strip_prefix(OUTBOX).is_some_and(names::is_id) {
-        return Ok(());
-    }
-    Err(Error::field("name", format!("{name:?} is not a name: expected outbox/{{queued_email}}")))
+    names::newest_first(&format!("{OUTBOX}m"), now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_ids_that_sort_by_time_the_newest_first() {
-        let times = [0, 1, 1_790_000_000_000_000, 1_790_000_000_000_001, 4_000_000_000_000_000];
-        let named: Vec<_> =
-            times.iter().map(|micros| new_name(UNIX_EPOCH + Duration::from_micros(*micros))).collect();
-        for pair in named.windows(2) {
-            assert!(pair[1] < pair[0], "{pair:?}");
-            check_name(&pair[0]).unwrap();
-        }
-        for wrong in ["", "outbox/", "outbox/A", "connections/abc", "outbox/abc/def"] {
-            assert!(check_name(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn what_is_known_only_in_part_is_not_shown_as_delivered() {

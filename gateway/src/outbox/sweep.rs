@@ -37,7 +37,7 @@ async fn sweep(bench: &Bench, now: SystemTime) -> Result<(), StoreError> {
     let (mut bytes, mut after) = (0_u64, String::new());
     loop {
         let page = bench.store.list(OUTBOX, &after, PAGE).await?;
-        for stored in page.iter().filter_map(Stored::decode).filter(|it| it.record.is_settled()) {
+        for stored in page.iter().flat_map(Stored::decode).filter(|it| it.record.is_settled()) {
             let settled = stored.record.email().settle_time.and_then(|time| SystemTime::try_from(time).ok());
             let settled = settled.unwrap_or(UNIX_EPOCH);
             if now.duration_since(settled).is_ok_and(|age| age >= bench.settings.keep) {

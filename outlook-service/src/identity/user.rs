@@ -142,6 +142,9 @@ pub(crate) async fn complete(
 
 /// The code that the platform's page brought back.
 fn code(account: &Account, query: &str) -> Result<String, Error> {
+    // The platform issues for each tenant by another name, all below its own URL.
+    let is_ours = |issuer: &str| Url::parse(issuer).is_ok_and(|url| url.origin() == account.login.origin());
+    sign_in::check_issuer(query, is_ours).map_err(|fault| Error::SignIn(Box::new(fault)))?;
     match Brought::read(query) {
         Brought::Code(code) => Ok(code),
         Brought::Error(_, Some(number)) if OF_ADMINISTRATORS.contains(&number) => {
@@ -195,19 +198,16 @@ fn after(
     Err(Error::SignInFailed(meaning, refused))
 }
 
-/// The failure of a sign-in with an account that the connection is not for.
-pub(crate) fn wrong_account(account: &Account, who: Option<&Who>) -> Option<Error> {
+/// Refuses an account that the connection is not for. A mailbox that is named is for all who may open it.
+///
+/// # Errors
+/// WRONG_ACCOUNT.
+pub(crate) fn check_account(account: &Account, who: Option<&Who>) -> Result<(), Error> {
     if account.mailbox.is_some() {
-        return None;
+        return Ok(());
     }
-    let before =
-        account.kept.as_ref().map(|kept| kept.subject.as_str()).filter(|subject| !subject.is_empty())?;
-    let is_other = who.is_none_or(|who| who.subject != before);
-    is_other.then(|| {
-        let message = "the connection is another account's: sign in with that one, or update the connection's \
-                       credentials first, which lets any account sign in";
-        Error::SignIn(Box::new(Fault::new(Code::FailedPrecondition, "WRONG_ACCOUNT", message)))
-    })
+    let before = account.kept.as_ref().map(|kept| kept.subject.as_str()).unwrap_or_default();
+    sign_in::check_account(before, who).map_err(|fault| Error::SignIn(Box::new(fault)))
 }
 
 /// The failure of a sign-in with an account that may not open the connection's mailbox.

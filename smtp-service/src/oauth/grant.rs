@@ -25,6 +25,8 @@ pub(crate) struct Grant {
     refresh_token: Option<SecretString>,
     /// Whose refresh token it is: the client's key.
     client: String,
+    /// What tells the user who signed in from all others. Empty: it is not known.
+    subject: String,
 }
 
 /// A grant as it is stored.
@@ -35,6 +37,8 @@ struct Written {
     refresh_token: Option<String>,
     #[serde(default)]
     client: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    subject: String,
 }
 
 /// A token endpoint's answer (RFC 6749, section 5.1).
@@ -53,6 +57,7 @@ impl Grant {
             access_token: written.access_token.into(),
             refresh_token: written.refresh_token.map(SecretString::from),
             client: written.client,
+            subject: written.subject,
         })
     }
 
@@ -66,11 +71,17 @@ impl Grant {
         self.refresh_token.as_ref().filter(|_| self.client == client)
     }
 
+    /// What tells the user who signed in for a client from all others. Empty: it is not known.
+    pub(super) fn subject(&self, client: &str) -> &str {
+        if self.client == client { &self.subject } else { "" }
+    }
+
     /// Makes the grant to store of an endpoint's answer. Where it gives no new refresh token, the one before goes on.
     pub(super) fn stored(
         answer: &[u8],
         before: Option<&SecretString>,
         client: String,
+        subject: &str,
     ) -> Result<RefreshCredentialsResponse, Error> {
         let unreadable = || Error::SignInUnavailable { error: String::new(), status: 200, retry_after: None };
         let token: Token = serde_json::from_slice(answer).map_err(|_| unreadable())?;
@@ -86,7 +97,8 @@ impl Grant {
         let life = Duration::from_secs(life.unwrap_or(DEFAULT_LIFE).min(MAX_LIFE));
         let refresh_token = token.refresh_token.filter(|token| !token.is_empty());
         let refresh_token = refresh_token.or_else(|| before.map(|token| token.expose_secret().to_owned()));
-        let written = Written { access_token: token.access_token, refresh_token, client };
+        let written =
+            Written { access_token: token.access_token, refresh_token, client, subject: subject.to_owned() };
         let grant = serde_json::to_vec(&written).map_err(|_| unreadable())?;
         if grant.len() > MAX_GRANT_BYTES {
             return Err(unreadable());
@@ -107,7 +119,7 @@ mod tests {
 
     fn after(answer: &str, before: Option<&str>) -> Option<Grant> {
         let before = before.map(SecretString::from);
-        Grant::read(&Grant::stored(answer.as_bytes(), before.as_ref(), "client".into()).ok()?.grant)
+        Grant::read(&Grant::stored(answer.as_bytes(), before.as_ref(), "client".into(), "ann").ok()?.grant)
     }
 
     #[test]
@@ -117,6 +129,7 @@ mod tests {
         let rotated = after(r#"{"access_token":"a","refresh_token":"new"}"#, Some("old")).unwrap();
         assert_eq!(token(&rotated).as_deref(), Some("new"));
         assert!(rotated.refresh_token("another").is_none());
+        assert_eq!((rotated.subject("client"), rotated.subject("another")), ("ann", ""));
         let same = after(r#"{"access_token":"a","expires_in":"60"}"#, Some("old")).unwrap();
         assert_eq!(token(&same).as_deref(), Some("old"));
         assert_eq!(token(&after(r#"{"access_token":"a"}"#, None).unwrap()), None);

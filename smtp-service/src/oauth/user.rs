@@ -79,17 +79,22 @@ impl Provider {
         url
     }
 
-    /// Goes on with a sign-in.
+    /// Goes on with a sign-in. `held`: the grant of the one before.
     ///
     /// # Errors
     /// It has failed, or cannot be gone on with for now.
     pub(crate) async fn complete(
         &self,
         asked: &CompleteSignInRequest,
+        held: Option<&Grant>,
     ) -> Result<CompleteSignInResponse, Error> {
         let begun = Begun::decode(&asked.sign_in)?;
         let code = match &begun {
-            Begun::Browser { .. } => code(&asked.query)?,
+            Begun::Browser { .. } => {
+                let is_ours = |issuer: &str| self.issuer.is_empty() || self.issuer == issuer;
+                sign_in::check_issuer(&asked.query, is_ours)?;
+                code(&asked.query)?
+            }
             Begun::DeviceCode { .. } => String::new(),
         };
         let mut form = self.client();
@@ -110,8 +115,11 @@ impl Provider {
         };
         let id_token = serde_json::from_slice::<WithIdToken>(&answer).ok().and_then(|token| token.id_token);
         let who = id_token.and_then(|id_token| Who::read(&id_token, &self.client_id));
-        let made = Grant::stored(&answer, None, self.key())?;
-        if Grant::read(&made.grant).is_none_or(|grant| grant.refresh_token(&self.key()).is_none()) {
+        let key = self.key();
+        sign_in::check_account(held.map(|held| held.subject(&key)).unwrap_or_default(), who.as_ref())?;
+        let subject = who.as_ref().map(|who| who.subject.as_str()).unwrap_or_default();
+        let made = Grant::stored(&answer, None, key.clone(), subject)?;
+        if Grant::read(&made.grant).is_none_or(|grant| grant.refresh_token(&key).is_none()) {
             return Err(sign_in::without_refresh_token().into());
         }
         Ok(CompleteSignInResponse {

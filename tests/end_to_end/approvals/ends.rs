@@ -7,13 +7,17 @@ use postern_gateway::store::sqlite::Sqlite;
 use postern_gateway::store::{EventLog as _, Expect, Store as _, Write};
 use postern_proto::approval::v1::*;
 use postern_proto::event::v1::start_position::Position;
+use postern_proto::outbox::v1::QueuedEmailState::{self, Cancelled, Deferred, Delivered, Sending};
+use postern_proto::outbox::v1::outbox_service_client::OutboxServiceClient;
+use postern_proto::outbox::v1::{GetQueuedEmailRequest, QueuedEmail};
+use postern_sandbox::smtp::{Action, Stage as At, Times};
 use prost::Message as _;
 use tonic::Code;
 
 use super::browser::Browser;
 use super::stage::Stage;
 use super::*;
-use crate::world::{events, subscribe};
+use crate::world::{events, subscribe, until};
 
 /// An approval's record, in so far as time is set by it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -31,6 +35,52 @@ async fn set_expiry(store: &Arc<Sqlite>, name: &str, when: SystemTime) {
     record.approval.as_mut().unwrap().expire_time = Some(when.into());
     let (key, value) = (name.to_owned(), Some(record.encode_to_vec().into()));
     store.append(Vec::new(), vec![Write { key, value, expect: Expect::Any }]).await.unwrap();
+}
+
+/// The mails that ask, once they have come to these states, in the order of the recipients.
+async fn come_to(stage: &Stage, approval: &Approval, states: &[QueuedEmailState]) -> Vec<QueuedEmail> {
+    until(&format!("the mails are {states:?}"), || async {
+        let mut mails = Vec::new();
+        for recipient in &approval.recipients {
+            let request = GetQueuedEmailRequest { name: recipient.queued_email.clone() };
+            let mut outbox = OutboxServiceClient::new(stage.channel.clone());
+            mails.extend(outbox.get_queued_email(request).await.unwrap().into_inner().queued_email);
+        }
+        mails.iter().map(QueuedEmail::state).eq(states.iter().copied()).then_some(mails)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_that_nobody_was_sent_yet_are_taken_back_with_the_question() {
+    let mut stage = Stage::start().await;
+    stage.place.smtp.control().refuse(DAN, "451 4.3.2 come again later");
+    let cancelled = ask(&stage.channel, question(&[CARLA, DAN])).await;
+    come_to(&stage, &cancelled, &[Delivered, Deferred]).await;
+    cancel(&stage.channel, &cancelled.name).await.unwrap();
+    let mails = come_to(&stage, &cancelled, &[Delivered, Cancelled]).await;
+    assert_eq!((mails[1].next_attempt_time, mails[1].settle_time.is_some()), (None, true));
+
+    // So are those of a question whose time is over.
+    let expired = ask(&stage.channel, question(&[CARLA, DAN])).await;
+    come_to(&stage, &expired, &[Delivered, Deferred]).await;
+    stage.end().await;
+    let store = Sqlite::open(&stage.folder.path().join("data")).unwrap();
+    set_expiry(&store, &expired.name, SystemTime::now()).await;
+    store.close().await.unwrap();
+    stage.restart(&[]).await;
+    come_to(&stage, &expired, &[Delivered, Cancelled]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_is_being_handed_over_is_left_to_it_when_the_question_is_withdrawn() {
+    let stage = Stage::start().await;
+    let held_up = Action::Delay(Duration::from_secs(2));
+    stage.place.smtp.control().at(At::Message, held_up, Times::Once);
+    let asked = ask(&stage.channel, question(&[CARLA])).await;
+    come_to(&stage, &asked, &[Sending]).await;
+    cancel(&stage.channel, &asked.name).await.unwrap();
+    come_to(&stage, &asked, &[Delivered]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,8 +169,8 @@ async fn no_more_are_pending_than_the_gateway_keeps() {
     let stage = Stage::with(&["--approval-max-pending", "1"]).await;
     let name = ask(&stage.channel, question(&[CARLA])).await.name;
     let more = || async { client(&stage.channel).send_approval_email(approval(question(&[DAN]))).await };
-    crate::world::until("the bound is heard of", || async { more().await.err() }).await;
+    until("the bound is heard of", || async { more().await.err() }).await;
     assert_refused(more().await, Code::ResourceExhausted, "APPROVALS_FULL");
     cancel(&stage.channel, &name).await.unwrap();
-    crate::world::until("there is room again", || async { more().await.ok() }).await;
+    until("there is room again", || async { more().await.ok() }).await;
 }

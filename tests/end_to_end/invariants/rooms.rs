@@ -14,7 +14,7 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("postern-client", &["postern-proto"]),
     ("postern-smtp-service", &["postern-chassis", "postern-proto"]),
     ("postern-outlook-service", &["postern-chassis", "postern-proto"]),
-    // The connectors only to start them in its own process: all_in_one.rs alone names them, as the words below show.
+    // The connectors only to start them in its own process: where it may name them, the words below show.
     (
         "postern-gateway",
         &["postern-chassis", "postern-outlook-service", "postern-proto", "postern-smtp-service"],

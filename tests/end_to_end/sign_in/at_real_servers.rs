@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use postern_proto::connection::v1::connection::{Credentials, Settings};
-use postern_proto::connection::v1::{Connection, ConnectionState, SignInKind, SignInState};
+use postern_proto::connection::v1::{Connection, ConnectionState, SignIn, SignInKind, SignInState};
 use postern_proto::outlook::v1::{Cloud, CustomCloud, OutlookSettings};
 use postern_proto::smtp::v1::{
     AuthMechanism, OAuthSettings, SmtpCredentials, SmtpSettings as Stored, TlsMode,
@@ -51,6 +51,8 @@ impl Mailing {
                 token_endpoint: server.endpoint("token"),
                 device_authorization_endpoint: server.endpoint("devicecode"),
                 scopes: scopes.iter().map(ToString::to_string).collect(),
+                // The one says it on its pages, the other does not.
+                issuer: server.url.clone(),
             }),
             // Each mail signs in anew.
             max_messages_per_connection: 1,
@@ -87,11 +89,15 @@ impl Mailing {
         until("a mail is sent", || async { self.send().await.is_empty().then_some(()) }).await;
     }
 
-    async fn in_browser(&self, consents: bool) -> (postern_proto::connection::v1::SignIn, String) {
+    async fn in_browser(&self, consents: bool) -> (SignIn, String) {
+        self.in_browser_as("ann", consents).await
+    }
+
+    async fn in_browser_as(&self, login: &str, consents: bool) -> (SignIn, String) {
         let begun = self.world.begin(SMTP, SignInKind::Browser).await.unwrap();
         let mut browser = Browser::default();
         let page = browser.open(&begun.authorization_url).await;
-        let back = self.server.walk(&mut browser, page, consents).await;
+        let back = self.server.walk_as(login, &mut browser, page, consents).await;
         (self.world.stands(&begun).await, back.text)
     }
 }
@@ -140,6 +146,51 @@ async fn a_user_signs_in_by_a_browser_at_oidc_provider() {
 #[tokio::test]
 async fn a_user_signs_in_by_a_browser_at_authlib() {
     a_browser_at(Make::Authlib).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_mail_stays_with_the_account_that_signed_in_first() {
+    let Some(mailing) = Mailing::start(Make::OidcProvider, json!({})).await else { return };
+    let (done, page) = mailing.in_browser(true).await;
+    assert_eq!((done.state(), done.account.as_str()), (SignInState::Succeeded, "ann@example.org"), "{page}");
+    let (wrong, page) = mailing.in_browser_as("bo", true).await;
+    assert_eq!(wrong.failure_reason, "WRONG_ACCOUNT", "{page}");
+    assert!(page.contains("This is another account"), "{page}");
+    assert_eq!(
+        (mailing.world.state(SMTP).await, mailing.send().await),
+        (ConnectionState::Ready, String::new())
+    );
+    // Nor is that forgotten by a renewal, or once the connection needs a sign-in.
+    mailing.mails.control().expire_tokens();
+    let _ = send(&mailing.world.channel, "", mail("refused")).await;
+    mailing.sends().await;
+    mailing.server.revoke().await;
+    mailing.mails.control().expire_tokens();
+    until("the connection needs a sign-in", || async {
+        let _ = send(&mailing.world.channel, "", mail("refused")).await;
+        (mailing.world.state(SMTP).await == ConnectionState::NeedsSignIn).then_some(())
+    })
+    .await;
+    assert_eq!(mailing.in_browser_as("bo", true).await.0.failure_reason, "WRONG_ACCOUNT");
+    // New credentials, and it is anybody's again.
+    let credentials = Some(Credentials::SmtpCredentials(SmtpCredentials::default()));
+    let renewed = Connection { name: SMTP.into(), credentials, ..Connection::default() };
+    mailing.world.update(renewed, &["smtp_credentials"]).await.unwrap();
+    let (done, page) = mailing.in_browser_as("bo", true).await;
+    assert_eq!((done.state(), done.account.as_str()), (SignInState::Succeeded, "bo@example.org"), "{page}");
+    assert_eq!(mailing.send().await, "");
+}
+
+#[tokio::test]
+async fn what_another_providers_page_brings_back_is_handed_to_nobody() {
+    let Some(mailing) = Mailing::start(Make::OidcProvider, json!({})).await else { return };
+    let begun = mailing.world.begin(SMTP, SignInKind::Browser).await.unwrap();
+    let url: reqwest::Url = begun.authorization_url.parse().unwrap();
+    let state = url.query_pairs().find(|(key, _)| key == "state").unwrap().1.into_owned();
+    let back = format!("{}/sign-in/callback?code=c&state={state}", mailing.world.http_url());
+    let page = Browser::default().open(&format!("{back}&iss=https%3A%2F%2Fother.example.org")).await;
+    assert!(page.text.contains("This is another provider"), "{}", page.text);
+    assert_eq!(mailing.world.stands(&begun).await.failure_reason, "WRONG_PROVIDER");
 }
 
 async fn a_device_at(make: Make) {

@@ -2,7 +2,7 @@
 
 use http::Method;
 use postern_proto::connection::v1::connection::Settings;
-use postern_proto::connection::v1::{Connection, ConnectionState, SignInKind, SignInState};
+use postern_proto::connection::v1::{Connection, ConnectionState, SignIn, SignInKind, SignInState};
 use postern_sandbox::graph::Fault;
 use postern_sandbox::place::{ANNA, BO};
 
@@ -123,6 +123,32 @@ async fn a_state_that_was_not_given_here_is_not_taken() {
     assert!(page.text.contains("The sign-in has expired"), "{}", page.text);
     assert_eq!(world.stands(&begun).await.failure_reason, "SIGN_IN_EXPIRED");
     assert_eq!(world.state(OUTLOOK).await, ConnectionState::NeedsSignIn);
+}
+
+#[tokio::test]
+async fn what_another_providers_page_brings_back_is_used_by_nobody() {
+    let world = World::reached().await;
+    world.office(ME).await;
+    // As far as the platform's page, whose answer is then said to be somebody's.
+    let led_back = |begun: SignIn| async move {
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let led = http.post(&begun.authorization_url).form(&[("account", ANNA)]).send().await.unwrap();
+        led.headers()["location"].to_str().unwrap().to_owned()
+    };
+    for another in ["https%3A%2F%2Fother.example.org%2Fv2.0", "", "nobody"] {
+        let begun = world.begin(OUTLOOK, SignInKind::Browser).await.unwrap();
+        let back = led_back(begun.clone()).await;
+        let page = Browser::default().open(&format!("{back}&iss={another}")).await;
+        assert!(page.text.contains("This is another provider"), "{}", page.text);
+        assert_eq!(world.stands(&begun).await.failure_reason, "WRONG_PROVIDER");
+        // It is over with this sign-in: the same without the word changes nothing.
+        assert!(Browser::default().open(&back).await.text.contains("finished before"));
+    }
+    let asked = world.place.graph.sign_ins();
+    assert!(asked.iter().all(|said| said.grant_type != "authorization_code"), "{asked:?}");
+    let back = led_back(world.begin(OUTLOOK, SignInKind::Browser).await.unwrap()).await;
+    let page = Browser::default().open(&format!("{back}&iss={}/any/v2.0", world.place.graph.url())).await;
+    assert!(page.text.contains("You are signed in"), "{}", page.text);
 }
 
 #[tokio::test]

@@ -104,13 +104,24 @@ impl Server {
 
     /// Signs in on its pages and consents, or declines, until it leads back or says that it is done.
     pub(super) async fn walk(&self, browser: &mut Browser, page: Page, consents: bool) -> Page {
+        self.walk_as("ann", browser, page, consents).await
+    }
+
+    /// The same as somebody else.
+    pub(super) async fn walk_as(
+        &self,
+        login: &str,
+        browser: &mut Browser,
+        page: Page,
+        consents: bool,
+    ) -> Page {
         match self.make {
             Make::Authlib => {
                 let decision = if consents { "allow" } else { "decline" };
-                browser.submit(&page, &[("login", "ann"), ("decision", decision)]).await
+                browser.submit(&page, &[("login", login), ("decision", decision)]).await
             }
             Make::OidcProvider if consents => {
-                let page = browser.submit(&page, &[("login", "ann"), ("password", "any")]).await;
+                let page = browser.submit(&page, &[("login", login), ("password", "any")]).await;
                 assert!(page.text.contains("consent"), "{}", page.text);
                 browser.submit(&page, &[]).await
             }

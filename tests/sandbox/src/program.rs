@@ -35,6 +35,10 @@ struct Settings {
     #[arg(long, default_value = "127.0.0.1:7025", value_name = "ADDRESS")]
     listen_gateway: SocketAddr,
 
+    /// Where the console of the gateway that is started listens
+    #[arg(long, default_value = "127.0.0.1:7028", value_name = "ADDRESS")]
+    listen_console: SocketAddr,
+
     /// A file with a caller's token for the gateway
     #[arg(long, env = "POSTERN_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -140,7 +144,10 @@ async fn show(settings: &Settings) -> Result<(), BoxError> {
     };
     let target = match &settings.gateway {
         Some(url) => Target::Running { url: url.clone(), token },
-        None => Target::Started { listen: settings.listen_gateway.to_string() },
+        None => Target::Started {
+            listen: settings.listen_gateway.to_string(),
+            console: settings.listen_console.to_string(),
+        },
     };
     let touring = tour::run(&place, target);
     let shown = tokio::select! {

@@ -55,6 +55,8 @@ pub enum Target {
     Started {
         /// Where it listens.
         listen: String,
+        /// Where its console is.
+        console: String,
     },
 }
 
@@ -91,9 +93,9 @@ pub async fn run(place: &Place, target: Target) -> Result<Shown, BoxError> {
 
     let (mut started, url, token) = match target {
         Target::Running { url, token } => (None, url, Token(token.map(bearer).transpose()?)),
-        Target::Started { listen } => {
+        Target::Started { listen, console } => {
             let folder = tempfile::tempdir()?;
-            let gateway = start(&listen, &folder).await?;
+            let gateway = start(&listen, &console, &folder).await?;
             let url = format!("http://{}", gateway.address());
             let id = gateway.id().unwrap_or_default();
             steps.done("the gateway is up", format!("all-in-one on {url}, process {id}"))?;
@@ -134,9 +136,9 @@ pub async fn run(place: &Place, target: Target) -> Result<Shown, BoxError> {
     // What comes after this was not seen by the subscriber, whatever becomes of the gateway.
     let cursor = subscriber.leave();
     let channel = if let Some((gateway, folder)) = started.take() {
-        let listen = gateway.address().to_owned();
+        let (listen, console) = (gateway.address().to_owned(), gateway.http().unwrap_or_default().to_owned());
         gateway.kill().await?;
-        let gateway = start(&listen, &folder).await?;
+        let gateway = start(&listen, &console, &folder).await?;
         let id = gateway.id().unwrap_or_default();
         steps
             .done("the gateway was killed and started again", format!("on the same folder, process {id}"))?;
@@ -169,7 +171,8 @@ impl Shown {
     /// # Errors
     /// Nobody reads.
     pub fn say_what_to_try(&self, place: &Place) -> Result<(), BoxError> {
-        say::what_to_try(&self.url, place)
+        let console = self.started.as_ref().and_then(|(gateway, _)| gateway.http());
+        say::what_to_try(&self.url, console, place)
     }
 
     /// Stops what was started for the tour.
@@ -184,8 +187,9 @@ impl Shown {
     }
 }
 
-async fn start(listen: &str, folder: &tempfile::TempDir) -> Result<Gateway, BoxError> {
-    Gateway::start(&std::env::current_exe()?, &["gateway"], listen, folder.path(), "warn").await
+async fn start(listen: &str, console: &str, folder: &tempfile::TempDir) -> Result<Gateway, BoxError> {
+    let lead = ["gateway", "--http-listen", console];
+    Gateway::start(&std::env::current_exe()?, &lead, listen, folder.path(), "warn").await
 }
 
 fn bearer(token: SecretString) -> Result<MetadataValue<Ascii>, BoxError> {

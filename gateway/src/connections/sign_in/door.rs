@@ -172,6 +172,9 @@ impl Door {
                 let next = "Begin a new sign-in and choose the account that the connection is for.";
                 self.notice(Tone::Care, "This is another account", &[], next)
             }
+            (SignInState::Failed, "WRONG_PROVIDER") => {
+                self.notice(Tone::Care, "This is another provider", &[], anew)
+            }
             (SignInState::Failed, "CREDENTIALS_REFUSED") => {
                 let next = "Show this page to whoever set up the connection. It is not you that was refused.";
                 self.notice(Tone::Care, "The application was refused", &[], next)

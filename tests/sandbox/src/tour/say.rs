@@ -48,12 +48,25 @@ impl Steps {
     }
 }
 
-/// Prints ready-made commands to go on with.
-pub(super) fn what_to_try(url: &str, place: &Place) -> Result<(), BoxError> {
+/// Prints ready-made commands to go on with. `console`: where that of the gateway is that was started.
+pub(super) fn what_to_try(url: &str, console: Option<&str>, place: &Place) -> Result<(), BoxError> {
+    let console = match console {
+        Some(address) => format!(
+            "The console is at http://{address}/console: connections, triggers, live events, approvals, the outbox. It \
+             asks for no token, for\nnone is set up, and answers this machine alone."
+        ),
+        None => "Where this gateway listens for HTTP (--http-listen), its console is at /console there: sign in with a \
+                 caller's token, such\nas the one that the sandbox uses (--token-file)."
+            .to_owned(),
+    };
     let address = url.trim_start_matches("http://").trim_start_matches("https://");
     print(&format!(
         r#"
-The gateway is on {url}, the SMTP server on {smtp}, the small Graph on {graph}. Try, from the project's folder:
+The gateway is on {url}, the SMTP server on {smtp}, the small Graph on {graph}.
+
+{console}
+
+Try, from the project's folder:
 
   # watch events as they come (grpcurl; leave it running in a terminal of its own)
   grpcurl -plaintext {address} postern.event.v1.EventService/Subscribe
