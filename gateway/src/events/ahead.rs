@@ -1,19 +1,23 @@
-//! Reading ahead for a stream that is far behind: while one stretch goes over the wire the next is read and framed. Only
-//! so much is held so for all streams together, and not for long for one that has stopped reading.
+//! Reading ahead for a stream that is far behind: while stretches go over the wire the next ones are read and framed,
+//! several at once. Only so much is held so for all streams together, and not for long for one that has stopped reading.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::cursor::Cursor;
-use super::stretch::{Next, Shelf, Stretches};
-use crate::store::{Sequence, StoreError};
+use super::stretch::{Shelf, Stretch, Stretches};
+use crate::store::Sequence;
 
-/// Stretches held so at once, of 64 KiB each: streams beyond read when they are asked.
+/// For how many streams is read ahead at once: others read when they are asked.
 const MOST: usize = 64;
-/// How long a stretch is held for a stream that does not take it, which is read again if it is asked for after all.
+/// How many stretches are read at once, of 64 KiB each at most; and at how many that are left the next are.
+const AT_ONCE: usize = 4;
+const LOW: usize = 2;
+/// How long stretches are held for a stream that does not take them, which are read again if it asks for them after all.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many events a stream is behind at least: what is newer is mostly in memory, and found in less time than this takes.
 const FAR: Sequence = 1_024;
@@ -29,9 +33,43 @@ impl Default for Bound {
 
 /// What is read ahead for one stream.
 pub(super) struct Ahead {
-    place: Cursor,
-    wanted: Arc<Notify>,
-    reading: JoinHandle<Option<Next>>,
+    shelved: Arc<Shelved>,
+    reading: JoinHandle<()>,
+}
+
+/// What has been read and is not taken yet.
+#[derive(Default)]
+struct Shelved {
+    stretches: Mutex<Read>,
+    /// There is more, or no more will come.
+    filled: Notify,
+    taken: Notify,
+}
+
+#[derive(Default)]
+struct Read {
+    stretches: VecDeque<Arc<Stretch>>,
+    is_over: bool,
+}
+
+impl Shelved {
+    fn lock(&self) -> MutexGuard<'_, Read> {
+        self.stretches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no more than so many are left; false where nobody takes any.
+    async fn falls_to(&self, count: usize) -> bool {
+        loop {
+            let before = self.lock().stretches.len();
+            if before <= count {
+                return true;
+            }
+            let waited = tokio::time::timeout(PATIENCE, self.taken.notified()).await;
+            if waited.is_err() && self.lock().stretches.len() == before {
+                return false;
+            }
+        }
+    }
 }
 
 impl Ahead {
@@ -47,26 +85,50 @@ impl Ahead {
         }
         let permit = stretches.ahead.0.clone().try_acquire_owned().ok()?;
         let (stretches, shelf) = (stretches.clone(), shelf.clone());
-        let wanted = Arc::new(Notify::new());
-        let asked = wanted.clone();
+        let shelved = Arc::new(Shelved::default());
+        let filling = shelved.clone();
         let reading = tokio::spawn(async move {
             let _permit = permit;
-            // What fails is read again by whoever asks, and told then.
-            let next: Result<Next, StoreError> = stretches.after(&shelf, place, last).await;
-            tokio::time::timeout(PATIENCE, asked.notified()).await.ok()?;
-            next.ok()
+            let mut place = place;
+            while last.saturating_sub(place.sequence) >= FAR {
+                // What fails is read again by whoever asks, and told then; gaps alike.
+                let Ok(read) = stretches.some_after(&shelf, place, last, AT_ONCE).await else { break };
+                let Some(end) = read.last().map(|stretch| stretch.to) else { break };
+                place = end;
+                filling.lock().stretches.extend(read);
+                filling.filled.notify_one();
+                if !filling.falls_to(LOW).await {
+                    break;
+                }
+            }
+            filling.falls_to(0).await;
+            *filling.lock() = Read { stretches: VecDeque::new(), is_over: true };
+            filling.filled.notify_one();
         });
-        Some(Self { place, wanted, reading })
+        Some(Self { shelved, reading })
     }
 
     /// What comes after a place, where it was read and is held still.
-    pub(super) async fn take(self, place: Cursor) -> Option<Next> {
-        // Where it is not wanted any more it is let go of at once, too.
-        self.wanted.notify_one();
-        if self.place != place {
-            return None;
+    pub(super) async fn take(&self, place: Cursor) -> Option<Arc<Stretch>> {
+        loop {
+            {
+                let mut read = self.shelved.lock();
+                if let Some(stretch) = read.stretches.pop_front() {
+                    self.shelved.taken.notify_one();
+                    return Some(stretch).filter(|stretch| stretch.follows(place));
+                }
+                if read.is_over {
+                    return None;
+                }
+            }
+            self.shelved.filled.notified().await;
         }
-        self.reading.await.ok()?
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.reading.abort();
     }
 }
 
@@ -79,7 +141,7 @@ mod tests {
     use crate::store::{EventLog as _, Retention};
 
     const START: Cursor = Cursor { epoch: 1, sequence: 0, fingerprint: 0 };
-    const EVENTS: u64 = 2_000;
+    const EVENTS: u64 = 5_000;
 
     async fn world() -> (tempfile::TempDir, Arc<Sqlite>, Arc<Stretches>) {
         let folder = tempfile::tempdir().unwrap();
@@ -93,19 +155,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_ahead_is_what_comes_next() {
+    async fn what_was_read_ahead_is_what_comes_next_and_ends_near_the_end() {
+        let (_folder, _log, stretches) = world().await;
+        let shelf = stretches.shelf(Filter::default());
+        let ahead = Ahead::begin(&stretches, &shelf, START, EVENTS).unwrap();
+        let mut place = START;
+        while let Some(stretch) = ahead.take(place).await {
+            assert!(stretch.framed.is_some() && stretch.to.sequence > place.sequence);
+            place = stretch.to;
+        }
+        assert!(place.sequence > EVENTS - FAR && place.sequence <= EVENTS);
+    }
+
+    #[tokio::test]
+    async fn it_is_read_before_it_is_asked_for_and_another_place_is_not_what_was_read() {
         let (_folder, log, stretches) = world().await;
         let shelf = stretches.shelf(Filter::default());
         let ahead = Ahead::begin(&stretches, &shelf, START, EVENTS).unwrap();
         while !shelf.has(0) {
             tokio::task::yield_now().await;
         }
-        // It was read before it is asked for: the log has lost it since.
         log.trim(Retention { age: Duration::from_secs(3_600), bytes: 0 }).await.unwrap();
-        let Some(Next::Stretch(stretch)) = ahead.take(START).await else { panic!("nothing was read") };
-        assert!(stretch.to.sequence > 100 && stretch.framed.is_some());
-        // Another place is not what was read.
-        let ahead = Ahead::begin(&stretches, &shelf, stretch.to, EVENTS).unwrap();
+        assert!(ahead.take(START).await.is_some());
         assert!(ahead.take(START).await.is_none());
     }
 

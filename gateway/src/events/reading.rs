@@ -187,14 +187,13 @@ impl Reading {
 
     /// What comes next, up to a place; then begins to read what comes after that.
     async fn stretch(&mut self, last: Sequence) -> Result<Next, StoreError> {
-        let read = match self.ahead.take() {
-            Some(ahead) => ahead.take(self.after).await,
-            None => None,
-        };
-        let next = match read {
-            Some(next) => next,
-            None => self.stretches.after(&self.shelf, self.after, last).await?,
-        };
+        if let Some(ahead) = &self.ahead {
+            if let Some(stretch) = ahead.take(self.after).await {
+                return Ok(Next::Stretch(stretch));
+            }
+            self.ahead = None;
+        }
+        let next = self.stretches.after(&self.shelf, self.after, last).await?;
         if let Next::Stretch(stretch) = &next {
             self.ahead = Ahead::begin(&self.stretches, &self.shelf, stretch.to, last);
         }

@@ -11,7 +11,8 @@ use super::ahead::Bound;
 use super::cursor::Cursor;
 use super::filter::Filter;
 use super::wire::{Answer, Batch, Kind};
-use crate::store::{EventLog, Sequence, StoreError};
+use crate::store::tail::Budget;
+use crate::store::{EventLog, Sequence, StoreError, StoredEvent};
 
 /// The most events of one stretch: the contract's bound for a batch.
 const STRETCH_EVENTS: usize = 256;
@@ -37,6 +38,11 @@ pub(super) struct Stretch {
 }
 
 impl Stretch {
+    /// Whether it is what comes after a place.
+    pub(super) fn follows(&self, place: Cursor) -> bool {
+        self.from == place.sequence
+    }
+
     /// What a stretch costs while it is kept: those without bytes cost too.
     fn cost(&self) -> usize {
         size_of::<Self>() + self.framed.as_ref().map_or(0, Bytes::len)
@@ -106,11 +112,10 @@ impl Stretches {
         place: Cursor,
         last: Sequence,
     ) -> Result<Next, StoreError> {
-        let end = match shelf.find(place.sequence) {
+        let room = match shelf.room(place, last) {
             Ok(stretch) => return Ok(Next::Stretch(stretch)),
-            Err(next) => next.unwrap_or(last).min(last),
+            Err(room) => room,
         };
-        let room = usize::try_from(end.saturating_sub(place.sequence)).unwrap_or(usize::MAX);
         let events = self.log.read(place.sequence, STRETCH_EVENTS.min(room), STRETCH_BYTES).await?;
         let kept_after = match events.first() {
             Some(first) => first.sequence - 1,
@@ -119,13 +124,40 @@ impl Stretches {
         if kept_after > place.sequence {
             return Ok(Next::Gap(kept_after));
         }
-        let Some(last) = events.last() else { return Ok(Next::Nothing) };
-        let to = Cursor { sequence: last.sequence, fingerprint: last.fingerprint, ..place };
-        let wanted = events.into_iter().filter(|event| shelf.filter.matches(event));
-        let events: Vec<_> = wanted.map(|event| event.encoded).collect();
-        let count = events.len();
-        let framed = (!events.is_empty()).then(|| Answer::from(Kind::Batch(Batch { events })).framed());
-        Ok(Next::Stretch(shelf.keep(Stretch { from: place.sequence, to, framed, count })))
+        Ok(shelf.put(place, events).map_or(Next::Nothing, Next::Stretch))
+    }
+
+    /// Some stretches after a place, up to another one, which are read at once. None: there is a gap, or nothing.
+    ///
+    /// # Errors
+    /// Storage fails.
+    pub(super) async fn some_after(
+        &self,
+        shelf: &Shelf,
+        mut place: Cursor,
+        last: Sequence,
+        count: usize,
+    ) -> Result<Vec<Arc<Stretch>>, StoreError> {
+        let room = match shelf.room(place, last) {
+            Ok(stretch) => return Ok(vec![stretch]),
+            Err(room) => room,
+        };
+        let events = self.log.read(place.sequence, room.min(count * STRETCH_EVENTS), count * STRETCH_BYTES).await?;
+        if events.first().is_some_and(|first| first.sequence - 1 > place.sequence) {
+            return Ok(Vec::new());
+        }
+        let (mut events, mut stretches) = (events.into_iter().peekable(), Vec::new());
+        while events.peek().is_some() {
+            let (mut budget, mut count) = (Budget::new(STRETCH_BYTES), 0);
+            let own = std::iter::from_fn(|| {
+                count += 1;
+                events.next_if(|event| count <= STRETCH_EVENTS && budget.takes(event.encoded.len()))
+            });
+            let Some(stretch) = shelf.put(place, own) else { break };
+            place = stretch.to;
+            stretches.push(stretch);
+        }
+        Ok(stretches)
     }
 }
 
@@ -133,6 +165,29 @@ impl Shelf {
     /// Whether it keeps what comes after a place.
     pub(super) fn has(&self, place: Sequence) -> bool {
         self.find(place).is_ok()
+    }
+
+    /// What it keeps of what comes after a place, or how many events there are at most up to where it keeps some, or the
+    /// last.
+    fn room(&self, place: Cursor, last: Sequence) -> Result<Arc<Stretch>, usize> {
+        self.find(place.sequence).map_err(|next| {
+            let end = next.unwrap_or(last).min(last);
+            usize::try_from(end.saturating_sub(place.sequence)).unwrap_or(usize::MAX)
+        })
+    }
+
+    /// Frames what the filter lets through of the events that come after a place. `None`: there are none.
+    fn put(&self, place: Cursor, events: impl IntoIterator<Item = StoredEvent>) -> Option<Arc<Stretch>> {
+        let (mut to, mut wanted) = (place, Vec::new());
+        for event in events {
+            to = Cursor { sequence: event.sequence, fingerprint: event.fingerprint, ..place };
+            if self.filter.matches(&event) {
+                wanted.push(event.encoded);
+            }
+        }
+        let count = wanted.len();
+        let framed = (count > 0).then(|| Answer::from(Kind::Batch(Batch { events: wanted })).framed());
+        (to != place).then(|| self.keep(Stretch { from: place.sequence, to, framed, count }))
     }
 
     /// The stretch after a place, or where the next one begins that is kept.

@@ -129,18 +129,18 @@ pub(super) fn time_of(milliseconds: i64) -> SystemTime {
 }
 
 /// Counts off the bytes of one read: the first event always fits.
-pub(super) struct Budget {
+pub(crate) struct Budget {
     left: usize,
     fresh: bool,
 }
 
 impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self { left: bytes, fresh: true }
     }
 
     /// Whether one of this size is still taken.
-    pub(super) fn takes(&mut self, bytes: usize) -> bool {
+    pub(crate) fn takes(&mut self, bytes: usize) -> bool {
         let fits = self.fresh || bytes <= self.left;
         self.fresh = false;
         self.left = self.left.saturating_sub(bytes);
