@@ -25,6 +25,9 @@ const EVENTS: u64 = 300;
 const NUDGES: usize = 300;
 /// How long a gateway is left alone before its memory is looked at.
 const REST: Duration = Duration::from_secs(2);
+/// What the plot says of all panels.
+const NOTE: &str =
+    "Both axes by powers of ten. Each point is a process of its own; memory is what it holds resident.";
 /// The interval of the triggers.
 const INTERVAL: Duration = Duration::from_secs(3_600);
 
@@ -90,9 +93,9 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
         events.push(with_events(*count).await?);
     }
     let series = [
-        ("subscribers", "an event's way, 99 of 100", subscribers),
-        ("triggers", "a look that is asked for, 99 of 100", triggers),
-        ("events in the log", "a subscriber's first event, from the earliest", events),
+        ("subscribers", "An event's way, 99 of 100 within so many ms", subscribers),
+        ("triggers", "A look that is asked for, 99 of 100 within so many ms", triggers),
+        ("events in the log", "A subscriber's first event from the earliest, ms", events),
     ];
     let mut csv = String::from("over,count,memory_mib,time_ms\n");
     let mut panels = Vec::new();
@@ -101,11 +104,11 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
             let _ = writeln!(csv, "{over},{count:.0},{memory:.1},{time:.2}");
         }
         let of = |value: fn(&Point) -> f64| points.iter().map(|point| (point.count, value(point))).collect();
-        panels.push(Panel { over, what: "resident memory, MiB".into(), points: of(|point| point.memory) });
-        panels.push(Panel { over, what: format!("{what}, ms"), points: of(|point| point.time) });
+        panels.push(Panel { over, what: "Memory, MiB".into(), points: of(|point| point.memory) });
+        panels.push(Panel { over, what: (*what).into(), points: of(|point| point.time) });
     }
     std::fs::write(settings.folder.join("growth.csv"), csv)?;
-    std::fs::write(settings.folder.join("growth.svg"), plot::svg("What grows with what", &panels))?;
+    std::fs::write(settings.folder.join("growth.svg"), plot::svg("What grows with what", NOTE, &panels))?;
     Ok(format!(
         "## What grows with what\n\n![Memory and lateness over subscribers, triggers and the log's length](growth.svg)\n\n\
          Each point is one process, started for it; memory is its `VmRSS`. Over subscribers, a connection each: one event \

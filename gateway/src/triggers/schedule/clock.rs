@@ -98,12 +98,13 @@ impl Clock {
                 }
                 change = changes.recv() => match change {
                     Ok(change) => self.hear(&change),
-                    Err(RecvError::Lagged(_)) => {
-                        self.take_all(START_SPREAD).await;
-                        // Which of them are alone may have been missed too; a look asks again.
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::debug!(missed, "changes of the store came too fast: all triggers are read anew");
+                        // Which of them are alone may have been missed too: where nothing says so, a look asks again.
                         for watch in self.watches.values_mut() {
                             watch.members.iter_mut().for_each(|member| member.alone = true);
                         }
+                        self.take_all(START_SPREAD).await;
                     }
                     Err(RecvError::Closed) => return,
                 },
@@ -160,12 +161,7 @@ impl Clock {
         } else if change.key.starts_with(stored::PLACES)
             && let Some(entry) = &change.value
         {
-            let name = stored::name_of(&change.key);
-            let watch = self.fares.watch_of(&name);
-            let open = watch.and_then(|watch| self.watches.get_mut(&watch));
-            if let Some(member) = open.and_then(|open| open.get_mut(&name)) {
-                member.alone = stored::is_alone(entry);
-            }
+            self.take_place(entry);
         } else if change.key.starts_with(NUDGES)
             && let Some(entry) = &change.value
             && let Some(nudge) = notes::nudge(&change.key, &entry.value)
@@ -173,6 +169,16 @@ impl Clock {
             && self.watches.contains_key(nudge.watch())
         {
             self.nudged(&nudge);
+        }
+    }
+
+    /// Takes whether a trigger is alone.
+    fn take_place(&mut self, entry: &Entry) {
+        let name = stored::name_of(&entry.key);
+        let watch = self.fares.watch_of(&name);
+        let open = watch.and_then(|watch| self.watches.get_mut(&watch));
+        if let Some(member) = open.and_then(|open| open.get_mut(&name)) {
+            member.alone = stored::is_alone(entry);
         }
     }
 
@@ -202,6 +208,14 @@ impl Clock {
         let count = u32::try_from(opened.len()).unwrap_or(u32::MAX);
         let spread = spread.max(FIRST_LOOKS_APART.saturating_mul(count));
         opened.iter().for_each(|watch| self.plan(watch, spread));
+        // So that a look need not ask for the place of each that is known to go with its watch.
+        let mut after = String::new();
+        loop {
+            let page = self.page(stored::PLACES, &after).await;
+            let Some(last) = page.last() else { return };
+            after.clone_from(&last.key);
+            page.iter().for_each(|entry| self.take_place(entry));
+        }
     }
 
     /// Takes how watches fare that another gateway looked after.

@@ -345,3 +345,22 @@ fn a_watch_and_a_trigger_of_it_take_little_room() {
     assert!(size_of::<Watch>() <= 112, "{}", size_of::<Watch>());
     assert!(size_of::<Member>() <= 88, "{}", size_of::<Member>());
 }
+
+#[tokio::test]
+async fn a_start_knows_who_goes_with_its_watch_and_asks_for_the_places_of_the_others_alone() {
+    const THIRD: &str = "connections/office/triggers/third";
+    let (mut clock, _folder) = clock().await;
+    let mut writes: Vec<_> = [NAME, OTHER, THIRD]
+        .map(|name| {
+            let Entry { key, value, .. } = record(name, HOUR, 1, TriggerState::Active);
+            Write { key, value: Some(value), expect: Expect::Any }
+        })
+        .into();
+    let with_watch = stored::At::<stored::Place>::default();
+    writes.push(with_watch.replaced(stored::place_key(NAME), &with_watch.value));
+    writes.push(stored::alone_at(OTHER, "cursor".into()));
+    clock.poller.log.append(Vec::new(), writes).await.unwrap();
+    clock.take_all(START_SPREAD).await;
+    let alone = [NAME, OTHER, THIRD].map(|name| clock.watches[&watch()].get(name).unwrap().alone);
+    assert_eq!(alone, [false, true, true]);
+}
