@@ -3,6 +3,7 @@
 
 mod change;
 mod fares;
+mod folded;
 pub mod poll;
 pub mod schedule;
 mod service;
@@ -10,5 +11,6 @@ mod stored;
 pub mod watch;
 
 pub use change::Triggers;
+pub use folded::Folded;
 pub use schedule::Schedule;
 pub use watch::WatchName;

@@ -2,8 +2,9 @@
 //! happened.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use postern_chassis::serve::{self as chassis, BoxError, ServeSettings};
 use postern_proto::connector::v1 as connector;
@@ -22,6 +23,7 @@ use postern_proto::smtp::v1::{
     SendEmailsResponse, SendLargeEmailRequest, SendLargeEmailResponse,
 };
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -58,21 +60,54 @@ pub(crate) async fn serve(
 
 /// When triggers were last looked for, by their names; clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Polled(Arc<Mutex<HashMap<String, SystemTime>>>);
+pub(crate) struct Polled {
+    last: Arc<Mutex<HashMap<String, SystemTime>>>,
+    looks: Arc<AtomicU64>,
+    noted: Arc<Notify>,
+    answer_after: Duration,
+}
 
 impl Polled {
+    /// Where each answer takes a time.
+    pub(crate) fn answering_after(answer_after: Duration) -> Self {
+        Self { answer_after, ..Self::default() }
+    }
+
     fn note(&self, trigger: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(trigger, SystemTime::now());
+        self.last().insert(trigger, SystemTime::now());
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.noted.notify_waiters();
     }
 
     /// How many triggers were looked for.
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.last().len()
+    }
+
+    /// How often triggers were looked for.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
     }
 
     /// When a trigger was last looked for.
-    pub(crate) fn last(&self, trigger: &str) -> Option<SystemTime> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(trigger).copied()
+    pub(crate) fn last_of(&self, trigger: &str) -> Option<SystemTime> {
+        self.last().get(trigger).copied()
+    }
+
+    /// Waits until a trigger was looked for after a time. Gives how long after.
+    pub(crate) async fn come(&self, trigger: &str, after: SystemTime) -> Duration {
+        loop {
+            let mut noted = std::pin::pin!(self.noted.notified());
+            noted.as_mut().enable();
+            if let Some(took) = self.last_of(trigger).and_then(|last| last.duration_since(after).ok()) {
+                return took;
+            }
+            noted.await;
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, HashMap<String, SystemTime>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,6 +152,7 @@ impl ConnectorService for Echo {
         Ok(Response::new(DescribeResponse {
             kind: "smtp".into(),
             services: vec!["postern.smtp.v1.SmtpService".into()],
+            trigger_kinds: vec!["new_email".into()],
             version: "echo".into(),
             ..DescribeResponse::default()
         }))
@@ -166,15 +202,20 @@ impl ConnectorService for Echo {
 
     async fn check_trigger(
         &self,
-        _: Request<CheckTriggerRequest>,
+        request: Request<CheckTriggerRequest>,
     ) -> Result<Response<CheckTriggerResponse>, Status> {
-        Err(Status::unimplemented("an echo has no triggers"))
+        // No two watch the same.
+        let watch_key = request.into_inner().trigger.unwrap_or_default().name;
+        Ok(Response::new(CheckTriggerResponse { watch_key }))
     }
 
     async fn poll(&self, request: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
         let PollRequest { triggers, cursor, .. } = request.into_inner();
         for trigger in triggers.into_iter().filter_map(|watched| watched.trigger) {
             self.polled.note(trigger.name);
+        }
+        if !self.polled.answer_after.is_zero() {
+            tokio::time::sleep(self.polled.answer_after).await;
         }
         // Nothing happened, and nothing changes in where the look ended.
         Ok(Response::new(PollResponse { next_cursor: cursor, ..PollResponse::default() }))

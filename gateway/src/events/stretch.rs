@@ -142,7 +142,8 @@ impl Stretches {
             Ok(stretch) => return Ok(vec![stretch]),
             Err(room) => room,
         };
-        let events = self.log.read(place.sequence, room.min(count * STRETCH_EVENTS), count * STRETCH_BYTES).await?;
+        let events =
+            self.log.read(place.sequence, room.min(count * STRETCH_EVENTS), count * STRETCH_BYTES).await?;
         if events.first().is_some_and(|first| first.sequence - 1 > place.sequence) {
             return Ok(Vec::new());
         }

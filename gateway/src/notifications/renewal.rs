@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use postern_proto::event::v1::Trigger;
 use prost::Message as _;
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio_util::time::DelayQueue;
@@ -18,8 +16,8 @@ use super::record::{NOTIFICATIONS, Record, Wanted};
 use super::work::{Next, back_off};
 use crate::leases::Owned;
 use crate::store::Change;
-use crate::triggers::WatchName;
 use crate::triggers::schedule::{News, Standing};
+use crate::triggers::{Folded, WatchName};
 
 /// Steps at once: each is a call to a provider.
 const MAX_STEPS: usize = 8;
@@ -33,7 +31,7 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 3_600);
 /// A watch whose notification is kept.
 struct Kept {
     /// A trigger that watches it. `None`: it is looked after no more, and its notification is to end.
-    trigger: Option<Arc<Trigger>>,
+    trigger: Option<Folded>,
     turn: Turn,
     failures: u32,
 }
@@ -56,13 +54,11 @@ pub(super) struct Renewal {
     due: DelayQueue<WatchName>,
     kept: HashMap<WatchName, Kept>,
     steps: JoinSet<Ended>,
-    places: Arc<Semaphore>,
 }
 
 impl Renewal {
     pub(super) fn new(notifications: Arc<Notifications>) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_STEPS));
-        Self { notifications, due: DelayQueue::new(), kept: HashMap::new(), steps: JoinSet::new(), places }
+        Self { notifications, due: DelayQueue::new(), kept: HashMap::new(), steps: JoinSet::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -72,7 +68,7 @@ impl Renewal {
         let mut spread = START_SPREAD;
         loop {
             tokio::select! {
-                Some(due) = self.due.next() => self.step(&due.into_inner()),
+                Some(due) = self.due.next(), if self.steps.len() < MAX_STEPS => self.step(&due.into_inner()),
                 Some(Ok((watch, next))) = self.steps.join_next() => self.stepped(&watch, next),
                 news = notifications.schedule.news() => self.take(news, &mut spread).await,
                 change = changes.recv() => match change {
@@ -155,13 +151,12 @@ impl Renewal {
     fn step(&mut self, watch: &WatchName) {
         let Some(kept) = self.kept.get_mut(watch) else { return };
         kept.turn = Turn::Stepping { again: false };
-        let (trigger, places) = (kept.trigger.clone(), self.places.clone());
+        let trigger = kept.trigger.clone();
         let (watch, notifications) = (watch.clone(), self.notifications.clone());
         self.steps.spawn(async move {
-            let _place = places.acquire_owned().await;
             match trigger {
                 Some(trigger) => {
-                    let next = notifications.step(&watch, &trigger).await;
+                    let next = notifications.step(&watch, &trigger.unfold()).await;
                     (watch, Some(next))
                 }
                 None => {

@@ -2,7 +2,8 @@
 
 mod note;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -24,8 +25,9 @@ pub(super) struct Fares(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    watches: HashMap<WatchName, Fare>,
-    triggers: HashMap<Box<str>, Own>,
+    /// In order, so that those of a connection lie together.
+    watches: BTreeMap<WatchName, Fare>,
+    triggers: HashMap<Arc<str>, Own>,
     /// The triggers whose looks alone fail, while they are to catch up: few.
     behind: HashMap<Box<str>, Failed>,
 }
@@ -90,13 +92,22 @@ impl Fares {
         self.lock().watches.get(watch).is_some_and(|fare| fare.failed.is_some())
     }
 
+    /// The watches of a connection (its name) whose last look failed.
+    pub(super) fn failing_of(&self, connection: &str) -> Vec<WatchName> {
+        let id = connection.strip_prefix("connections/").unwrap_or(connection);
+        let (from, known) = (format!("{id}/"), self.lock());
+        let watches = known.watches.range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded));
+        let watches = watches.take_while(|(watch, _)| watch.connection_id() == id);
+        watches.filter(|(_, fare)| fare.failed.is_some()).map(|(watch, _)| watch.clone()).collect()
+    }
+
     /// The watch that a trigger is looked after by.
     pub(super) fn watch_of(&self, trigger: &str) -> Option<WatchName> {
         self.lock().triggers.get(trigger).map(|own| own.watch.clone())
     }
 
     /// The triggers that are looked after.
-    pub(super) fn triggers(&self) -> Vec<Box<str>> {
+    pub(super) fn triggers(&self) -> HashSet<Arc<str>> {
         self.lock().triggers.keys().cloned().collect()
     }
 
@@ -113,10 +124,10 @@ impl Fares {
     }
 
     /// A trigger is looked after by a watch: as it now is.
-    pub(super) fn take(&self, trigger: &str, watch: &WatchName) {
+    pub(super) fn take(&self, trigger: &Arc<str>, watch: &WatchName) {
         let mut known = self.lock();
-        known.behind.remove(trigger);
-        known.triggers.insert(trigger.into(), Own { watch: watch.clone(), last_event: None });
+        known.behind.remove(&**trigger);
+        known.triggers.insert(trigger.clone(), Own { watch: watch.clone(), last_event: None });
     }
 
     /// A trigger is looked after no more. Gives the watch that it was looked after by.
@@ -201,5 +212,25 @@ impl Fares {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_fail_of_a_connection_are_found_among_those_of_others() {
+        let (fares, status) = (Fares::default(), Status::unavailable("down"));
+        let names = ["a", "a-b", "a0", "ab", "b"];
+        let watches = names.map(|id| WatchName::new(&format!("connections/{id}"), "inbox"));
+        for watch in &watches {
+            fares.failed(watch, &status);
+        }
+        fares.change(&WatchName::new("connections/a", "well"), |fare| fare.bytes = 1);
+        assert_eq!(fares.failing_of("connections/a"), watches[..1]);
+        assert_eq!(fares.failing_of("connections/a-b"), watches[1..2]);
+        fares.succeeded(&watches[0], &[], &[]);
+        assert!(fares.failing_of("connections/a").is_empty());
     }
 }

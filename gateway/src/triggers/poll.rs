@@ -18,6 +18,7 @@ use postern_proto::event::v1::Trigger;
 use prost::Message as _;
 use tokio::time::Instant;
 
+use super::folded::Folded;
 use super::stored::{self, At, Place, Reached};
 use super::watch::WatchName;
 use crate::connections::Connections;
@@ -44,7 +45,7 @@ pub(super) struct Poller {
 }
 
 /// A trigger that is to be looked after, and whether it may be alone, as far as is known.
-pub(super) type Sought = (Arc<Trigger>, bool);
+pub(super) type Sought = (Folded, bool);
 
 /// How a look went.
 #[derive(Debug, Default)]
@@ -101,7 +102,8 @@ impl Poller {
     /// have a trigger that was paused meanwhile go with its watch, which goes on without it, or one that was changed
     /// pass over what it was not asked for yet.
     async fn members(&self, sought: &[Sought]) -> Result<Vec<Member>, StoreError> {
-        let read = |(trigger, alone): Sought| async move {
+        let read = |(folded, alone): Sought| async move {
+            let trigger = Arc::new(folded.unfold());
             if !alone {
                 // Whatever it tells finds its place changed where it has left the watch meanwhile.
                 return Ok(Member { trigger, place: None });

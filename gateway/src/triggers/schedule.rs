@@ -6,6 +6,7 @@
 
 mod clock;
 mod feed;
+mod lines;
 mod notes;
 mod open;
 mod turns;

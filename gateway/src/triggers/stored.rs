@@ -130,10 +130,15 @@ pub(super) fn name_of(key: &str) -> String {
 
 /// The trigger in a record. `None` where the record is no trigger.
 pub(super) fn decode(entry: &Entry) -> Option<Stored> {
-    let record = Record::decode(entry.value.clone()).ok()?;
+    decode_record(entry.value.clone(), entry.revision)
+}
+
+/// The same of a record and its revision.
+pub(super) fn decode_record(record: Bytes, revision: Revision) -> Option<Stored> {
+    let record = Record::decode(record).ok()?;
     let mut trigger = record.trigger?;
-    trigger.etag = etag(entry.revision);
-    Some(Stored { trigger, watch_key: record.watch_key, revision: entry.revision })
+    trigger.etag = etag(revision);
+    Some(Stored { trigger, watch_key: record.watch_key, revision })
 }
 
 /// The write of a trigger's record: without what is not kept in it.

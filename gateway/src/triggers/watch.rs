@@ -1,6 +1,7 @@
 //! A watch: the triggers of one connection that watch the same. Which they are follows from the key that their connector
 //! gives; what the key says is the connector's to know.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -42,7 +43,18 @@ impl WatchName {
     /// The name of its connection.
     #[must_use]
     pub fn connection(&self) -> String {
-        format!("connections/{}", self.0.split('/').next().unwrap_or_default())
+        format!("connections/{}", self.connection_id())
+    }
+
+    /// The same without what all connections' names begin with.
+    pub(super) fn connection_id(&self) -> &str {
+        self.0.split('/').next().unwrap_or_default()
+    }
+}
+
+impl Borrow<str> for WatchName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -1,13 +1,13 @@
 //! The clock: the one task that owns the times of all watches.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use postern_proto::event::v1::TriggerState;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tokio_util::time::DelayQueue;
 
 use super::Nudge;
 use super::feed::{Feed, Standing};
+use super::lines::Lines;
 use super::notes::{self, NUDGES, Notes};
 use super::open::{Member, Turn, Watch};
 use super::waits::interval;
@@ -23,14 +24,16 @@ use crate::error::Error;
 use crate::leases::Owned;
 use crate::store::{Change, Commit, Entry, Expect, StoreError, Write};
 use crate::triggers::fares::{FARES, Fares, fare_key};
+use crate::triggers::folded::Folded;
 use crate::triggers::poll::{Looked, Poller};
 use crate::triggers::stored;
 use crate::triggers::watch::WatchName;
 
-/// Looks at once, of all watches: each holds an answer of up to 4 MiB.
-const MAX_LOOKS: usize = 64;
 /// After a start, the first looks are spread over this time, or the interval where that is shorter.
-const START_SPREAD: Duration = Duration::from_secs(5);
+pub(super) const START_SPREAD: Duration = Duration::from_secs(5);
+/// How far the first looks are apart on the whole, where there are so many that they take longer than their spread: all
+/// else that a gateway does goes on meanwhile, and the looks after them keep their distance.
+const FIRST_LOOKS_APART: Duration = Duration::from_millis(1);
 /// The same for watches that come from another gateway: whoever saw to them may have been silent for seconds already.
 const GAIN_SPREAD: Duration = Duration::from_secs(2);
 /// How many records are read from the store at a time.
@@ -58,8 +61,7 @@ pub(super) struct Clock {
     pub(super) due: DelayQueue<WatchName>,
     pub(super) watches: HashMap<WatchName, Watch>,
     pub(super) looks: JoinSet<Ended>,
-    pub(super) all: Arc<Semaphore>,
-    pub(super) by_connection: HashMap<String, Arc<Semaphore>>,
+    pub(super) lines: Lines,
     /// Watches whose places are being removed, until they are.
     pub(super) ending: HashMap<WatchName, CancellationToken>,
     /// The watches that are this gateway's to look after.
@@ -81,8 +83,7 @@ impl Clock {
             due: DelayQueue::new(),
             watches: HashMap::new(),
             looks: JoinSet::new(),
-            all: Arc::new(Semaphore::new(MAX_LOOKS)),
-            by_connection: HashMap::new(),
+            lines: Lines::default(),
             ending: HashMap::new(),
             missed: None,
             read_anew: (Instant::now(), Duration::ZERO),
@@ -97,13 +98,8 @@ impl Clock {
         self.take_owned(START_SPREAD).await;
         loop {
             tokio::select! {
-                Some(due) = self.due.next() => self.look(&due.into_inner()),
-                Some(ended) = self.looks.join_next_with_id() => match ended {
-                    Ok((look, (watch, looked))) => self.looked(look, &watch, looked),
-                    // Its watch has ended.
-                    Err(error) if error.is_cancelled() => {}
-                    Err(error) => tracing::error!(%error, "a look ended unexpectedly"),
-                },
+                Some(due) = self.due.next() => self.is_due(due.into_inner()),
+                Some(ended) = self.looks.join_next_with_id() => self.ended(ended),
                 Some(nudge) = nudged.recv() => self.nudged(&nudge),
                 Some(()) = self.notes.next() => {}
                 () = feed.begun.notified() => self.tell_all(),
@@ -113,7 +109,10 @@ impl Clock {
                 }
                 change = changes.recv() => match change {
                     Ok(change) => self.hear(&change),
-                    Err(RecvError::Lagged(_)) => self.miss(),
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::debug!(missed, "changes of the store came too fast: all triggers are read anew");
+                        self.miss();
+                    }
                     Err(RecvError::Closed) => return,
                 },
                 () = sleep_until(self.missed.unwrap_or_else(Instant::now)), if self.missed.is_some() => {
@@ -134,11 +133,11 @@ impl Clock {
     async fn read_anew(&mut self) {
         self.missed = None;
         let begun = Instant::now();
-        self.take_all(START_SPREAD).await;
-        // Which of them are alone may have been missed too; a look asks again.
+        // Which of them are alone may have been missed too: where nothing says so, a look asks again.
         for watch in self.watches.values_mut() {
             watch.members.iter_mut().for_each(|member| member.alone = true);
         }
+        self.take_all(START_SPREAD).await;
         self.read_anew = (Instant::now(), begun.elapsed());
     }
 
@@ -148,7 +147,7 @@ impl Clock {
         let lost: Vec<_> = self.watches.keys().filter(|watch| !now.owns(watch.as_str())).cloned().collect();
         for watch in lost {
             let Some(open) = self.watches.remove(&watch) else { continue };
-            open.members.iter().for_each(|member| drop(self.fares.leave(&member.trigger.name)));
+            open.members.iter().for_each(|member| drop(self.fares.leave(member.trigger.name())));
             self.close(&watch, open.turn);
             self.feed.tell(&watch, || Standing::Lost);
         }
@@ -179,7 +178,11 @@ impl Clock {
     pub(super) fn hear(&mut self, change: &Change) {
         if change.key.starts_with(stored::TRIGGERS) {
             match &change.value {
-                Some(entry) => self.take(entry, Duration::ZERO),
+                Some(entry) => {
+                    if let Some(opened) = self.take(entry) {
+                        self.plan(&opened, Duration::ZERO);
+                    }
+                }
                 None => self.leave(&stored::name_of(&change.key)),
             }
         } else if change.value.as_ref().is_some_and(connections::is_ready) {
@@ -187,12 +190,7 @@ impl Clock {
         } else if change.key.starts_with(stored::PLACES)
             && let Some(entry) = &change.value
         {
-            let name = stored::name_of(&change.key);
-            let watch = self.fares.watch_of(&name);
-            let open = watch.and_then(|watch| self.watches.get_mut(&watch));
-            if let Some(member) = open.and_then(|open| open.get_mut(&name)) {
-                member.alone = stored::is_alone(entry);
-            }
+            self.take_place(entry);
         } else if change.key.starts_with(NUDGES)
             && let Some(entry) = &change.value
             && let Some(nudge) = notes::nudge(&change.key, &entry.value)
@@ -203,30 +201,49 @@ impl Clock {
         }
     }
 
+    /// Takes whether a trigger is alone.
+    fn take_place(&mut self, entry: &Entry) {
+        let name = stored::name_of(&entry.key);
+        let watch = self.fares.watch_of(&name);
+        let open = watch.and_then(|watch| self.watches.get_mut(&watch));
+        if let Some(member) = open.and_then(|open| open.get_mut(&name)) {
+            member.alone = stored::is_alone(entry);
+        }
+    }
+
     /// Makes the watches of a connection due that failed: it was changed, and may work now.
     fn mended(&mut self, connection: &str) {
-        let failing = |watch: &&WatchName| watch.connection() == connection && self.fares.is_failing(watch);
-        let failing: Vec<_> = self.watches.keys().filter(failing).cloned().collect();
-        failing.iter().for_each(|watch| self.hasten(watch, Duration::ZERO));
+        for watch in self.fares.failing_of(connection) {
+            self.hasten(&watch, Duration::ZERO);
+        }
     }
 
     /// Reads all triggers anew: at the start, when some have come from another gateway, and when changes were missed.
-    async fn take_all(&mut self, spread: Duration) {
-        let mut seen = HashSet::new();
+    pub(super) async fn take_all(&mut self, spread: Duration) {
+        let (mut unseen, mut opened) = (self.fares.triggers(), Vec::new());
         let mut after = String::new();
         loop {
             let page = self.page(stored::TRIGGERS, &after).await;
             let Some(last) = page.last() else { break };
             after.clone_from(&last.key);
             for entry in &page {
-                seen.insert(stored::name_of(&entry.key));
-                self.take(entry, spread);
+                if !unseen.is_empty() {
+                    unseen.remove(stored::name_of(&entry.key).as_str());
+                }
+                opened.extend(self.take(entry));
             }
         }
-        for name in self.fares.triggers() {
-            if !seen.contains(&*name) {
-                self.leave(&name);
-            }
+        unseen.iter().for_each(|name| self.leave(name));
+        let count = u32::try_from(opened.len()).unwrap_or(u32::MAX);
+        let spread = spread.max(FIRST_LOOKS_APART.saturating_mul(count));
+        opened.iter().for_each(|watch| self.plan(watch, spread));
+        // So that a look need not ask for the place of each that is known to go with its watch.
+        let mut after = String::new();
+        loop {
+            let page = self.page(stored::PLACES, &after).await;
+            let Some(last) = page.last() else { return };
+            after.clone_from(&last.key);
+            page.iter().for_each(|entry| self.take_place(entry));
         }
     }
 
@@ -281,50 +298,59 @@ impl Clock {
         }
     }
 
-    /// Takes a trigger as it now is: a watch that it opens is due within `spread`.
-    pub(super) fn take(&mut self, entry: &Entry, spread: Duration) {
+    /// Takes a trigger as it now is. Gives the watch that it opens: when that is due is to be planned.
+    pub(super) fn take(&mut self, entry: &Entry) -> Option<WatchName> {
         let Some(found) = stored::decode(entry) else {
             tracing::error!(key = entry.key, "a trigger's record does not decode");
-            return;
+            return None;
         };
-        let (name, watch) = (found.trigger.name.clone(), found.watch());
-        let current = self.fares.watch_of(&name);
-        if found.trigger.state() == TriggerState::Paused || current.is_some_and(|current| current != watch) {
-            self.leave(&name);
+        let (watch, trigger) = (found.watch(), found.trigger);
+        let current = self.fares.watch_of(&trigger.name);
+        if trigger.state() == TriggerState::Paused || current.is_some_and(|current| current != watch) {
+            self.leave(&trigger.name);
         }
-        if found.trigger.state() == TriggerState::Paused || !self.owned.owns(watch.as_str()) {
-            return;
+        if trigger.state() == TriggerState::Paused || !self.owned.owns(watch.as_str()) {
+            return None;
         }
         // One name for all that share it.
         let watch = self.watches.get_key_value(&watch).map(|(watch, _)| watch.clone()).unwrap_or(watch);
-        let trigger = Arc::new(found.trigger);
-        let known = self.watches.get(&watch).and_then(|watch| watch.get(&name));
-        if known.is_some_and(|known| known.trigger.etag == trigger.etag) {
-            return;
+        let known = self.watches.get(&watch).and_then(|open| open.get(&trigger.name));
+        if known.is_some_and(|known| known.trigger.revision() == entry.revision) {
+            return None;
         }
-        let is_new = known.is_none_or(|known| known.trigger.kind != trigger.kind);
+        let is_new = known.is_none_or(|known| known.trigger.unfold().kind != trigger.kind);
+        let name = known.map_or_else(|| trigger.name.as_str().into(), |known| known.trigger.name().clone());
         if is_new {
             self.fares.take(&name, &watch);
         }
-        let own_interval = interval(&trigger);
-        let member = Member { trigger, alone: true };
+        let interval = interval(&trigger);
+        let member = Member { trigger: Folded::new(name, entry), interval, alone: true };
         if let Some(open) = self.watches.get_mut(&watch) {
             open.put(member);
             let bytes = open.bytes;
             self.fares.change(&watch, |fare| fare.bytes = bytes);
-            let within = if is_new { JOIN_PATIENCE } else { own_interval };
-            self.hasten(&watch, within.min(own_interval));
-        } else {
-            let spread = spread.min(own_interval).mul_f64(fastrand::f64());
-            let mut open = Watch::new(Turn::Waiting(self.due.insert(watch.clone(), spread)));
-            self.feed.tell(&watch, || Standing::Open(member.trigger.clone()));
-            open.put(member);
-            self.fares.change(&watch, |fare| {
-                fare.next_poll = Some(SystemTime::now() + spread);
-                fare.bytes = open.bytes;
-            });
-            self.watches.insert(watch, open);
+            let within = if is_new { JOIN_PATIENCE } else { interval };
+            self.hasten(&watch, within.min(interval));
+            return None;
         }
+        let mut open = Watch::new(Turn::InLine);
+        self.feed.tell(&watch, || Standing::Open(member.trigger.clone()));
+        open.put(member);
+        self.fares.change(&watch, |fare| fare.bytes = open.bytes);
+        self.watches.insert(watch.clone(), open);
+        Some(watch)
+    }
+
+    /// Makes a watch due that was opened: at any time within `spread`, and within its interval.
+    pub(super) fn plan(&mut self, watch: &WatchName, spread: Duration) {
+        let Some(open) = self.watches.get_mut(watch) else { return };
+        // Opened twice over since.
+        if matches!(open.turn, Turn::Waiting(_)) {
+            return;
+        }
+        let wait = spread.min(open.interval()).mul_f64(fastrand::f64());
+        open.turn = Turn::Waiting(self.due.insert(watch.clone(), wait));
+        self.fares.change(watch, |fare| fare.next_poll = Some(SystemTime::now() + wait));
     }
 
     /// A trigger that was deleted or paused, or watches something else now, leaves its watch; with the last one it ends.
@@ -348,6 +374,7 @@ impl Clock {
     fn close(&mut self, watch: &WatchName, turn: Turn) {
         match turn {
             Turn::Waiting(key) => drop(self.due.try_remove(&key)),
+            Turn::InLine => {}
             Turn::Looking { look, .. } => look.abort(),
         }
         self.fares.forget(watch);

@@ -1,19 +1,19 @@
 //! What becomes of watches, for the one who follows them: only the last of each is kept, however far behind that one is.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use postern_proto::event::v1::Trigger;
 use tokio::sync::Notify;
 
 use crate::leases::Owned;
+use crate::triggers::folded::Folded;
 use crate::triggers::watch::WatchName;
 
 /// What has become of a watch.
 #[derive(Debug, Clone)]
 pub enum Standing {
     /// It is looked after here. One of its triggers: any will do, for what they watch is the same.
-    Open(Arc<Trigger>),
+    Open(Folded),
     /// Nobody watches it any more.
     Ended,
     /// Another gateway looks after it.

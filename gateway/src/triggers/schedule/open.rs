@@ -1,15 +1,13 @@
 //! A watch that is looked after: who is told by it, whose turn it is, and how soon a look may follow another.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use postern_proto::event::v1::Trigger;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::time::delay_queue::Key;
 
-use super::waits::interval;
 use super::{DEFAULT_INTERVAL, waits};
+use crate::triggers::folded::Folded;
 use crate::triggers::poll::{Sought, asked_bytes};
 
 /// A watch that is looked after.
@@ -27,7 +25,8 @@ pub(super) struct Watch {
 
 /// A trigger of a watch.
 pub(super) struct Member {
-    pub(super) trigger: Arc<Trigger>,
+    pub(super) trigger: Folded,
+    pub(super) interval: Duration,
     /// Whether it may be alone: not known to go with its watch.
     pub(super) alone: bool,
 }
@@ -36,6 +35,8 @@ pub(super) struct Member {
 pub(super) enum Turn {
     /// The queue's: it will be due.
     Waiting(Key),
+    /// It is due, and looked after as soon as there is room for its look.
+    InLine,
     /// A look's, which this ends. `again`: it was nudged meanwhile, and another look is wanted by then: what happened
     /// may not have been there to be seen by this one.
     Looking { look: AbortHandle, again: Option<Instant> },
@@ -48,7 +49,7 @@ impl Watch {
     }
 
     fn place(&self, name: &str) -> Result<usize, usize> {
-        self.members.binary_search_by(|member| member.trigger.name.as_str().cmp(name))
+        self.members.binary_search_by(|member| (**member.trigger.name()).cmp(name))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Member> {
@@ -61,19 +62,25 @@ impl Watch {
     }
 
     pub(super) fn put(&mut self, member: Member) {
-        self.bytes += asked_bytes(&member.trigger);
-        match self.place(&member.trigger.name) {
+        self.bytes += asked_bytes(&member.trigger.unfold());
+        match self.place(member.trigger.name()) {
             Ok(place) => {
                 let before = std::mem::replace(&mut self.members[place], member);
-                self.bytes -= asked_bytes(&before.trigger);
+                self.bytes -= asked_bytes(&before.trigger.unfold());
             }
-            Err(place) => self.members.insert(place, member),
+            Err(place) => {
+                // A list's first growth is for several, and most stay with one.
+                if self.members.is_empty() {
+                    self.members.reserve_exact(1);
+                }
+                self.members.insert(place, member);
+            }
         }
     }
 
     pub(super) fn remove(&mut self, name: &str) {
         if let Ok(place) = self.place(name) {
-            self.bytes -= asked_bytes(&self.members.remove(place).trigger);
+            self.bytes -= asked_bytes(&self.members.remove(place).trigger.unfold());
         }
     }
 
@@ -84,7 +91,7 @@ impl Watch {
 
     /// The shortest of its triggers' intervals.
     pub(super) fn interval(&self) -> Duration {
-        let intervals = self.members.iter().map(|member| interval(&member.trigger));
+        let intervals = self.members.iter().map(|member| member.interval);
         intervals.min().unwrap_or(DEFAULT_INTERVAL)
     }
 

@@ -6,15 +6,16 @@ use postern_proto::event::v1::{Trigger, TriggerState};
 use tokio::task::Id;
 use tokio::time::Instant;
 
-use super::clock::{Clock, Ended, MAX_QUIET};
-use super::open::Turn;
+use super::clock::{Clock, Ended, MAX_QUIET, START_SPREAD};
+use super::lines::{MAX_LOOKS, MAX_LOOKS_A_CONNECTION};
+use super::open::{Member, Turn, Watch};
 use super::waits::back_off;
 use super::*;
 use crate::connectors::Connectors;
 use crate::error::Error;
 use crate::seal::KeyRing;
 use crate::store::sqlite::Sqlite;
-use crate::store::{Entry, Expect};
+use crate::store::{Entry, Expect, Write};
 use crate::triggers::poll::Looked;
 use crate::triggers::stored;
 
@@ -40,16 +41,21 @@ async fn clock() -> (Clock, tempfile::TempDir) {
 
 /// The record of a trigger.
 fn record(name: &str, interval: Duration, revision: u64, state: TriggerState) -> Entry {
+    record_of("inbox", name, interval, revision, state)
+}
+
+/// The record of a trigger that watches something else.
+fn record_of(key: &str, name: &str, interval: Duration, revision: u64, state: TriggerState) -> Entry {
     let interval = Some(interval.try_into().unwrap());
     let trigger = Trigger { name: name.into(), state: state.into(), interval, ..Default::default() };
-    let write = stored::write(&trigger, "inbox", Expect::Any);
+    let write = stored::write(&trigger, key, Expect::Any);
     Entry { key: write.key, value: write.value.unwrap(), revision }
 }
 
 /// A clock whose one watch, each hour, is being looked after.
 async fn looking() -> (Clock, tempfile::TempDir) {
     let (mut clock, folder) = clock().await;
-    clock.take(&record(NAME, HOUR, 1, TriggerState::Active), Duration::ZERO);
+    take(&mut clock, &record(NAME, HOUR, 1, TriggerState::Active));
     look(&mut clock);
     (clock, folder)
 }
@@ -57,12 +63,21 @@ async fn looking() -> (Clock, tempfile::TempDir) {
 fn look(clock: &mut Clock) {
     let Turn::Waiting(key) = &clock.watches[&watch()].turn else { panic!("it is being looked after") };
     clock.due.remove(key);
-    clock.look(&watch());
+    clock.is_due(watch());
+}
+
+/// Takes a trigger as the clock does that hears of it.
+fn take(clock: &mut Clock, entry: &Entry) {
+    if let Some(opened) = clock.take(entry) {
+        clock.plan(&opened, Duration::ZERO);
+    }
 }
 
 /// How the next look that ends went.
 async fn ended(clock: &mut Clock) -> (Id, Ended) {
-    clock.looks.join_next_with_id().await.unwrap().unwrap()
+    let ended = clock.looks.join_next_with_id().await.unwrap().unwrap();
+    clock.lines.ended(ended.0);
+    ended
 }
 
 /// How long until the watch is due.
@@ -106,7 +121,7 @@ async fn triggers_that_watch_the_same_share_a_watch_at_the_shortest_of_their_int
     let (look, (name, _)) = ended(&mut clock).await;
     clock.looked(look, &name, looked(false, None));
     assert!(wait(&clock) > HOUR.mul_f64(0.9), "{:?}", wait(&clock));
-    clock.take(&record(OTHER, HOUR / 60, 2, TriggerState::Active), Duration::ZERO);
+    take(&mut clock, &record(OTHER, HOUR / 60, 2, TriggerState::Active));
     assert_eq!((clock.watches.len(), clock.watches[&watch()].members.len()), (1, 2));
     // It that has come is looked after soon, and many that come together at once.
     assert!(wait(&clock) < Duration::from_secs(1), "{:?}", wait(&clock));
@@ -123,10 +138,10 @@ async fn triggers_that_watch_the_same_share_a_watch_at_the_shortest_of_their_int
 async fn a_trigger_that_leaves_ends_no_look_of_the_others_and_the_last_one_does() {
     let (mut clock, _folder) = clock().await;
     for (name, revision) in [(NAME, 1), (OTHER, 2)] {
-        clock.take(&record(name, HOUR, revision, TriggerState::Active), Duration::ZERO);
+        take(&mut clock, &record(name, HOUR, revision, TriggerState::Active));
     }
     look(&mut clock);
-    clock.take(&record(NAME, HOUR, 3, TriggerState::Paused), Duration::ZERO);
+    take(&mut clock, &record(NAME, HOUR, 3, TriggerState::Paused));
     assert!(matches!(clock.watches[&watch()].turn, Turn::Looking { .. }));
     clock.leave(OTHER);
     assert!(clock.looks.join_next().await.unwrap().unwrap_err().is_cancelled());
@@ -140,7 +155,7 @@ async fn the_end_of_a_look_does_not_count_for_the_one_after_it() {
     let (first, (name, failed)) = ended(&mut clock).await;
     // Made anew between the end of the look and the clock's hearing of it.
     clock.leave(NAME);
-    clock.take(&record(NAME, HOUR, 2, TriggerState::Active), Duration::ZERO);
+    take(&mut clock, &record(NAME, HOUR, 2, TriggerState::Active));
     look(&mut clock);
     clock.looked(first, &name, failed);
     let turn = &clock.watches[&watch()].turn;
@@ -151,7 +166,7 @@ async fn the_end_of_a_look_does_not_count_for_the_one_after_it() {
 #[tokio::test]
 async fn who_cannot_catch_up_says_so_and_the_others_are_well() {
     let (mut clock, _folder) = looking().await;
-    clock.take(&record(OTHER, HOUR, 2, TriggerState::Active), Duration::ZERO);
+    take(&mut clock, &record(OTHER, HOUR, 2, TriggerState::Active));
     let (look, (name, _)) = ended(&mut clock).await;
     let error = Error::field("cursor", "expected another");
     let behind = Some((vec![OTHER.to_owned()], error));
@@ -236,7 +251,7 @@ async fn a_watch_that_is_made_again_waits_until_the_place_of_the_one_before_is_r
     clock.leave(NAME);
     assert!(clock.looks.join_next().await.unwrap().unwrap_err().is_cancelled());
     clock.ending.insert(watch(), removed.clone());
-    clock.take(&record(NAME, HOUR, 2, TriggerState::Active), Duration::ZERO);
+    take(&mut clock, &record(NAME, HOUR, 2, TriggerState::Active));
     look(&mut clock);
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -245,4 +260,107 @@ async fn a_watch_that_is_made_again_waits_until_the_place_of_the_one_before_is_r
     removed.cancel();
     let (_, (name, _)) = ended(&mut clock).await;
     assert_eq!(name, watch());
+}
+
+#[tokio::test]
+async fn very_many_that_are_due_at_once_are_few_looks_at_a_time_and_each_has_its_turn() {
+    let (mut clock, _folder) = clock().await;
+    for number in 0..1_200 {
+        let name = format!("connections/office-{}/triggers/new-{number}", number % 100);
+        let opened = clock.take(&record_of(&name, &name, HOUR, 1, TriggerState::Active)).unwrap();
+        clock.is_due(opened);
+    }
+    let mut looks = 0;
+    while let Some(ended) = clock.looks.join_next_with_id().await {
+        assert!(clock.looks.len() < MAX_LOOKS, "{}", clock.looks.len());
+        clock.ended(ended);
+        looks += 1;
+    }
+    assert_eq!(looks, 1_200);
+    assert!(clock.watches.values().all(|open| matches!(open.turn, Turn::Waiting(_))));
+    assert_eq!(clock.due.len(), 1_200);
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_in_line_is_looked_after_by_nobody_and_made_again_once() {
+    let (mut clock, _folder) = clock().await;
+    let names: Vec<_> =
+        (0..=MAX_LOOKS_A_CONNECTION).map(|number| format!("connections/office/triggers/{number}")).collect();
+    for name in &names {
+        let opened = clock.take(&record_of(name, name, HOUR, 1, TriggerState::Active)).unwrap();
+        clock.is_due(opened);
+    }
+    let last = names.last().unwrap();
+    clock.leave(last);
+    assert_eq!(clock.looks.len(), MAX_LOOKS_A_CONNECTION);
+    // Asked for while in line, it is looked after once.
+    take(&mut clock, &record(NAME, HOUR, 2, TriggerState::Active));
+    look(&mut clock);
+    clock.nudged(&Nudge::Asked(watch()));
+    let mut looked = Vec::new();
+    while !clock.looks.is_empty() {
+        let ended = ended(&mut clock).await;
+        looked.push(ended.1.0.clone());
+        clock.ended(Ok(ended));
+    }
+    assert_eq!(looked.len(), names.len());
+    assert_eq!(looked.iter().filter(|name| **name == watch()).count(), 1);
+    assert!(!looked.contains(&WatchName::new(NAME, last)));
+}
+
+#[tokio::test]
+async fn the_first_looks_of_very_many_keep_a_pace_and_none_waits_longer_than_its_interval() {
+    const COUNT: usize = 12_000;
+    let (mut clock, _folder) = clock().await;
+    for begin in (0..COUNT).step_by(1_000) {
+        let writes = (begin..begin + 1_000).map(|number| {
+            let interval = Duration::from_secs(if number % 100 == 0 { 2 } else { 3_600 });
+            let name = format!("connections/office-{number:05}/triggers/new-mail");
+            let Entry { key, value, .. } = record(&name, interval, 1, TriggerState::Active);
+            Write { key, value: Some(value), expect: Expect::Any }
+        });
+        clock.poller.log.append(Vec::new(), writes.collect()).await.unwrap();
+    }
+    clock.take_all(START_SPREAD).await;
+    let now = Instant::now();
+    let mut seconds = [0; 12];
+    for open in clock.watches.values() {
+        let Turn::Waiting(key) = &open.turn else { panic!("it is not planned") };
+        let wait = clock.due.deadline(key).saturating_duration_since(now);
+        assert!(wait <= open.interval().min(Duration::from_secs(12)), "{wait:?}");
+        seconds[usize::try_from(wait.as_secs()).unwrap().min(11)] += 1;
+    }
+    // About 1,000 each second; the short ones come sooner.
+    assert!(seconds.iter().all(|looks| (850..1_250).contains(looks)), "{seconds:?}");
+    // Taken once more, as after changes that were missed, nothing moves and nothing is made twice.
+    let (due, first) = (clock.due.len(), clock.due.peek());
+    clock.take_all(START_SPREAD).await;
+    assert_eq!((clock.due.len(), clock.due.peek()), (due, first));
+    assert_eq!((due, clock.watches.len()), (COUNT, COUNT));
+}
+
+#[test]
+fn a_watch_and_a_trigger_of_it_take_little_room() {
+    // Of the 2 KiB that a trigger may take at rest, with its record, its names and how it fares.
+    assert!(size_of::<Watch>() <= 112, "{}", size_of::<Watch>());
+    assert!(size_of::<Member>() <= 88, "{}", size_of::<Member>());
+}
+
+#[tokio::test]
+async fn a_start_knows_who_goes_with_its_watch_and_asks_for_the_places_of_the_others_alone() {
+    const THIRD: &str = "connections/office/triggers/third";
+    let (mut clock, _folder) = clock().await;
+    let mut writes: Vec<_> = [NAME, OTHER, THIRD]
+        .map(|name| {
+            let Entry { key, value, .. } = record(name, HOUR, 1, TriggerState::Active);
+            Write { key, value: Some(value), expect: Expect::Any }
+        })
+        .into();
+    let with_watch = stored::At::<stored::Place>::default();
+    writes.push(with_watch.replaced(stored::place_key(NAME), &with_watch.value));
+    writes.push(stored::alone_at(OTHER, "cursor".into()));
+    clock.poller.log.append(Vec::new(), writes).await.unwrap();
+    clock.take_all(START_SPREAD).await;
+    let alone = [NAME, OTHER, THIRD].map(|name| clock.watches[&watch()].get(name).unwrap().alone);
+    assert_eq!(alone, [false, true, true]);
 }

@@ -1,18 +1,16 @@
 //! The turns of a watch: when the next look is due, and what one that ended says of it.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use postern_chassis::fault::{Fault, reason_of, retry_after_of};
-use tokio::sync::Semaphore;
-use tokio::task::Id;
+use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::Nudge;
-use super::clock::{Clock, MAX_QUIET};
+use super::clock::{Clock, Ended, MAX_QUIET};
 use super::open::{Turn, Watch};
 use super::waits::{PUSHED_BACK_OFF, back_off, early};
 use crate::error::Error;
@@ -21,8 +19,6 @@ use crate::triggers::fares::fare_key;
 use crate::triggers::poll::Looked;
 use crate::triggers::watch::WatchName;
 
-/// Looks at once for one connection: few providers take more for one account, and the others' turn comes too.
-const MAX_LOOKS_A_CONNECTION: usize = 4;
 /// How long to wait after a look whose place was written by somebody else meanwhile.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -58,37 +54,64 @@ impl Clock {
                     self.fares.change(watch, |fare| fare.next_poll = Some(SystemTime::now() + within));
                 }
             }
+            // A look that has not begun yet sees all that there is by then.
+            Turn::InLine => {}
             Turn::Looking { again, .. } => *again = Some(again.map_or(at, |sooner| sooner.min(at))),
         }
     }
 
-    /// Starts a look of a watch that is due.
-    pub(super) fn look(&mut self, watch: &WatchName) {
+    /// Puts a watch that is due in line.
+    pub(super) fn is_due(&mut self, watch: WatchName) {
+        let Some(open) = self.watches.get_mut(&watch) else { return };
+        open.turn = Turn::InLine;
+        self.lines.join(watch);
+        self.look_in_turn();
+    }
+
+    /// Starts the looks that there is room for.
+    fn look_in_turn(&mut self) {
+        // Some have left meanwhile.
+        while let Some(watch) = self
+            .lines
+            .next(|watch| self.watches.get(watch).is_some_and(|open| matches!(open.turn, Turn::InLine)))
+        {
+            self.look(&watch);
+        }
+    }
+
+    /// Starts a look of a watch.
+    fn look(&mut self, watch: &WatchName) {
         let Some(open) = self.watches.get_mut(watch) else { return };
         open.begin();
         let (sought, ending) = (open.sought(), self.ending.get(watch).cloned());
-        let connection = watch.connection();
-        let limit = Arc::new(Semaphore::new(MAX_LOOKS_A_CONNECTION));
-        let own = self.by_connection.entry(connection).or_insert(limit).clone();
-        let (all, poller, watch) = (self.all.clone(), self.poller.clone(), watch.clone());
-        let failed = self.fares.failures(&watch);
+        let (poller, name) = (self.poller.clone(), watch.clone());
+        let failed = self.fares.failures(watch);
         let look = self.looks.spawn(async move {
             if let Some(ending) = ending {
                 ending.cancelled().await;
             }
-            // Its own connection's place first: waiting for that one must not hold a place of all.
-            let _own = own.acquire_owned().await;
-            let _all = all.acquire_owned().await;
-            let looked = AssertUnwindSafe(poller.look(&watch, &sought, failed)).catch_unwind().await;
+            let looked = AssertUnwindSafe(poller.look(&name, &sought, failed)).catch_unwind().await;
             let broken = |_| Err(Fault::new(Code::Internal, "INTERNAL", "a look broke off").into());
-            (watch, looked.unwrap_or_else(broken))
+            (name, looked.unwrap_or_else(broken))
         });
+        self.lines.begun(look.id(), watch);
         open.turn = Turn::Looking { look, again: None };
+    }
+
+    /// Takes the end of a look, and starts those that it has made room for.
+    pub(super) fn ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
+        self.lines.ended(ended.as_ref().map_or_else(JoinError::id, |(look, _)| *look));
+        match ended {
+            Ok((look, (watch, looked))) => self.looked(look, &watch, looked),
+            // Its watch has ended.
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => tracing::error!(%error, "a look ended unexpectedly"),
+        }
+        self.look_in_turn();
     }
 
     /// Says when the next look is due, after one that ended.
     pub(super) fn looked(&mut self, look: Id, watch: &WatchName, looked: Result<Looked, Error>) {
-        self.by_connection.retain(|_, places| Arc::strong_count(places) > 1);
         let Some(open) = self.watches.get(watch) else { return };
         let again = match &open.turn {
             Turn::Looking { look: current, again } if current.id() == look => *again,
