@@ -18,6 +18,10 @@ use super::readers::{InOrder, Stretch};
 pub(super) struct Log {
     last: i64,
     ids: HashSet<String>,
+    /// The same, as they lie in it.
+    pub(super) order: Vec<String>,
+    /// How often something had come since it was looked at before.
+    pub(super) growths: usize,
 }
 
 impl Log {
@@ -34,12 +38,15 @@ impl Log {
         let sql = "SELECT sequence, id FROM events WHERE sequence > ?1 ORDER BY sequence";
         let mut statement = database.prepare(sql).unwrap();
         let mut rows = statement.query([self.last]).unwrap();
+        let before = self.order.len();
         while let Some(row) = rows.next().unwrap() {
             let (sequence, id): (i64, String) = (row.get(0).unwrap(), row.get(1).unwrap());
             assert_eq!(sequence, self.last + 1, "a hole");
             assert!(self.ids.insert(id.clone()), "{id} is stored twice");
+            self.order.push(id);
             self.last = sequence;
         }
+        self.growths += usize::from(self.order.len() > before);
         for id in shown {
             assert!(self.ids.contains(&id), "{id} was shown, and is not there after the kill");
         }

@@ -26,6 +26,7 @@ pub struct Starting {
 pub struct Gateway {
     child: Child,
     address: String,
+    http: Option<String>,
 }
 
 impl Starting {
@@ -66,7 +67,8 @@ impl Starting {
             if let Ok(text) = std::fs::read_to_string(&self.ready) {
                 let described: serde_json::Value = serde_json::from_str(&text)?;
                 let address = described["address"].as_str().ok_or("the ready file names no address")?;
-                return Ok(Gateway { child: self.child, address: address.to_owned() });
+                let (address, http) = (address.to_owned(), described["http"].as_str().map(ToOwned::to_owned));
+                return Ok(Gateway { child: self.child, address, http });
             }
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("the gateway ended before it was ready: {status}").into());
@@ -106,6 +108,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where it listens for HTTP, as `host:port`, if it does.
+    #[must_use]
+    pub fn http(&self) -> Option<&str> {
+        self.http.as_deref()
     }
 
     /// The process's id.
