@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postern_client::{Client, Delivered, Retry, Settings, Start, Subscription, Wish};
+use postern_client::{Client, Delivered, Retry, Settings, Start, Wish};
 use postern_proto::event::v1::start_position::Position;
 use postern_proto::event::v1::{
     CreateSubscriptionRequest, Event, GetSubscriptionRequest, GetTriggerRequest, Subscription as Stored,
@@ -26,6 +26,9 @@ use super::struck::Struck;
 use crate::subscriptions::world::at;
 use crate::world::{OUTLOOK, SMTP, TRIGGER, connect, create, new_mail, place, until};
 
+/// After how long a silence the log is followed anew from where that was: the pauses of a subscription whose gateways die
+/// one after the other grow far beyond the lives of those here.
+const SILENCE: Duration = Duration::from_millis(500);
 /// How many share a subscription.
 const SHARERS: usize = 2;
 
@@ -54,9 +57,15 @@ impl Known {
 }
 
 /// Follows the log over every death, and keeps what it saw, until it is aborted.
-async fn follow(mut subscription: Subscription, followed: Arc<Mutex<Vec<Event>>>) {
-    while let Some(delivered) = subscription.next().await {
-        match delivered.unwrap() {
+async fn follow(client: Client, followed: Arc<Mutex<Vec<Event>>>) {
+    let mut subscription = client.subscribe(Wish::from(Start::Earliest));
+    loop {
+        let Ok(delivered) = tokio::time::timeout(SILENCE, subscription.next()).await else {
+            let start = subscription.cursor().cloned().map_or(Start::Earliest, Start::After);
+            subscription = client.subscribe(Wish::from(start));
+            continue;
+        };
+        match delivered.expect("it goes on").unwrap() {
             Delivered::Event(event) => followed.lock().unwrap().push(event),
             Delivered::Gap(gap) => panic!("a gap: {gap:?}"),
         }
@@ -124,8 +133,7 @@ impl Load {
             tokio::spawn(callers::send(client.clone(), asked.clone(), known.asked.clone())),
             tokio::spawn(callers::queue(client.clone(), asked.clone(), known.asked.clone())),
         ];
-        let following = client.subscribe(Wish::from(Start::Earliest));
-        let following = tokio::spawn(follow(following, known.followed.clone()));
+        let following = tokio::spawn(follow(client.clone(), known.followed.clone()));
         let in_order = readers::in_order(doors.url(), read.clone(), known.in_order.clone());
         let mut reading = vec![tokio::spawn(in_order)];
         for _ in 0..SHARERS {
@@ -174,20 +182,15 @@ impl Load {
     pub(super) fn struck(&self) -> Struck {
         let (asked, in_order) = (self.known.asked.lock().unwrap(), self.known.in_order.lock().unwrap());
         let stretches = &in_order.stretches;
-        let followed = self.known.followed.lock().unwrap();
         Struck {
             sent: asked.unknown.len(),
             repeated: asked.repeated,
-            queued: followed.iter().filter(|event| event.r#type == "email.failed").count(),
+            queued: self.log.failed,
             lives_that_told: self.log.growths,
             // The last one is open.
             streams: stretches.iter().rev().skip(1).filter(|stretch| !stretch.given.is_empty()).count(),
             acknowledged: self.known.by_many.lock().unwrap().confirmed.len(),
         }
-    }
-
-    pub(super) fn was_struck_enough(&self, kills: usize) -> bool {
-        self.struck().is_enough(kills)
     }
 
     /// Looks into the database of a gateway that is dead: what was shown while it lived is there, and all else that was.

@@ -20,8 +20,10 @@ pub(super) struct Log {
     ids: HashSet<String>,
     /// The same, as they lie in it.
     pub(super) order: Vec<String>,
-    /// How often something had come since it was looked at before.
+    /// How often mail had been told of since it was looked at before.
     pub(super) growths: usize,
+    /// How many queued mails have failed: each has an outcome that nobody knows.
+    pub(super) failed: usize,
 }
 
 impl Log {
@@ -35,18 +37,21 @@ impl Log {
             .query_row("SELECT id FROM events WHERE sequence = ?1", [self.last], |row| row.get(0))
             .ok();
         assert_eq!(before.is_some(), self.last > 0, "event {} is gone", self.last);
-        let sql = "SELECT sequence, id FROM events WHERE sequence > ?1 ORDER BY sequence";
+        let sql = "SELECT sequence, id, type FROM events WHERE sequence > ?1 ORDER BY sequence";
         let mut statement = database.prepare(sql).unwrap();
         let mut rows = statement.query([self.last]).unwrap();
-        let before = self.order.len();
+        let mut has_told = false;
         while let Some(row) = rows.next().unwrap() {
             let (sequence, id): (i64, String) = (row.get(0).unwrap(), row.get(1).unwrap());
+            let what: String = row.get(2).unwrap();
+            has_told |= what == "email.received";
+            self.failed += usize::from(what == "email.failed");
             assert_eq!(sequence, self.last + 1, "a hole");
             assert!(self.ids.insert(id.clone()), "{id} is stored twice");
             self.order.push(id);
             self.last = sequence;
         }
-        self.growths += usize::from(self.order.len() > before);
+        self.growths += usize::from(has_told);
         for id in shown {
             assert!(self.ids.contains(&id), "{id} was shown, and is not there after the kill");
         }
