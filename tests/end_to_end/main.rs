@@ -16,7 +16,6 @@ mod connections;
 mod disk;
 mod edge;
 mod events;
-mod fifty_kills;
 mod forward;
 mod health;
 mod invariants;

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::Disk;
-use crate::kills::Load;
+use crate::kills::{Doors, Listening, Load};
 use crate::outside;
 use crate::world::{OUTLOOK, SMTP, connect, create, events, mail, new_mail, place, send, subject, subscribe};
 
@@ -23,10 +23,10 @@ const MEBIBYTES: usize = 48;
 /// How often the disk is filled under load.
 const FILLINGS: usize = 6;
 
-async fn start(disk: &Disk) -> Gateway {
+async fn start(disk: &Disk, flags: &[String]) -> Gateway {
     let program = outside::program("gateway");
-    let lead = ["--outbox-back-off", "50ms"];
-    Gateway::start(&program, &lead, "127.0.0.1:0", disk.folder(), "error").await.unwrap()
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    Gateway::start(&program, &flags, "127.0.0.1:0", disk.folder(), "error").await.unwrap()
 }
 
 fn queue(request_id: &str) -> QueueEmailRequest {
@@ -47,7 +47,7 @@ fn assert_full(status: &Status) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_changes_clearly_shows_nothing_unstored_and_freed_it_goes_on_by_itself() {
     let Some(disk) = Disk::new(MEBIBYTES) else { return };
-    let (place, gateway) = (place().await, start(&disk).await);
+    let (place, gateway) = (place().await, start(&disk, &[]).await);
     let channel = connect(gateway.address()).await;
     create(&channel, SMTP, place.smtp_connection()).await.unwrap();
     create(&channel, OUTLOOK, place.outlook_connection()).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_full_disk_refuses_changes_clearly_shows_nothing_unstored_and_freed_it
     // Killed while it is full, it starts all the same: what is stored is read, and changes are refused until there is room.
     disk.fill();
     gateway.kill().await.unwrap();
-    let gateway = start(&disk).await;
+    let gateway = start(&disk, &[]).await;
     let channel = connect(gateway.address()).await;
     let mut reader = EventServiceClient::new(channel.clone());
     let listed = reader.list_events(ListEventsRequest::default()).await.unwrap().into_inner();
@@ -102,14 +102,15 @@ async fn a_full_disk_refuses_changes_clearly_shows_nothing_unstored_and_freed_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it was seen to hang on a busy machine: see CONTRIBUTING.md"]
 async fn a_disk_that_is_full_again_and_again_under_load_loses_nothing_acknowledged_and_does_nothing_twice() {
     let Some(disk) = Disk::new(MEBIBYTES) else { return };
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut gateway = start(&disk).await;
-    let mut load = Load::begin(gateway.address().parse().unwrap()).await;
+    let doors = Doors::new().await;
+    let flags = doors.flags();
+    let mut gateway = start(&disk, &flags).await;
+    let mut load = Load::begin(doors, Listening::of(&gateway)).await;
     for round in 0..FILLINGS {
         // Callers wait as long as they were asked to where it was full.
         load.goes_on().await;
@@ -122,13 +123,13 @@ async fn a_disk_that_is_full_again_and_again_under_load_loses_nothing_acknowledg
             gateway.kill().await.unwrap();
             load.look(&disk.data(), shown);
             disk.free();
-            gateway = start(&disk).await;
-            load.relay.lead_to(gateway.address().parse().unwrap());
+            gateway = start(&disk, &flags).await;
+            load.doors.lead_to(Listening::of(&gateway));
         } else {
             load.look(&disk.data(), shown);
             disk.free();
         }
     }
-    load.finish(&disk.data(), FILLINGS).await;
+    load.finish(&disk.data()).await;
     gateway.kill().await.unwrap();
 }

@@ -2,6 +2,7 @@
 //! outcome is known, or told to be unknowable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,16 +16,30 @@ use crate::world::{SMTP, mail};
 
 /// How long a caller rests between two mails: the outbox is to be busy, and not ever further behind.
 const REST: Duration = Duration::from_millis(15);
+/// How long a caller waits for an answer before it asks again. It is the HTTP/2 client's fault where none comes: a call
+/// that it takes in the moment in which its connection breaks may be forgotten until the next one.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of each mail, by its request id, which is its subject too.
 #[derive(Default)]
 pub(super) struct Asked {
     /// Sent: its Message-ID.
     pub(super) confirmed: BTreeMap<String, String>,
+    /// How many of these were asked for more than once.
+    pub(super) repeated: usize,
     /// To be sent, with an outcome that nobody knows.
     pub(super) unknown: BTreeSet<String>,
     /// Queued: its name.
     pub(super) queued: BTreeMap<String, String>,
+}
+
+/// Asks until there is an answer: the gateway may die, or not be there yet, and the same request goes to whichever comes.
+async fn insist<T, F: Future<Output = T>>(ask: impl Fn() -> F) -> T {
+    loop {
+        if let Ok(answer) = tokio::time::timeout(PATIENCE, ask()).await {
+            return answer;
+        }
+    }
 }
 
 /// Sends mail after mail.
@@ -40,16 +55,20 @@ pub(super) async fn send(client: Client, done: CancellationToken, asked: Arc<Mut
             content: Some(Content::Email(mail(&request_id))),
             delivery_reports: None,
         };
-        // The gateway may die, or not be there yet: the same request again, to whichever comes.
-        let sending = client.retrying(|client| {
-            let request = request.clone();
-            async move { client.smtp().send_email(request).await }
-        });
-        let sent = sending.await;
+        let tries = AtomicUsize::new(0);
+        let sent = insist(|| {
+            client.retrying(|client| {
+                tries.fetch_add(1, Ordering::Relaxed);
+                let request = request.clone();
+                async move { client.smtp().send_email(request).await }
+            })
+        })
+        .await;
         let mut asked = asked.lock().unwrap();
         match sent {
             Ok(response) => {
                 asked.confirmed.insert(request_id, response.into_inner().message_id);
+                asked.repeated += usize::from(tries.into_inner() > 1);
             }
             Err(error) if error.reason() == "OUTCOME_UNKNOWN" => {
                 asked.unknown.insert(request_id);
@@ -72,11 +91,14 @@ pub(super) async fn queue(client: Client, done: CancellationToken, asked: Arc<Mu
             email: Some(mail(&request_id)),
             ..QueueEmailRequest::default()
         };
-        let queuing = client.retrying(|client| {
-            let request = request.clone();
-            async move { client.outbox().queue_email(request).await }
-        });
-        let queued = queuing.await.unwrap_or_else(|error| panic!("{request_id}: {error:?}"));
+        let queued = insist(|| {
+            client.retrying(|client| {
+                let request = request.clone();
+                async move { client.outbox().queue_email(request).await }
+            })
+        })
+        .await;
+        let queued = queued.unwrap_or_else(|error| panic!("{request_id}: {error:?}"));
         let name = queued.into_inner().queued_email.unwrap().name;
         asked.lock().unwrap().queued.insert(request_id, name);
         tokio::time::sleep(REST).await;

@@ -18,6 +18,12 @@ use super::readers::{InOrder, Stretch};
 pub(super) struct Log {
     last: i64,
     ids: HashSet<String>,
+    /// The same, as they lie in it.
+    pub(super) order: Vec<String>,
+    /// How often mail had been told of since it was looked at before.
+    pub(super) growths: usize,
+    /// How many queued mails have failed: each has an outcome that nobody knows.
+    pub(super) failed: usize,
 }
 
 impl Log {
@@ -31,15 +37,21 @@ impl Log {
             .query_row("SELECT id FROM events WHERE sequence = ?1", [self.last], |row| row.get(0))
             .ok();
         assert_eq!(before.is_some(), self.last > 0, "event {} is gone", self.last);
-        let sql = "SELECT sequence, id FROM events WHERE sequence > ?1 ORDER BY sequence";
+        let sql = "SELECT sequence, id, type FROM events WHERE sequence > ?1 ORDER BY sequence";
         let mut statement = database.prepare(sql).unwrap();
         let mut rows = statement.query([self.last]).unwrap();
+        let mut has_told = false;
         while let Some(row) = rows.next().unwrap() {
             let (sequence, id): (i64, String) = (row.get(0).unwrap(), row.get(1).unwrap());
+            let what: String = row.get(2).unwrap();
+            has_told |= what == "email.received";
+            self.failed += usize::from(what == "email.failed");
             assert_eq!(sequence, self.last + 1, "a hole");
             assert!(self.ids.insert(id.clone()), "{id} is stored twice");
+            self.order.push(id);
             self.last = sequence;
         }
+        self.growths += usize::from(has_told);
         for id in shown {
             assert!(self.ids.contains(&id), "{id} was shown, and is not there after the kill");
         }

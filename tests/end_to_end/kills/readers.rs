@@ -22,6 +22,9 @@ pub(super) const ORDERED: &str = "subscriptions/in-order";
 pub(super) const SHARED: &str = "subscriptions/by-many";
 /// How long a reader waits before it looks for a gateway again.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long a reader waits for its stream to open before it tries anew. It is the HTTP/2 client's fault where it never
+/// does: a call that it takes in the moment in which its connection breaks may be forgotten.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What one stream of the ORDERED subscription gave.
 #[derive(Default)]
@@ -64,6 +67,10 @@ struct Open {
 impl Open {
     /// Opens a stream. Nothing where there is no gateway, or no longer.
     async fn at(url: &str, subscription: &str, client_id: &str) -> Option<Self> {
+        tokio::time::timeout(PATIENCE, Self::open(url, subscription, client_id)).await.ok()?
+    }
+
+    async fn open(url: &str, subscription: &str, client_id: &str) -> Option<Self> {
         let channel = Endpoint::from_shared(url.to_owned()).unwrap().connect().await.ok()?;
         let (say, said) = mpsc::channel(64);
         let start = ConsumeStart {

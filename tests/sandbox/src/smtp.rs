@@ -159,6 +159,19 @@ impl SmtpServer {
         self.shared.accepted.borrow().clone()
     }
 
+    /// How many mails were taken so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.shared.accepted.borrow().len()
+    }
+
+    /// Waits until more than so many mails were taken.
+    pub async fn grown(&self, beyond: usize) {
+        let mut accepted = self.shared.accepted.subscribe();
+        // The sender is this server's own.
+        let _ = accepted.wait_for(|accepted| accepted.len() > beyond).await;
+    }
+
     /// Waits until so many mails have been taken, and gives all.
     ///
     /// # Errors
