@@ -209,6 +209,7 @@ impl Consumer {
             if !helps || tried >= retry.tries || Instant::now() + pause >= end {
                 return Err(error);
             }
+            self.client.turn_away();
             tokio::time::sleep(pause).await;
         }
     }

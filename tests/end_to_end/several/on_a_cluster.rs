@@ -1,7 +1,6 @@
 //! Three gateways as processes on a cluster of three nats-servers, connectors apart, under load: servers and gateways are
 //! killed, cut off, stopped and started again, one after another. What was acknowledged holds, and nothing is done twice.
 
-mod cluster;
 mod load;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +19,10 @@ use tokio::time::Instant;
 use crate::client::Relay;
 use crate::forward::Copy;
 use crate::outside;
+use crate::several::cluster::{Cluster, SERVERS};
+use crate::several::in_order::{Step, check_order};
 use crate::world::{OUTLOOK, SMTP, TRIGGER, connect, create, new_mail, place, until};
-use cluster::{Cluster, SERVERS};
-use load::{Load, Seen, Step, subject_of};
+use load::{Load, Seen, subject_of};
 
 /// How many gateways.
 const GATEWAYS: usize = 3;
@@ -206,7 +206,7 @@ async fn a_cluster_that_loses_servers_and_gateways_keeps_what_it_acknowledged_an
     );
     check_mails(&seen, &queued, &taken);
     check_events(&seen, &log);
-    check_order(&seen.ordered, &log);
+    assert_eq!(check_order(&seen.ordered, &log), log.len());
 }
 
 /// The subjects of all mails that the server took, in order.
@@ -291,22 +291,4 @@ fn check_events(seen: &Seen, log: &[Event]) {
     }
     assert!(ends.values().all(|count| *count == 1), "{ends:?}");
     assert_eq!(ends.len(), seen.queued.len());
-}
-
-/// Over all readers and gateways: nothing is passed over, and what was committed does not come again.
-fn check_order(steps: &[Step], log: &[Event]) {
-    let places: BTreeMap<_, _> =
-        log.iter().enumerate().map(|(place, event)| (&event.id, place + 1)).collect();
-    let (mut given, mut committed) = (0, 0);
-    for step in steps {
-        match step {
-            Step::Given(id) => {
-                let place = places[id];
-                assert!(place == given + 1 || place == committed + 1, "{place} after {given}, {committed}");
-                given = place;
-            }
-            Step::Committed(id) => committed = places[id],
-        }
-    }
-    assert_eq!(committed, log.len());
 }

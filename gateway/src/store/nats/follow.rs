@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::link::{Link, failed};
+use super::link::{BROKEN, Link, failed};
 use super::message::{self, DELETED_FOR, Record};
 use super::mirror::{Mirror, State};
 use crate::store::{Change, Entry, StoreError};
@@ -50,7 +50,8 @@ impl Reading {
             ..pull::Config::default()
         };
         let reading = |error: &dyn std::fmt::Display| failed("the stream cannot be followed", error);
-        let consumer = link.stream.create_consumer(config).await.map_err(|error| reading(&error))?;
+        let made = link.unbroken(link.stream.create_consumer(config)).await;
+        let consumer = made.ok_or_else(|| reading(&BROKEN))?.map_err(|error| reading(&error))?;
         let pending = consumer.cached_info().num_pending;
         let ahead = if headers_only { AHEAD_AT_START } else { AHEAD };
         let messages = consumer.stream().max_messages_per_batch(ahead).heartbeat(HEARTBEAT).expires(EXPIRES);
@@ -127,7 +128,7 @@ pub(super) async fn run(link: Arc<Link>, mirror: Arc<Mirror>, stop: Cancellation
 
 /// Follows it until that breaks off. Gives whether it had begun.
 async fn follow(link: &Link, mirror: &Mirror, heard: &mut Instant) -> (StoreError, bool) {
-    let mut connected = link.connected.clone();
+    let mut connected = link.connected.made.clone();
     connected.borrow_and_update();
     let mut reading = match begin(link, mirror, *heard).await {
         Ok(reading) => reading,

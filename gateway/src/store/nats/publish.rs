@@ -7,7 +7,7 @@ use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::{HeaderMap, Request};
 use tokio::time::Instant;
 
-use super::link::{ANSWER_TIMEOUT, Link};
+use super::link::{ANSWER_TIMEOUT, BROKEN, Link};
 use super::message::{self, Draft};
 use crate::store::StoreError;
 
@@ -58,6 +58,16 @@ enum Tried {
 /// # Errors
 /// [`StoreError::Failed`] where nothing was written, [`StoreError::Unknown`] where that cannot be found out.
 pub(super) async fn write(link: &Link, after: u64, drafts: &[Draft]) -> Result<Written, StoreError> {
+    link.waits();
+    let written = try_to_write(link, after, drafts).await;
+    // A leader that is cut off refuses too: by what it could pass on to nobody.
+    if matches!(written, Ok(Written::Done(_))) {
+        link.wrote();
+    }
+    written
+}
+
+async fn try_to_write(link: &Link, after: u64, drafts: &[Draft]) -> Result<Written, StoreError> {
     let commit = format!("{:016x}", fastrand::u64(..));
     let until = Instant::now() + PATIENCE;
     let mut lost = None;
@@ -115,13 +125,14 @@ async fn send(link: &Link, after: u64, drafts: &[Draft], commit: &str) -> Tried 
             if drafts.len() > 1 {
                 headers.insert(BATCH_COMMIT, "1");
             }
-            answer = Some(ask(link, draft, headers).await);
+            answer = Some(link.unbroken(ask(link, draft, headers)).await);
         }
     }
     match answer {
         None => Tried::Refused("there is nothing to write".to_owned()),
-        Some(Ok(answer)) => read(&answer, &link.name, drafts.len() > 1),
-        Some(Err(error)) => match error.kind() {
+        Some(None) => Tried::Lost(format!("NATS: no answer to a write: {BROKEN}")),
+        Some(Some(Ok(answer))) => read(&answer, &link.name, drafts.len() > 1),
+        Some(Some(Err(error))) => match error.kind() {
             RequestErrorKind::NoResponders => {
                 Tried::NotNow("NATS: the stream has no leader for now".to_owned())
             }
