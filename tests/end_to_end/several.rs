@@ -3,9 +3,9 @@
 
 mod calls;
 pub(crate) mod cluster;
-mod cut_off;
 mod in_order;
 mod on_a_cluster;
+mod outages;
 mod pushed;
 mod stage;
 mod way;

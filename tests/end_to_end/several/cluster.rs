@@ -110,4 +110,15 @@ impl Cluster {
         })
         .await
     }
+
+    /// Waits until each server has all of a stream: else the death of another would take what only the two of them have.
+    pub(crate) async fn is_whole(&self, stream: &str) {
+        until("all servers have the stream", || async {
+            let mut found = jetstream::new(self.connect().await?).get_stream(stream).await.ok()?;
+            let cluster = found.info().await.ok()?.cluster.clone()?;
+            let is_whole = cluster.leader.is_some() && cluster.replicas.iter().all(|peer| peer.current);
+            is_whole.then_some(())
+        })
+        .await;
+    }
 }
