@@ -37,7 +37,8 @@ const STORE_FAILED: u64 = 10_077;
 pub(super) enum Written {
     /// All of it is there; the place of its last message.
     Done(u64),
-    /// Nothing of it is: the stream ends elsewhere.
+    /// Nothing of it is: the stream ends elsewhere. Or so says one who was a leader until just now, while the one that is
+    /// has made it: what comes behind that place tells, by its commit's name.
     Moved,
 }
 
@@ -53,13 +54,23 @@ enum Tried {
     Lost(String),
 }
 
-/// Writes messages right behind the place `after`.
+/// A name for all tries of one commit.
+pub(super) fn commit_name() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+/// Writes messages right behind the place `after`, under the name of their commit.
 ///
 /// # Errors
 /// [`StoreError::Failed`] where nothing was written, [`StoreError::Unknown`] where that cannot be found out.
-pub(super) async fn write(link: &Link, after: u64, drafts: &[Draft]) -> Result<Written, StoreError> {
+pub(super) async fn write(
+    link: &Link,
+    after: u64,
+    drafts: &[Draft],
+    commit: &str,
+) -> Result<Written, StoreError> {
     link.waits();
-    let written = try_to_write(link, after, drafts).await;
+    let written = try_to_write(link, after, drafts, commit).await;
     // A leader that is cut off refuses too: by what it could pass on to nobody.
     if matches!(written, Ok(Written::Done(_))) {
         link.wrote();
@@ -67,15 +78,19 @@ pub(super) async fn write(link: &Link, after: u64, drafts: &[Draft]) -> Result<W
     written
 }
 
-async fn try_to_write(link: &Link, after: u64, drafts: &[Draft]) -> Result<Written, StoreError> {
-    let commit = format!("{:016x}", fastrand::u64(..));
+async fn try_to_write(
+    link: &Link,
+    after: u64,
+    drafts: &[Draft],
+    commit: &str,
+) -> Result<Written, StoreError> {
     let until = Instant::now() + PATIENCE;
     let mut lost = None;
     loop {
-        let problem = match send(link, after, drafts, &commit).await {
+        let problem = match send(link, after, drafts, commit).await {
             Tried::Done(last) => return Ok(Written::Done(last)),
             Tried::Moved if lost.is_none() => return Ok(Written::Moved),
-            Tried::Moved => match find(link, after, drafts.len(), &commit).await {
+            Tried::Moved => match find(link, after, drafts.len(), commit).await {
                 Ok(written) => return written,
                 Err(error) => error.to_string(),
             },
