@@ -17,9 +17,10 @@ COPY smtp-service/Cargo.toml smtp-service/
 COPY outlook-service/Cargo.toml outlook-service/
 COPY gateway/Cargo.toml gateway/
 COPY tests/Cargo.toml tests/
+COPY tests/chance/Cargo.toml tests/chance/
 COPY tests/sandbox/Cargo.toml tests/sandbox/
 RUN set -eu; \
-  for member in proto client chassis smtp-service outlook-service gateway tests tests/sandbox; do \
+  for member in proto client chassis smtp-service outlook-service gateway tests tests/chance tests/sandbox; do \
     mkdir -p "$member/src"; \
     : > "$member/src/lib.rs"; \
   done; \
@@ -27,7 +28,7 @@ RUN set -eu; \
   for program in smtp-service outlook-service gateway tests/sandbox; do \
     echo 'fn main() {}' > "$program/src/main.rs"; \
   done; \
-  for program in tests/end_to_end tests/bench tests/day; do \
+  for program in tests/end_to_end tests/bench tests/day tests/simulation; do \
     mkdir -p "$program"; \
     echo 'fn main() {}' > "$program/main.rs"; \
   done; \

@@ -34,6 +34,7 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Client {
     dial: Dial,
+    line: Arc<Line>,
     link: Link,
     token: Token,
     retry: Retry,
@@ -70,8 +71,9 @@ impl Client {
         if settings.retry.tries == 0 {
             return Err(SettingsError::new("retry.tries", "is 0: expected 1 or more"));
         }
-        let link = Link::new(dial.line(None).channel, token.clone(), settings.call_timeout);
-        Ok(Self { dial, link, token, retry: settings.retry })
+        let line = Arc::new(dial.line(None));
+        let link = Link::new(line.channel.clone(), token.clone(), settings.call_timeout);
+        Ok(Self { dial, line, link, token, retry: settings.retry })
     }
 
     services! {
@@ -149,6 +151,12 @@ impl Client {
 
     pub(crate) fn retry(&self) -> Retry {
         self.retry
+    }
+
+    /// A call failed and will be made again: where its connection is gone, the next begins with another address. One that
+    /// takes callers and drops them, as a proxy does whose gateway is dead, would be come back to for ever.
+    pub(crate) fn turn_away(&self) {
+        self.line.turn_away();
     }
 
     /// The same client, and who notes what it calls.

@@ -197,6 +197,7 @@ impl Consumer {
             if !helps || tried >= retry.tries || Instant::now() + pause >= end {
                 return Err(error);
             }
+            self.client.turn_away();
             tokio::time::sleep(pause).await;
         }
     }
@@ -244,7 +245,8 @@ impl Consumer {
             (self.state, self.line) = (State::Ended, None);
             return Some(error);
         }
-        if let Some(line) = self.line.as_ref().filter(|_| error.code() == Code::Unavailable) {
+        // Whatever became of it there: an address may take callers and drop them, for a gateway that is dead.
+        if let Some(line) = &self.line {
             line.turn_away();
         }
         self.failures = self.failures.saturating_add(1);

@@ -91,6 +91,7 @@ where
         if tried >= retry.tries || !witness.allows(&error) || Instant::now() + pause >= end {
             return Err(error);
         }
+        client.turn_away();
         tracing::debug!(code = ?error.code(), reason = error.reason(), tried, "a call is made again");
         tokio::time::sleep(pause).await;
     }

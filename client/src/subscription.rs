@@ -214,7 +214,6 @@ impl Subscription {
         let silence = self.silence;
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
         ready!(patience.as_mut().poll(context));
-        self.turn_away();
         Poll::Ready(self.broke(streams::too_silent()))
     }
 
@@ -257,9 +256,10 @@ impl Subscription {
             self.line = None;
             return Step::Failed(error);
         }
-        if error.retry_after().is_some() {
-            // It asks not to be come back to at once: another may take this stream meanwhile.
-            self.turn_away();
+        // Another may take it at once: this one asks not to be come back to, or is an address that takes callers and drops
+        // them, for a gateway that is dead.
+        if let Some(line) = &self.line {
+            line.turn_away();
         }
         self.failures = self.failures.saturating_add(1);
         let pause = streams::pause_after(self.failures, &error);
@@ -271,13 +271,6 @@ impl Subscription {
         );
         self.state = State::Pausing(Box::pin(tokio::time::sleep(pause)));
         Step::On
-    }
-
-    /// Makes the next try begin with another address.
-    fn turn_away(&self) {
-        if let Some(line) = &self.line {
-            line.turn_away();
-        }
     }
 }
 

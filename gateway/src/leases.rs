@@ -30,7 +30,9 @@ const TENURE: Duration = Duration::from_secs(4);
 const DEATH: Duration = Duration::from_secs(6);
 /// How long what is held may keep a lease from being handed over: what is written later fails.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a start or an end waits for the store.
+/// How long a start tries to say that it lives, longer than servers of NATS take to agree on a leader.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an end waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The leases of a gateway. Dropped without [`Leases::end`], it goes silent, and others take over as after a crash.
@@ -61,6 +63,8 @@ struct Tenure {
     works: [usize; PARTITIONS],
     /// Until when it holds; `None`: for good.
     until: Option<Instant>,
+    /// Since when it has held without a break.
+    since: Instant,
     /// Grows each time that all was lost: a lease that was asked for before is not held after.
     life: u64,
 }
@@ -150,6 +154,7 @@ impl Leases {
             held: [None; PARTITIONS],
             works: [0; PARTITIONS],
             until: store.is_shared().then(Instant::now),
+            since: Instant::now(),
             life: 0,
         };
         let room = Arc::new(Room {
@@ -164,9 +169,9 @@ impl Leases {
         });
         let tasks = if room.store.is_shared() {
             let mut beating = beat::Beat::new(room.clone());
-            let beaten = tokio::time::timeout(STORE_PATIENCE, beating.once()).await;
-            beaten.map_err(|_| StoreError::Failed("the store does not answer".to_owned()))??;
-            let keeper = keeper::Keeper::start(room.clone()).await?;
+            let beaten = tokio::time::timeout(START_PATIENCE, beating.first()).await;
+            beaten.map_err(|_| StoreError::Failed("the store does not answer".to_owned()))?;
+            let keeper = keeper::Keeper::start(room.clone()).await;
             [tokio::spawn(beating.run()), tokio::spawn(keeper.run())]
         } else {
             room.take_all().await?;
@@ -285,7 +290,17 @@ impl Tenure {
     /// The revision of a lease that is held for certain.
     fn revision(&self, partition: usize) -> Option<Revision> {
         let held = self.held[partition].filter(|held| held.leaving.is_none())?;
-        self.until.is_none_or(|until| Instant::now() < until).then_some(held.revision)
+        self.is_in_force().then_some(held.revision)
+    }
+
+    fn is_in_force(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() < until)
+    }
+
+    /// Whether one who has said nothing since a moment counts as dead. Where this gateway could not say that it lives
+    /// either, silence tells nothing: a store that stands still for all, as NATS does while it votes, makes nobody dead.
+    fn judges(&self, silent_since: Instant) -> bool {
+        self.is_in_force() && silent_since.max(self.since).elapsed() > DEATH
     }
 }
 

@@ -68,7 +68,11 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let listeners = listeners.into();
-    let engine = Engine::open(&settings.place(), &settings.nats).await?;
+    let place = settings.place();
+    let engine = tokio::select! {
+        engine = Engine::open(&place, &settings.nats) => engine?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let metered = Metered::new(engine.store(), engine.log());
     let served = serve_on(metered.clone(), metered, listeners, &settings, stop).await;
     let closed = engine.close().await;
@@ -113,7 +117,10 @@ pub async fn serve_on(
     };
     let connectors = Arc::new(Connectors::new(addresses, settings.connectors_tls()?)?);
     let digests = keys.digest_key()?;
-    let leases = Leases::start(store.clone(), listener.local_addr()?.to_string()).await?;
+    let leases = tokio::select! {
+        leases = Leases::start(store.clone(), listener.local_addr()?.to_string()) => leases?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let connections = Connections::among(
         Some(leases.clone()),
         store.clone(),

@@ -2,7 +2,10 @@
 //! answers.
 
 mod calls;
+pub(crate) mod cluster;
+mod in_order;
 mod on_a_cluster;
+mod outages;
 mod pushed;
 mod stage;
 mod way;
@@ -14,10 +17,36 @@ use postern_proto::event::v1::start_position::Position;
 use tokio::time::Instant;
 
 use crate::edge::Fake;
-use crate::store::EmbeddedEngine;
 use crate::store::conformance::Engine;
 use crate::world::{events, subject, subscribe, until};
 use stage::{Gateway, Stage, divided, name};
+
+/// Tries each with gateways that share an embedded engine, and with gateways that each open the same stream of NATS.
+macro_rules! on_each_engine {
+    ($($test:ident),* $(,)?) => {
+        mod embedded {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test::<crate::store::EmbeddedEngine>(false).await;
+            }
+        )*}
+        mod nats {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test::<crate::store::NatsEngine>(true).await;
+            }
+        )*}
+    };
+}
+use on_each_engine;
+
+on_each_engine!(
+    each_trigger_is_looked_after_by_exactly_one_gateway,
+    a_nudge_and_a_question_may_go_to_any_gateway,
+    an_owner_that_dies_is_replaced_in_less_than_ten_seconds,
+    a_paused_owner_that_wakes_cannot_write,
+    a_rolling_restart_under_load_loses_nothing,
+);
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -33,13 +62,8 @@ async fn make_all(gateways: &[&Gateway], ids: &[String], interval: Duration) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_trigger_is_looked_after_by_exactly_one_gateway() {
-    looked_after_by_one::<EmbeddedEngine>(false).await;
-}
-
-async fn looked_after_by_one<E: Engine>(apart: bool) {
-    let (stage, gateways) = Stage::<E>::set(Fake::of("outlook"), 3, apart).await;
+async fn each_trigger_is_looked_after_by_exactly_one_gateway<E: Engine>(apart: bool) {
+    let Some((stage, gateways)) = Stage::<E>::set(Fake::of("outlook"), 3, apart).await else { return };
     let all: Vec<&Gateway> = gateways.iter().collect();
     let ids = ids(24);
     make_all(&all, &ids, SECOND).await;
@@ -59,13 +83,8 @@ async fn looked_after_by_one<E: Engine>(apart: bool) {
     assert_eq!(divided(&all, &ids).await, owners, "nothing moves without cause");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_nudge_and_a_question_may_go_to_any_gateway() {
-    nudged_anywhere::<EmbeddedEngine>(false).await;
-}
-
-async fn nudged_anywhere<E: Engine>(apart: bool) {
-    let (stage, gateways) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await;
+async fn a_nudge_and_a_question_may_go_to_any_gateway<E: Engine>(apart: bool) {
+    let Some((stage, gateways)) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await else { return };
     let all: Vec<&Gateway> = gateways.iter().collect();
     let ids = ids(8);
     make_all(&all, &ids, HOUR).await;
@@ -108,13 +127,8 @@ async fn nudged_anywhere<E: Engine>(apart: bool) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_dies_is_replaced_in_less_than_ten_seconds() {
-    replaced::<EmbeddedEngine>(false).await;
-}
-
-async fn replaced<E: Engine>(apart: bool) {
-    let (stage, mut gateways) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await;
+async fn an_owner_that_dies_is_replaced_in_less_than_ten_seconds<E: Engine>(apart: bool) {
+    let Some((stage, mut gateways)) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await else { return };
     let ids = ids(12);
     make_all(&[&gateways[0], &gateways[1]], &ids, SECOND).await;
     let owners = divided(&[&gateways[0], &gateways[1]], &ids).await;
@@ -133,13 +147,8 @@ async fn replaced<E: Engine>(apart: bool) {
     assert!(divided(&[&gateways[1]], &ids).await.values().all(|owner| *owner == 0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_paused_owner_that_wakes_cannot_write() {
-    fenced::<EmbeddedEngine>(false).await;
-}
-
-async fn fenced<E: Engine>(apart: bool) {
-    let (stage, gateways) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await;
+async fn a_paused_owner_that_wakes_cannot_write<E: Engine>(apart: bool) {
+    let Some((stage, gateways)) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await else { return };
     let all: Vec<&Gateway> = gateways.iter().collect();
     let ids = ids(12);
     make_all(&all, &ids, SECOND).await;
@@ -179,14 +188,9 @@ async fn fenced<E: Engine>(apart: bool) {
     assert_eq!(subject(&events(&mut stream, 1).await[0]), "fourth");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_under_load_loses_nothing() {
-    rolled::<EmbeddedEngine>(false).await;
-}
-
-async fn rolled<E: Engine>(apart: bool) {
+async fn a_rolling_restart_under_load_loses_nothing<E: Engine>(apart: bool) {
     const FOLDERS: usize = 6;
-    let (stage, mut gateways) = Stage::<E>::set(Fake::of("outlook"), 3, apart).await;
+    let Some((stage, mut gateways)) = Stage::<E>::set(Fake::of("outlook"), 3, apart).await else { return };
     let ids = ids(FOLDERS);
     make_all(&gateways.iter().collect::<Vec<_>>(), &ids, SECOND).await;
     divided(&gateways.iter().collect::<Vec<_>>(), &ids).await;

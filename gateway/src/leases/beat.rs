@@ -59,8 +59,16 @@ impl Beat {
         }
     }
 
+    /// The first heartbeat, as soon as the store takes it.
+    pub(super) async fn first(&mut self) {
+        while let Err(error) = self.once().await {
+            tracing::warn!(%error, "the store takes nothing yet: waiting for it");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// One heartbeat.
-    pub(super) async fn once(&mut self) -> Result<(), StoreError> {
+    async fn once(&mut self) -> Result<(), StoreError> {
         let key = member_key(&self.room.id);
         for _ in 0..TRIES {
             let begun = Instant::now();
@@ -101,6 +109,9 @@ impl Beat {
     fn extend(&self, begun: Instant) {
         self.lapse();
         let mut tenure = self.room.tenure();
+        if !tenure.is_in_force() {
+            tenure.since = Instant::now();
+        }
         tenure.until = Some(begun + TENURE);
         self.room.tell(&tenure);
     }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::plan::{Step, View, plan};
 use super::record::{self, LEASES, Lease, MEMBERS, Member, lease_key, member_key};
-use super::{DEATH, HANDOVER_PATIENCE, Held, PARTITIONS, Room, Stage};
+use super::{HANDOVER_PATIENCE, Held, PARTITIONS, Room, Stage};
 use crate::store::{Change, Entry, Expect, Revision, StoreError, Write};
 
 /// How often the others are judged.
@@ -41,12 +41,12 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Takes what is free.
-    pub(super) async fn start(room: Arc<Room>) -> Result<Self, StoreError> {
+    /// Takes what is free, if the store lets it; else that is tried again.
+    pub(super) async fn start(room: Arc<Room>) -> Self {
         let changes = room.store.watch();
         let mut keeper = Self { room, changes, seen: HashMap::new(), is_due: false };
-        keeper.turn().await?;
-        Ok(keeper)
+        keeper.bounded_turn().await;
+        keeper
     }
 
     /// Keeps the leases until the gateway's end.
@@ -70,14 +70,18 @@ impl Keeper {
             if *stage.borrow_and_update() == Stage::Ended {
                 return;
             }
-            if std::mem::take(&mut self.is_due) {
-                let turned = timeout(PATIENCE, self.turn()).await;
-                if !matches!(turned, Ok(Ok(()))) {
-                    // The next judging comes soon enough.
-                    let error = turned.ok().and_then(Result::err).map(|error| error.to_string());
-                    tracing::warn!(error = error.unwrap_or_default(), "leases could not be seen to");
-                }
+            if self.is_due {
+                self.bounded_turn().await;
             }
+        }
+    }
+
+    /// One turn. After one that fails the next judging comes soon enough.
+    async fn bounded_turn(&mut self) {
+        let turned = timeout(PATIENCE, self.turn()).await;
+        if !matches!(turned, Ok(Ok(()))) {
+            let error = turned.ok().and_then(Result::err).map(|error| error.to_string());
+            tracing::warn!(error = error.unwrap_or_default(), "leases could not be seen to");
         }
     }
 
@@ -119,8 +123,8 @@ impl Keeper {
     /// Whether something is to be done although nothing has changed: somebody has gone silent, or time is over for what
     /// keeps a lease from being handed over, or a turn failed.
     fn has_more_to_do(&self) -> bool {
-        let is_silent = self.seen.iter().any(|(id, seen)| *id != *self.room.id && is_dead(seen));
         let tenure = self.room.tenure();
+        let is_silent = self.seen.iter().any(|(id, seen)| *id != *self.room.id && tenure.judges(seen.since));
         let is_leaving = tenure.held.iter().flatten().any(|held| held.leaving.is_some());
         is_silent || is_leaving || self.is_due
     }
@@ -160,12 +164,12 @@ impl Keeper {
 
     /// Removes the records of those who have said nothing for too long. Whoever has said something after all keeps its.
     async fn bury(&mut self) -> Result<(), StoreError> {
-        let dead: Vec<_> = self
-            .seen
-            .iter()
-            .filter(|(id, seen)| **id != *self.room.id && is_dead(seen))
-            .map(|(id, seen)| (id.clone(), seen.revision))
-            .collect();
+        let dead: Vec<_> = {
+            let tenure = self.room.tenure();
+            let silent = self.seen.iter().filter(|(_, seen)| tenure.judges(seen.since));
+            let others = silent.filter(|(id, _)| **id != *self.room.id);
+            others.map(|(id, seen)| (id.clone(), seen.revision)).collect()
+        };
         for (id, revision) in dead {
             match self.room.remove_member(&id, Some(revision)).await {
                 Ok(()) => {
@@ -178,10 +182,6 @@ impl Keeper {
         }
         Ok(())
     }
-}
-
-fn is_dead(seen: &Seen) -> bool {
-    seen.since.elapsed() > DEATH
 }
 
 impl Room {

@@ -203,6 +203,30 @@ async fn a_short_silence_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_store_that_stands_still_for_all_makes_nobody_dead() {
+    let world = World::new();
+    let ((first, way), (second, other_way)) = (world.join().await, world.join().await);
+    divided(&[&first, &second]).await;
+    let mut changes = world.store.watch();
+    for way in [&way, &other_way] {
+        way.cut.send_replace(true);
+    }
+    tokio::time::sleep(2 * DEATH).await;
+    // Nobody comes back at the same moment as another.
+    way.cut.send_replace(false);
+    tokio::time::sleep(HEARTBEAT).await;
+    other_way.cut.send_replace(false);
+    divided(&[&first, &second]).await;
+    while let Ok(change) = changes.try_recv() {
+        assert!(
+            !change.key.starts_with(record::MEMBERS) || change.value.is_some(),
+            "{} was buried",
+            change.key
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_that_stops_gives_all_at_once_but_what_is_being_worked_on() {
     let world = World::new();
     let ((first, _), (second, _)) = (world.join().await, world.join().await);

@@ -2,11 +2,12 @@
 //! and recorded times. The log gets a new epoch, so that a cursor of before is told of the change (LOG_RESET) and never
 //! means another event.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use postern_proto::event::v1::Event;
 use prost::Message as _;
+use tokio::time::Instant;
 
 use super::engine::{Engine, Place};
 use super::nats::NatsSettings;
@@ -20,6 +21,8 @@ const VALUES_BYTES: usize = 4 * 1024 * 1024;
 /// Events read and written at once.
 const EVENTS: usize = 500;
 const EVENTS_BYTES: usize = 4 * 1024 * 1024;
+/// How long a source that gateways share is watched at least: one at work says every two seconds that it lives.
+const WATCHED: Duration = Duration::from_secs(5);
 /// After so many values or events it is said how far it has come.
 const TOLD_EACH: u64 = 50_000;
 
@@ -29,6 +32,11 @@ pub trait Movable: Store + EventLog {
     /// Appends events that another log recorded, at those times, all or nothing. A time before that of the last event is
     /// taken as that.
     async fn restore(&self, events: Vec<(NewEvent, SystemTime)>) -> Result<Appended, StoreError>;
+
+    /// What another process's last change of anything shows in. The same for ever where no other can make one.
+    async fn last_change(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 }
 
 /// What was moved.
@@ -123,6 +131,7 @@ async fn fill(
     let mark = |value| Write { key: UNFINISHED.to_owned(), value, expect: Expect::Any };
     target.write(mark(Some(Bytes::from_static(b"1")))).await?;
     let (store, log) = (source.store(), source.log());
+    let (began, changed) = (Instant::now(), source.movable().last_change().await?);
     let begun = log.bounds().await?;
     let mut moved = Moved::default();
     let mut tell = {
@@ -157,7 +166,11 @@ async fn fill(
         moved.events += count as u64;
         tell(moved);
     }
-    if log.bounds().await? != begun || moved.events != begun.last + 1 - begun.first {
+    if store.is_shared() {
+        tokio::time::sleep_until(began + WATCHED).await;
+    }
+    let is_unchanged = log.bounds().await? == begun && source.movable().last_change().await? == changed;
+    if !is_unchanged || moved.events != begun.last + 1 - begun.first {
         let problem = "it changed meanwhile: expected all gateways on it to be stopped".to_owned();
         return Err(unfit(from, problem));
     }

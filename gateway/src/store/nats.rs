@@ -3,13 +3,16 @@
 //! checked holds; it keeps in memory what keys and ids there are, and where events begin.
 
 mod chunk;
+mod connect;
 mod events;
 mod follow;
 mod link;
 mod message;
 mod mirror;
 mod publish;
+mod rescue;
 mod settings;
+mod stream;
 mod turns;
 mod values;
 mod writer;
@@ -19,10 +22,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::settings::{NatsSettings, Servers};
 
+use self::connect::Hindrance;
 use self::events::Events;
 use self::link::Link;
 use self::mirror::Mirror;
@@ -37,6 +42,8 @@ use super::{
 
 /// The most writes of one commit: with its events they must fit what a server takes as one.
 const MAX_WRITES: usize = 900;
+/// The pause between two tries to open it.
+const PAUSE: Duration = Duration::from_millis(500);
 /// How long a close waits for the last commit.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(25);
 
@@ -47,7 +54,7 @@ pub struct Nats {
     events: Arc<Events>,
     requests: mpsc::Sender<Request>,
     stop: CancellationToken,
-    tasks: Mutex<Option<[JoinHandle<()>; 2]>>,
+    tasks: Mutex<Option<[JoinHandle<()>; 3]>>,
 }
 
 impl Nats {
@@ -55,10 +62,10 @@ impl Nats {
     /// the stream holds.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`], with what is wrong: no server is reached, it refuses the credentials, it is too old, the
-    /// stream is another's. [`StoreError::Failed`] where reading broke off.
+    /// [`StoreError::Unusable`], with what is wrong: it refuses the credentials, it is too old, the stream is another's;
+    /// or no server was reached, or the stream had no leader, for as long as the settings say.
     pub async fn open(servers: &Servers, settings: &NatsSettings) -> Result<Arc<Self>, StoreError> {
-        Self::start(Link::open(servers, settings, true).await?).await
+        Self::begin(servers, settings, true).await
     }
 
     /// The same for a stream that must be there.
@@ -66,12 +73,39 @@ impl Nats {
     /// # Errors
     /// The same, and [`StoreError::Unusable`] where there is no such stream.
     pub async fn open_there(servers: &Servers, settings: &NatsSettings) -> Result<Arc<Self>, StoreError> {
-        Self::start(Link::open(servers, settings, false).await?).await
+        Self::begin(servers, settings, false).await
     }
 
-    async fn start(link: Link) -> Result<Arc<Self>, StoreError> {
-        let link = Arc::new(link);
-        let mirror = Mirror::new(follow::state(&link).await?);
+    async fn begin(servers: &Servers, settings: &NatsSettings, make: bool) -> Result<Arc<Self>, StoreError> {
+        let place = format!("{servers} stream {}", settings.stream);
+        let unusable = |problem: String| StoreError::Unusable { place: place.clone(), problem };
+        let (until, mut told) = (Instant::now() + settings.wait, String::new());
+        loop {
+            // Each try is bounded by how long its questions may take, and by what there is to read.
+            let problem = match Self::try_to_begin(servers, settings, make).await {
+                Ok(begun) => return Ok(begun),
+                Err(Hindrance::Lasting(problem)) => return Err(unusable(problem)),
+                Err(Hindrance::ForNow(problem)) => problem,
+            };
+            if Instant::now() >= until {
+                return Err(unusable(format!("{problem} (waited for {:?}: see --nats-wait)", settings.wait)));
+            }
+            if told != problem {
+                tracing::warn!(place, problem, "NATS cannot be used yet: waiting for it");
+                told = problem;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn try_to_begin(
+        servers: &Servers,
+        settings: &NatsSettings,
+        make: bool,
+    ) -> Result<Arc<Self>, Hindrance> {
+        let link = Arc::new(Link::open(servers, settings, make).await?);
+        let state = follow::state(&link).await.map_err(|error| Hindrance::ForNow(error.to_string()))?;
+        let mirror = Mirror::new(state);
         let events = Arc::new(Events::new(link.clone(), mirror.clone()));
         let stop = CancellationToken::new();
         let (requests, waiting) = mpsc::channel(QUEUE);
@@ -79,7 +113,8 @@ impl Nats {
         let writer = Writer { link: link.clone(), mirror: mirror.clone(), events: own, turns };
         let writing = tokio::spawn(writer.run(waiting, stop.clone()));
         let following = tokio::spawn(follow::run(link.clone(), mirror.clone(), stop.clone()));
-        let tasks = Mutex::new(Some([writing, following]));
+        let rescuing = tokio::spawn(rescue::run(link.clone(), stop.clone()));
+        let tasks = Mutex::new(Some([writing, following, rescuing]));
         Ok(Arc::new(Self { link, mirror, events, requests, stop, tasks }))
     }
 
@@ -169,6 +204,10 @@ impl Movable for Nats {
     async fn restore(&self, events: Vec<(NewEvent, SystemTime)>) -> Result<Appended, StoreError> {
         let events = recorded(events)?;
         Ok(self.ask(|answer| Request::Restore { events, answer }).await?.appended)
+    }
+
+    async fn last_change(&self) -> Result<u64, StoreError> {
+        self.link.last().await
     }
 }
 

@@ -86,3 +86,16 @@ async fn tries_and_time_are_bounded() {
     let error = send(&server.settings(), "invoice-1").await.unwrap_err();
     assert_eq!((error.reason(), server.calls().len()), ("SENDS_TOO_LARGE", 1));
 }
+
+#[tokio::test]
+async fn an_address_that_takes_callers_and_drops_them_is_left_for_the_next() {
+    let server = Scripted::saying([]).await;
+    let dropping = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = server.settings();
+    settings.addresses.insert(0, format!("http://{}", dropping.local_addr().unwrap()));
+    tokio::spawn(async move { while dropping.accept().await.is_ok() {} });
+    let client = Client::connect(&settings).unwrap();
+    let check = |client: Client| async move { client.smtp().check_email(CheckEmailRequest::default()).await };
+    client.retrying(check).await.unwrap();
+    assert_eq!(server.calls().len(), 1);
+}

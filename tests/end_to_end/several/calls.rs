@@ -10,11 +10,19 @@ use postern_proto::connection::v1::{Connection, UpdateConnectionRequest};
 use prost_types::FieldMask;
 use tonic::{Code, Request};
 
+use super::on_each_engine;
 use super::stage::{Gateway, Stage};
 use crate::edge::{Fake, Say, ask};
-use crate::store::EmbeddedEngine;
 use crate::store::conformance::Engine;
 use crate::world::{OUTLOOK, until};
+
+on_each_engine!(
+    a_grant_is_refreshed_once_for_all_gateways,
+    a_change_of_a_connection_holds_at_once_at_every_gateway,
+    a_change_is_made_once_whichever_gateways_are_asked,
+    a_repeat_waits_for_the_gateway_that_makes_the_change_and_asks_again_once_that_is_dead,
+    a_repeat_of_what_cannot_be_asked_again_is_told_so_once_its_gateway_is_dead,
+);
 
 /// A method that changes nothing twice over: it carries no request id that the ledger heeds.
 const ECHO: &str = "/test.echo.v1.EchoService/Unary";
@@ -26,13 +34,8 @@ fn say(request_id: &str, text: &str) -> Request<Say> {
     Request::new(Say { request_id: request_id.to_owned(), ..Say::to(OUTLOOK, text) })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_grant_is_refreshed_once_for_all_gateways() {
-    refreshed_once::<EmbeddedEngine>(false).await;
-}
-
-async fn refreshed_once<E: Engine>(apart: bool) {
-    let (stage, gateways) = Stage::<E>::set(Fake::granting("outlook"), 3, apart).await;
+async fn a_grant_is_refreshed_once_for_all_gateways<E: Engine>(apart: bool) {
+    let Some((stage, gateways)) = Stage::<E>::set(Fake::granting("outlook"), 3, apart).await else { return };
     let refreshes = || stage.fake.state.refreshes.load(Ordering::SeqCst);
     let all_call = || async {
         let calls = gateways.iter().flat_map(|gateway| (0..8).map(move |_| gateway));
@@ -56,9 +59,8 @@ async fn refreshed_once<E: Engine>(apart: bool) {
     assert_eq!(refreshes(), 5);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_a_connection_holds_at_once_at_every_gateway() {
-    let (_stage, gateways) = Stage::<EmbeddedEngine>::set(Fake::of("outlook"), 2, false).await;
+async fn a_change_of_a_connection_holds_at_once_at_every_gateway<E: Engine>(apart: bool) {
+    let Some((_stage, gateways)) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await else { return };
     for round in 0..5 {
         let (changing, seeing) = (&gateways[round % 2], &gateways[(round + 1) % 2]);
         ask(&seeing.channel, ECHO, say("", "cached")).await.unwrap();
@@ -77,13 +79,8 @@ async fn a_change_of_a_connection_holds_at_once_at_every_gateway() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_is_made_once_whichever_gateways_are_asked() {
-    made_once::<EmbeddedEngine>(false).await;
-}
-
-async fn made_once<E: Engine>(apart: bool) {
-    let (stage, gateways) = Stage::<E>::set(Fake::of("outlook"), 3, apart).await;
+async fn a_change_is_made_once_whichever_gateways_are_asked<E: Engine>(apart: bool) {
+    let Some((stage, gateways)) = Stage::<E>::set(Fake::of("outlook"), 3, apart).await else { return };
     for round in 0..10 {
         let calls = gateways.iter().flat_map(|gateway| (0..4).map(move |_| gateway));
         let id = format!("request-{round}");
@@ -114,9 +111,10 @@ async fn repeated_elsewhere<E: Engine>(
     repeat
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_waits_for_the_gateway_that_makes_the_change_and_asks_again_once_that_is_dead() {
-    let (stage, mut gateways) = Stage::<EmbeddedEngine>::set(Fake::of("outlook"), 2, false).await;
+async fn a_repeat_waits_for_the_gateway_that_makes_the_change_and_asks_again_once_that_is_dead<E: Engine>(
+    apart: bool,
+) {
+    let Some((stage, mut gateways)) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await else { return };
     let repeat = repeated_elsewhere(&stage, &gateways, REPEATABLE).await;
     gateways[0].kill();
     let said = tokio::time::timeout(crate::world::PATIENCE, repeat).await.unwrap().unwrap().unwrap();
@@ -124,9 +122,8 @@ async fn a_repeat_waits_for_the_gateway_that_makes_the_change_and_asks_again_onc
     assert_eq!(stage.fake.state.begun.load(Ordering::SeqCst), 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_of_what_cannot_be_asked_again_is_told_so_once_its_gateway_is_dead() {
-    let (stage, mut gateways) = Stage::<EmbeddedEngine>::set(Fake::of("outlook"), 2, false).await;
+async fn a_repeat_of_what_cannot_be_asked_again_is_told_so_once_its_gateway_is_dead<E: Engine>(apart: bool) {
+    let Some((stage, mut gateways)) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await else { return };
     let repeat = repeated_elsewhere(&stage, &gateways, ONCE_ONLY).await;
     gateways[0].kill();
     let unknown = tokio::time::timeout(crate::world::PATIENCE, repeat).await.unwrap().unwrap().unwrap_err();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use postern_gateway::seal::KeyRing;
 use postern_sandbox::place::Place;
 
-use super::stage::{Gateway, divided, launch};
+use super::on_each_engine;
+use super::stage::{Gateway, Shared, divided, launch};
 use super::way::Way;
 use crate::client::Relay;
-use crate::store::EmbeddedEngine;
 use crate::store::conformance::Engine;
 use crate::world::{OUTLOOK, SMTP, create, events, mail, place, send, subject, subscribe, until};
 
@@ -21,11 +21,11 @@ fn asked(place: &Place, method: &str) -> usize {
     exchanges.iter().filter(|exchange| exchange.method == method && is(&exchange.url)).count()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_pushed_to_any_gateway_is_told_at_once() {
-    let engine = EmbeddedEngine::start().await.expect("it needs nothing");
+on_each_engine!(what_is_pushed_to_any_gateway_is_told_at_once);
+
+async fn what_is_pushed_to_any_gateway_is_told_at_once<E: Engine>(apart: bool) {
+    let Some(shared) = Shared::<E>::start(apart).await else { return };
     let (folder, place) = (tempfile::tempdir().unwrap(), place().await);
-    let opened = engine.open().await;
     let keys = folder.path().join("keys");
     KeyRing::read_or_make(&keys).unwrap();
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -38,7 +38,8 @@ async fn what_is_pushed_to_any_gateway_is_told_at_once() {
         let arguments: [OsString; 4] =
             ["--key-file".into(), keys.clone().into(), "--public-url".into(), relay.url().into()];
         relays.push(relay);
-        let way = Way::new(opened.store.clone(), opened.log.clone());
+        let (store, log) = shared.open().await;
+        let way = Way::new(store, log);
         let http = Some(doors[own].try_clone().unwrap());
         gateways.push(launch(way, arguments, http).await);
     }

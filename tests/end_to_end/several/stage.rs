@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub(crate) fn name(id: &str) -> String {
 
 /// A gateway.
 pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
     pub(crate) channel: Channel,
     pub(crate) way: Arc<Way>,
     stop: CancellationToken,
@@ -98,26 +100,48 @@ impl Gateway {
     }
 }
 
+/// A store that gateways share.
+pub(crate) struct Shared<E> {
+    engine: E,
+    one: Option<(Arc<dyn Store>, Arc<dyn EventLog>)>,
+}
+
+impl<E: Engine> Shared<E> {
+    /// `apart`: each gateway opens it for itself, which an engine that one process uses alone does not take. `None`: it was
+    /// said that this engine is not to be tried.
+    pub(crate) async fn start(apart: bool) -> Option<Self> {
+        let mut shared = Self { engine: E::start().await?, one: None };
+        if !apart {
+            shared.one = Some(shared.open().await);
+        }
+        Some(shared)
+    }
+
+    /// What one more gateway runs on.
+    pub(crate) async fn open(&self) -> (Arc<dyn Store>, Arc<dyn EventLog>) {
+        match &self.one {
+            Some(one) => one.clone(),
+            None => {
+                let opened = self.engine.open().await;
+                (opened.store, opened.log)
+            }
+        }
+    }
+}
+
 /// A store, and the fake before which gateways on it are started.
 pub(crate) struct Stage<E> {
     pub(crate) fake: Fake,
-    engine: E,
-    one: Option<(Arc<dyn Store>, Arc<dyn EventLog>)>,
+    shared: Shared<E>,
     folder: tempfile::TempDir,
 }
 
 impl<E: Engine> Stage<E> {
-    /// A stage with so many gateways and a connection. `apart`: each opens the store for itself, which an engine that
-    /// one process uses alone does not take.
-    pub(crate) async fn set(fake: Fake, count: usize, apart: bool) -> (Self, Vec<Gateway>) {
+    /// A stage with so many gateways and a connection. `apart` and `None`: as for [`Shared::start`].
+    pub(crate) async fn set(fake: Fake, count: usize, apart: bool) -> Option<(Self, Vec<Gateway>)> {
         let folder = tempfile::tempdir().unwrap();
         KeyRing::read_or_make(&folder.path().join("keys")).unwrap();
-        let engine = E::start().await.expect("the engine can be tried");
-        let mut stage = Self { fake, engine, one: None, folder };
-        if !apart {
-            let opened = stage.engine.open().await;
-            stage.one = Some((opened.store, opened.log));
-        }
+        let stage = Self { fake, shared: Shared::start(apart).await?, folder };
         let mut gateways = Vec::new();
         for _ in 0..count {
             gateways.push(stage.start().await);
@@ -125,18 +149,12 @@ impl<E: Engine> Stage<E> {
         let connection = outlook();
         let parts = (connection.settings.unwrap(), connection.credentials.unwrap());
         create(&gateways[0].channel, OUTLOOK, parts).await.unwrap();
-        (stage, gateways)
+        Some((stage, gateways))
     }
 
     /// Starts one more gateway.
     pub(crate) async fn start(&self) -> Gateway {
-        let (store, log) = match &self.one {
-            Some(one) => one.clone(),
-            None => {
-                let opened = self.engine.open().await;
-                (opened.store, opened.log)
-            }
-        };
+        let (store, log) = self.shared.open().await;
         let arguments: [OsString; 4] = [
             "--connectors".into(),
             format!("http://{}", self.fake.address()).into(),
@@ -169,7 +187,7 @@ pub(crate) async fn launch(
         serve_on(own.clone(), own, listeners, &settings, stopped).await.unwrap();
     });
     let channel = connect(address).await;
-    Gateway { channel, way, stop, serving: Some(serving), runtime: Some(runtime) }
+    Gateway { address, channel, way, stop, serving: Some(serving), runtime: Some(runtime) }
 }
 
 /// Waits until the gateways, and no others, have divided all between them, and nothing moves any more.

@@ -5,6 +5,7 @@ mod faults;
 mod moving;
 mod refusals;
 mod sharing;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -44,7 +44,11 @@ impl NatsServer {
     }
 
     pub(crate) fn servers(&self) -> Servers {
-        format!("nats://127.0.0.1:{}", self.port).parse().expect("an address")
+        format!("nats://{}", self.address()).parse().expect("an address")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// Where other servers of its cluster reach it.

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::Semaphore;
 
 use super::chunk;
-use super::link::{ANSWER_TIMEOUT, Link, failed};
+use super::link::{ANSWER_TIMEOUT, BROKEN, Link, failed};
 use super::message::{self, Record};
 use super::mirror::{ChunkAt, Head, Mirror, State};
 use crate::store::tail::{Budget, milliseconds};
@@ -252,9 +252,9 @@ pub(super) async fn direct(link: &Link, request: &serde_json::Value) -> Result<V
     link.client.publish_with_reply(subject, inbox, request).await.map_err(|error| wrong(&error))?;
     let mut found = Vec::new();
     loop {
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answers.next()).await;
-        let answer =
-            answer.map_err(|_| wrong(&"no answer in time"))?.ok_or_else(|| wrong(&"not connected"))?;
+        let answer = link.unbroken(tokio::time::timeout(ANSWER_TIMEOUT, answers.next())).await;
+        let answer = answer.ok_or_else(|| wrong(&BROKEN))?.map_err(|_| wrong(&"no answer in time"))?;
+        let answer = answer.ok_or_else(|| wrong(&"not connected"))?;
         match answer.status.map(|status| status.as_u16()) {
             None => found.push(answer),
             Some(END | 404) => return Ok(found),

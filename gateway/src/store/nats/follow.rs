@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::link::{Link, failed};
+use super::link::{BROKEN, Link, failed};
 use super::message::{self, DELETED_FOR, Record};
 use super::mirror::{Mirror, State};
 use crate::store::{Change, Entry, StoreError};
@@ -38,6 +38,17 @@ struct Reading {
     pending: u64,
 }
 
+/// A message.
+struct Next {
+    place: u64,
+    /// What it does.
+    record: Option<Record>,
+    /// The commit that wrote it.
+    commit: Option<String>,
+    /// How many are left.
+    left: u64,
+}
+
 impl Reading {
     async fn begin(link: &Link, after: u64, headers_only: bool) -> Result<Self, StoreError> {
         let config = pull::Config {
@@ -50,7 +61,8 @@ impl Reading {
             ..pull::Config::default()
         };
         let reading = |error: &dyn std::fmt::Display| failed("the stream cannot be followed", error);
-        let consumer = link.stream.create_consumer(config).await.map_err(|error| reading(&error))?;
+        let made = link.unbroken(link.stream.create_consumer(config)).await;
+        let consumer = made.ok_or_else(|| reading(&BROKEN))?.map_err(|error| reading(&error))?;
         let pending = consumer.cached_info().num_pending;
         let ahead = if headers_only { AHEAD_AT_START } else { AHEAD };
         let messages = consumer.stream().max_messages_per_batch(ahead).heartbeat(HEARTBEAT).expires(EXPIRES);
@@ -58,12 +70,8 @@ impl Reading {
         Ok(Self { messages, given: 0, pending })
     }
 
-    /// The next message: its place, what it does, and how many are left.
-    async fn next(
-        &mut self,
-        link: &Link,
-        headers_only: bool,
-    ) -> Result<(u64, Option<Record>, u64), StoreError> {
+    /// The next message.
+    async fn next(&mut self, link: &Link, headers_only: bool) -> Result<Next, StoreError> {
         let broken = |error: &dyn std::fmt::Display| failed("following the stream broke off", error);
         let message = match self.messages.next().await {
             Some(message) => message.map_err(|error| broken(&error))?,
@@ -79,7 +87,9 @@ impl Reading {
         self.given = count;
         let headers = message.headers.clone().unwrap_or_default();
         let payload = (!headers_only).then(|| message.payload.clone());
-        Ok((place, message::read(&link.subjects, &message.subject, &headers, payload), left))
+        let commit = message::commit_of(&headers).map(str::to_owned);
+        let record = message::read(&link.subjects, &message.subject, &headers, payload);
+        Ok(Next { place, record, commit, left })
     }
 }
 
@@ -91,12 +101,12 @@ pub(super) async fn state(link: &Link) -> Result<State, StoreError> {
     let mut reading = Reading::begin(link, 0, true).await?;
     let mut left = reading.pending;
     while left > 0 {
-        let (place, record, now_left) = reading.next(link, true).await?;
-        left = now_left;
-        if let Some(record) = record {
-            state.apply(place, record);
+        let next = reading.next(link, true).await?;
+        left = next.left;
+        if let Some(record) = next.record {
+            state.apply(next.place, record);
         }
-        state.at = place;
+        state.at = next.place;
     }
     // The last messages may be gone: nothing is to be waited for there.
     state.at = state.at.max(last);
@@ -127,7 +137,7 @@ pub(super) async fn run(link: Arc<Link>, mirror: Arc<Mirror>, stop: Cancellation
 
 /// Follows it until that breaks off. Gives whether it had begun.
 async fn follow(link: &Link, mirror: &Mirror, heard: &mut Instant) -> (StoreError, bool) {
-    let mut connected = link.connected.clone();
+    let mut connected = link.connected.made.clone();
     connected.borrow_and_update();
     let mut reading = match begin(link, mirror, *heard).await {
         Ok(reading) => reading,
@@ -142,22 +152,32 @@ async fn follow(link: &Link, mirror: &Mirror, heard: &mut Instant) -> (StoreErro
             () = tokio::time::sleep(EXPIRES) => continue,
         };
         let mut messages = Vec::new();
+        let mut take = |next: Next| {
+            if let Some(commit) = next.commit {
+                mirror.name(next.place, commit);
+            }
+            messages.push((next.place, next.record));
+        };
         match next {
-            Ok((place, record, _)) => messages.push((place, record)),
+            Ok(next) => take(next),
             Err(error) => return (error, true),
         }
+        let mut broken = None;
         // What has come along with it is applied with it.
-        while messages.len() < APPLIED_AT_ONCE {
-            let Some(next) = futures_util::FutureExt::now_or_never(reading.next(link, false)) else { break };
-            match next {
-                Ok((place, record, _)) => messages.push((place, record)),
-                Err(error) => {
-                    mirror.apply(messages);
-                    return (error, true);
+        for _ in 1..APPLIED_AT_ONCE {
+            match futures_util::FutureExt::now_or_never(reading.next(link, false)) {
+                Some(Ok(next)) => take(next),
+                Some(Err(error)) => {
+                    broken = Some(error);
+                    break;
                 }
+                None => break,
             }
         }
         mirror.apply(messages);
+        if let Some(error) = broken {
+            return (error, true);
+        }
     }
 }
 

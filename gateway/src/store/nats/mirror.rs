@@ -14,6 +14,9 @@ use crate::store::{Change, Entry, Revision, Sequence, UNWATCHED, WATCH_BACKLOG};
 /// Ids of events that are gone are forgotten in one sweep once there are this many more than events.
 const SPARE_IDS: usize = 10_000;
 
+/// The commits whose names are remembered: many more than are written while one waits for what came in its place.
+const NAMES: usize = 1_024;
+
 /// The bounds of the log, as a message of their own says them after a trim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
@@ -47,6 +50,8 @@ pub(super) struct State {
     /// The size of all events that ever were, and of those that went.
     pub(super) total: u64,
     pub(super) before: u64,
+    /// The first messages of the newest commits that came with the stream, and the names of those.
+    names: VecDeque<(u64, String)>,
     /// Why nothing can be done any more.
     pub(super) broken: Option<String>,
 }
@@ -63,6 +68,7 @@ impl State {
             counters,
             total: 0,
             before: 0,
+            names: VecDeque::new(),
             broken: None,
         }
     }
@@ -70,6 +76,11 @@ impl State {
     /// Whether an event with this id is kept.
     pub(super) fn keeps(&self, id: &Id) -> bool {
         self.ids.get(id).is_some_and(|place| *place >= self.counters.first)
+    }
+
+    /// Where a commit of this name begins, as far as the stream has come.
+    pub(super) fn place_of(&self, commit: &str) -> Option<u64> {
+        self.names.iter().rev().find(|(_, name)| name == commit).map(|(place, _)| *place)
     }
 
     /// The chunk that holds a place, where one does.
@@ -191,6 +202,17 @@ impl Mirror {
         self.at.send_replace(state.at);
     }
 
+    /// Remembers which commit wrote a message, before that is applied.
+    pub(super) fn name(&self, message: u64, commit: String) {
+        let names = &mut self.state().names;
+        if names.back().is_none_or(|(_, last)| *last != commit) {
+            names.push_back((message, commit));
+            if names.len() > NAMES {
+                names.pop_front();
+            }
+        }
+    }
+
     /// Takes a state that was read anew. Gives the keys whose values changed meanwhile, to be told with [`Mirror::tell`].
     pub(super) fn replace(&self, new: State) -> Vec<String> {
         let mut state = self.state();
@@ -244,6 +266,18 @@ mod tests {
         assert_eq!(told, ["a", "b", "a"]);
         let state = mirror.state();
         assert_eq!((state.at, state.keys.len()), (4, 1));
+    }
+
+    #[test]
+    fn a_commit_is_found_by_its_name_where_it_begins() {
+        let mirror = Mirror::new(State::new(7));
+        for (message, commit) in [(4, "a"), (5, "a"), (6, "b"), (7, "b")] {
+            mirror.name(message, commit.to_owned());
+        }
+        let place_of = |commit: &str| mirror.state().place_of(commit);
+        assert_eq!((place_of("a"), place_of("b"), place_of("c")), (Some(4), Some(6), None));
+        (8..2_000).for_each(|message| mirror.name(message, message.to_string()));
+        assert_eq!((place_of("a"), place_of("1999"), mirror.state().names.len()), (None, Some(1_999), NAMES));
     }
 
     #[test]

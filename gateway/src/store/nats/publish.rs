@@ -7,7 +7,7 @@ use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::{HeaderMap, Request};
 use tokio::time::Instant;
 
-use super::link::{ANSWER_TIMEOUT, Link};
+use super::link::{ANSWER_TIMEOUT, BROKEN, Link};
 use super::message::{self, Draft};
 use crate::store::StoreError;
 
@@ -37,7 +37,8 @@ const STORE_FAILED: u64 = 10_077;
 pub(super) enum Written {
     /// All of it is there; the place of its last message.
     Done(u64),
-    /// Nothing of it is: the stream ends elsewhere.
+    /// Nothing of it is: the stream ends elsewhere. Or so says one who was a leader until just now, while the one that is
+    /// has made it: what comes behind that place tells, by its commit's name.
     Moved,
 }
 
@@ -53,19 +54,43 @@ enum Tried {
     Lost(String),
 }
 
-/// Writes messages right behind the place `after`.
+/// A name for all tries of one commit.
+pub(super) fn commit_name() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+/// Writes messages right behind the place `after`, under the name of their commit.
 ///
 /// # Errors
 /// [`StoreError::Failed`] where nothing was written, [`StoreError::Unknown`] where that cannot be found out.
-pub(super) async fn write(link: &Link, after: u64, drafts: &[Draft]) -> Result<Written, StoreError> {
-    let commit = format!("{:016x}", fastrand::u64(..));
+pub(super) async fn write(
+    link: &Link,
+    after: u64,
+    drafts: &[Draft],
+    commit: &str,
+) -> Result<Written, StoreError> {
+    link.waits();
+    let written = try_to_write(link, after, drafts, commit).await;
+    // A leader that is cut off refuses too: by what it could pass on to nobody.
+    if matches!(written, Ok(Written::Done(_))) {
+        link.wrote();
+    }
+    written
+}
+
+async fn try_to_write(
+    link: &Link,
+    after: u64,
+    drafts: &[Draft],
+    commit: &str,
+) -> Result<Written, StoreError> {
     let until = Instant::now() + PATIENCE;
     let mut lost = None;
     loop {
-        let problem = match send(link, after, drafts, &commit).await {
+        let problem = match send(link, after, drafts, commit).await {
             Tried::Done(last) => return Ok(Written::Done(last)),
             Tried::Moved if lost.is_none() => return Ok(Written::Moved),
-            Tried::Moved => match find(link, after, drafts.len(), &commit).await {
+            Tried::Moved => match find(link, after, drafts.len(), commit).await {
                 Ok(written) => return written,
                 Err(error) => error.to_string(),
             },
@@ -115,13 +140,14 @@ async fn send(link: &Link, after: u64, drafts: &[Draft], commit: &str) -> Tried 
             if drafts.len() > 1 {
                 headers.insert(BATCH_COMMIT, "1");
             }
-            answer = Some(ask(link, draft, headers).await);
+            answer = Some(link.unbroken(ask(link, draft, headers)).await);
         }
     }
     match answer {
         None => Tried::Refused("there is nothing to write".to_owned()),
-        Some(Ok(answer)) => read(&answer, &link.name, drafts.len() > 1),
-        Some(Err(error)) => match error.kind() {
+        Some(None) => Tried::Lost(format!("NATS: no answer to a write: {BROKEN}")),
+        Some(Some(Ok(answer))) => read(&answer, &link.name, drafts.len() > 1),
+        Some(Some(Err(error))) => match error.kind() {
             RequestErrorKind::NoResponders => {
                 Tried::NotNow("NATS: the stream has no leader for now".to_owned())
             }

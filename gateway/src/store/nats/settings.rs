@@ -3,14 +3,17 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_nats::ServerAddr;
 use clap::Args;
-use postern_chassis::settings::SettingsError;
+use postern_chassis::settings::{SettingsError, duration};
 use secrecy::SecretString;
 
 /// The longest name of a stream.
 const MAX_STREAM_NAME: usize = 64;
+/// The longest that a start waits for NATS.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// The servers of one NATS: `nats://HOST:PORT`, or `tls://` where TLS is a must; several are separated by commas.
 #[derive(Clone)]
@@ -68,6 +71,11 @@ pub struct NatsSettings {
     #[arg(long = "nats-replicas", env = "POSTERN_NATS_REPLICAS", default_value_t = 1, value_parser = replicas, value_name = "COUNT")]
     pub replicas: usize,
 
+    /// How long a start waits until a server is reached and the stream has a leader; what does not pass by itself, such as
+    /// wrong credentials, ends it at once. Up to 10m
+    #[arg(long = "nats-wait", env = "POSTERN_NATS_WAIT", default_value = "30s", value_parser = wait, value_name = "DURATION")]
+    pub wait: Duration,
+
     /// A credentials file (JWT and key), as `nsc` makes it
     #[arg(long = "nats-creds-file", env = "POSTERN_NATS_CREDS_FILE", value_name = "FILE")]
     pub creds_file: Option<PathBuf>,
@@ -94,7 +102,16 @@ impl NatsSettings {
     #[must_use]
     pub fn of_stream(stream: &str) -> Self {
         let stream = stream.to_owned();
-        Self { stream, replicas: 1, creds_file: None, user: None, password: None, token: None, ca_file: None }
+        Self {
+            stream,
+            replicas: 1,
+            wait: Duration::from_secs(30),
+            creds_file: None,
+            user: None,
+            password: None,
+            token: None,
+            ca_file: None,
+        }
     }
 
     /// Checks what no single setting can tell.
@@ -129,6 +146,13 @@ fn stream_name(text: &str) -> Result<String, String> {
         return Err(format!("expected up to {MAX_STREAM_NAME} of [a-zA-Z0-9_-]"));
     }
     Ok(text.to_owned())
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|wait| match wait <= LONGEST_WAIT {
+        true => Ok(wait),
+        false => Err("expected up to 10m".to_owned()),
+    })
 }
 
 fn replicas(text: &str) -> Result<usize, String> {

@@ -1,9 +1,11 @@
 //! The one writer of a gateway: a task that takes whatever waits, checks it against the mirror, writes it as one, and
 //! then answers each. Where another gateway was quicker it catches up and checks again.
 
-use std::collections::{HashMap, HashSet};
+mod group;
+
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -12,20 +14,15 @@ use tokio_util::sync::CancellationToken;
 use super::chunk::{Gathering, remembered};
 use super::events::Events;
 use super::link::Link;
-use super::message::{Draft, Id};
-use super::mirror::{Mirror, State};
+use super::message::Draft;
+use super::mirror::Mirror;
 use super::publish::{self, MAX_MESSAGES, Written};
 use super::turns::Turns;
-use crate::store::tail::milliseconds;
-use crate::store::{Appended, Commit, Expect, NewEvent, Retention, Revision, StoreError};
+use crate::store::{Appended, Commit, NewEvent, Retention, Revision, StoreError};
+use group::{Group, Room};
 
 /// Requests that may wait. Beyond them callers wait for room.
 pub(super) const QUEUE: usize = 4_096;
-/// Keys written and events appended in one group: beyond this it gains nothing, and its first would wait for its last.
-const GROUP_WRITES: usize = 500;
-const GROUP_EVENTS: usize = 4_096;
-/// Bytes in one group, of values and events.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// How long a group is checked again because others were quicker: with many gateways that all write, one always wins.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long what others write may take to count, once the leader refuses others for it.
@@ -125,10 +122,17 @@ impl Writer {
 
     async fn make(&mut self, commits: &[Commit]) -> Vec<Result<Made, StoreError>> {
         let all = |error: StoreError| vec![Err(error); commits.len()];
-        let until = Instant::now() + PATIENCE;
+        let (name, until) = (publish::commit_name(), Instant::now() + PATIENCE);
+        let mut refused: Vec<Checked> = Vec::new();
+        let mut problem = StoreError::Failed("other gateways write all the time".to_owned());
         while Instant::now() < until {
             let begun = Instant::now();
-            let checked = match self.check(commits) {
+            let checked = self.check(commits);
+            // Of what was checked so, its own commit may be a part.
+            if let Some(made) = self.made_after_all(&mut refused, &name) {
+                return made.answers;
+            }
+            let checked = match checked {
                 Ok(checked) => checked,
                 Err(error) => return all(error),
             };
@@ -141,7 +145,7 @@ impl Writer {
                 }
             }
             self.turns.begin(checked.after);
-            match publish::write(&self.link, checked.after, &checked.drafts).await {
+            match publish::write(&self.link, checked.after, &checked.drafts, &name).await {
                 Ok(Written::Done(last)) => {
                     self.turns.wrote(last, begun.elapsed());
                     let first = last + 1 - checked.drafts.len() as u64;
@@ -150,19 +154,44 @@ impl Writer {
                     return checked.answers;
                 }
                 Ok(Written::Moved) => {
-                    if let Err(error) = self.let_pass(checked.after).await {
-                        return all(error);
+                    let after = checked.after;
+                    refused.push(checked);
+                    if let Err(error) = self.let_pass(after).await {
+                        problem = error;
                     }
                 }
                 Err(error) => {
                     tracing::error!(%error, commits = commits.len(), "a write failed");
-                    let untouched = || StoreError::Failed(error.to_string());
-                    let answer = |part: bool| Err(if part { error.clone() } else { untouched() });
-                    return checked.parts.into_iter().map(answer).collect();
+                    return failed(&checked.parts, &error);
                 }
             }
         }
-        all(StoreError::Failed("other gateways write all the time".to_owned()))
+        match (self.made_after_all(&mut refused, &name), refused.pop()) {
+            (Some(made), _) => made.answers,
+            // It may come yet.
+            (None, Some(open)) => failed(&open.parts, &StoreError::Unknown(problem.to_string())),
+            (None, None) => all(problem),
+        }
+    }
+
+    /// What was refused and yet made: for an instant two servers may take themselves for the leader, of which one refuses
+    /// what the other makes. What came in its place tells, and until then it is open.
+    fn made_after_all(&self, refused: &mut Vec<Checked>, name: &str) -> Option<Checked> {
+        if refused.is_empty() {
+            return None;
+        }
+        let state = self.mirror.state();
+        let place = state.place_of(name);
+        let found = refused.iter().position(|checked| {
+            place.is_some_and(|place| {
+                (1..=checked.drafts.len() as u64).contains(&(place.saturating_sub(checked.after)))
+            })
+        });
+        if let Some(found) = found {
+            return Some(refused.swap_remove(found));
+        }
+        refused.retain(|checked| state.at <= checked.after);
+        None
     }
 
     /// Lets what another gateway wrote behind a message come.
@@ -235,7 +264,7 @@ impl Writer {
         if drafts.is_empty() {
             return Ok(made);
         }
-        match publish::write(&self.link, after, &drafts).await? {
+        match publish::write(&self.link, after, &drafts, &publish::commit_name()).await? {
             Written::Done(end) => {
                 let first = end + 1 - drafts.len() as u64;
                 self.mirror.apply((first..).zip(drafts.into_iter().map(|draft| Some(draft.record))));
@@ -259,7 +288,8 @@ impl Writer {
                 return Ok(0);
             }
             let draft = Draft::head(&self.link.subjects, head);
-            match publish::write(&self.link, after, std::slice::from_ref(&draft)).await? {
+            let name = publish::commit_name();
+            match publish::write(&self.link, after, std::slice::from_ref(&draft), &name).await? {
                 Written::Done(message) => {
                     self.mirror.apply([(message, Some(draft.record))]);
                     self.purge(message).await;
@@ -291,87 +321,8 @@ pub(super) async fn reach(mirror: &Mirror, place: u64) -> Result<u64, StoreError
     }
 }
 
-/// What a group still has room for.
-#[derive(Default)]
-struct Room {
-    writes: usize,
-    events: usize,
-    bytes: usize,
-}
-
-impl Room {
-    fn take(&mut self, commit: &Commit) {
-        self.writes += commit.writes.len();
-        self.events += commit.events.len();
-        self.bytes += commit.events.iter().map(|event| event.encoded.len()).sum::<usize>();
-        self.bytes += commit
-            .writes
-            .iter()
-            .filter_map(|write| write.value.as_ref())
-            .map(|value| value.len())
-            .sum::<usize>();
-    }
-
-    fn is_left(&self) -> bool {
-        self.writes < GROUP_WRITES && self.events < GROUP_EVENTS && self.bytes < GROUP_BYTES
-    }
-}
-
-/// A group as it is put together.
-struct Group<'a> {
-    state: &'a State,
-    drafts: Vec<Draft>,
-    gathering: Gathering,
-    /// Keys as they will be. `None`: not there.
-    keys: HashMap<String, Option<Revision>>,
-    ids: HashSet<Id>,
-}
-
-impl<'a> Group<'a> {
-    fn new(state: &'a State) -> Self {
-        // Recorded times do not follow a clock that goes back.
-        let now = milliseconds(SystemTime::now()).max(state.counters.recorded);
-        let gathering = Gathering::new(state.counters.epoch, now, state.counters.last, state.total);
-        Self { state, drafts: Vec::new(), gathering, keys: HashMap::new(), ids: HashSet::new() }
-    }
-
-    fn revision(&self, key: &str) -> Option<Revision> {
-        self.keys.get(key).copied().unwrap_or_else(|| self.state.keys.get(key).copied())
-    }
-
-    /// Adds a commit, where what it expects holds. Keys come before events, so that their places are known here.
-    fn take(&mut self, commit: &Commit, link: &Link) -> Result<Made, StoreError> {
-        let writes = commit.writes.iter().map(|write| (&write.key, write.expect));
-        let guards = commit.guards.iter().map(|guard| (&guard.key, Expect::Revision(guard.revision)));
-        for (key, expect) in writes.chain(guards) {
-            let holds = match (expect, self.revision(key)) {
-                (Expect::Any, _) | (Expect::Absent, None) => true,
-                (Expect::Revision(expected), Some(revision)) => expected == revision,
-                (Expect::Absent, Some(_)) | (Expect::Revision(_), None) => false,
-            };
-            if !holds {
-                return Err(StoreError::Conflict { key: key.clone() });
-            }
-        }
-        let mut stored = 0;
-        for event in &commit.events {
-            let id = remembered(&event.id);
-            if !self.state.keeps(&id) && self.ids.insert(id) {
-                self.gathering.push(event, id);
-                stored += 1;
-            }
-        }
-        for write in &commit.writes {
-            let draft = match &write.value {
-                Some(value) => Draft::put(&link.subjects, &write.key, value),
-                None if self.revision(&write.key).is_none() => continue,
-                None => Draft::delete(&link.subjects, &write.key),
-            };
-            self.drafts.push(draft);
-            let revision = write.value.is_some().then(|| self.state.at + self.drafts.len() as u64);
-            self.keys.insert(write.key.clone(), revision);
-        }
-        let revision = self.state.at + self.drafts.len() as u64;
-        Ok(Made { appended: Appended { stored, last: self.gathering.last }, revision })
-    }
+/// The answers to commits of which some have a part in what failed to be written.
+fn failed(parts: &[bool], error: &StoreError) -> Vec<Result<Made, StoreError>> {
+    let untouched = || StoreError::Failed(error.to_string());
+    parts.iter().map(|part| Err(if *part { error.clone() } else { untouched() })).collect()
 }

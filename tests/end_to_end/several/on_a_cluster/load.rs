@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postern_client::{Client, Consumed, Delivered, Retry, Settings, Start, Wish};
+use postern_client::{Client, Consumed, Delivered, Start, Wish};
 use postern_proto::event::v1::Event;
 use postern_proto::event::v1::event_data::Kind;
 use postern_proto::event::v1::{
@@ -17,24 +17,16 @@ use postern_proto::smtp::v1::SendEmailRequest;
 use postern_proto::smtp::v1::send_email_request::Content;
 use tokio::task::JoinSet;
 
+use crate::several::in_order::{Step, patient_client, read_by_turns};
 use crate::world::{SMTP, mail};
 
 /// The pause between two mails of a sender: what is tried is what they live through, not how many they are.
 const PACE: Duration = Duration::from_millis(100);
 /// How long a fault may last for callers: a vote on a new leader takes NATS ten seconds, and a lost answer twenty.
 const PATIENCE: Duration = Duration::from_secs(75);
-/// How much a reader commits before the next takes over.
-const TURN: usize = 40;
 
 const ORDERED: &str = "subscriptions/in-order";
 const SHARED: &str = "subscriptions/shared-out";
-
-/// One thing that happened to a reader of the ORDERED subscription.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
-    Given(String),
-    Committed(String),
-}
 
 /// What the callers have seen.
 #[derive(Default)]
@@ -63,15 +55,7 @@ pub(super) struct Load {
 impl Load {
     /// Callers of the gateways at these addresses.
     pub(super) async fn start(addresses: &[String]) -> Self {
-        let client = |first: usize| {
-            let count = addresses.len();
-            let addresses = addresses.iter().cycle().skip(first).take(count).cloned().collect();
-            let (first_pause, longest_pause) = (Duration::from_millis(20), Duration::from_millis(200));
-            let total = Duration::from_secs(300);
-            let retry = Retry { tries: u32::MAX, total, first_pause, longest_pause };
-            let call_timeout = Duration::from_secs(30);
-            Client::connect(&Settings { addresses, retry, call_timeout, ..Settings::default() }).unwrap()
-        };
+        let client = |first: usize| patient_client(addresses, first);
         for (name, mode) in [(ORDERED, SubscriptionMode::Ordered), (SHARED, SubscriptionMode::Shared)] {
             let ack_deadline = Some(prost_types::Duration { seconds: 10, nanos: 0 });
             let ack_deadline = ack_deadline.filter(|_| mode == SubscriptionMode::Shared);
@@ -90,7 +74,10 @@ impl Load {
         }
         senders.spawn(queue(client(2), seen.clone(), done.clone()));
         readers.spawn(follow(client(0), seen.clone()));
-        readers.spawn(read_in_order((0..addresses.len()).map(client).collect(), seen.clone()));
+        let (readers_in_order, reading) = ((0..addresses.len()).map(client).collect(), seen.clone());
+        readers.spawn(async move {
+            read_by_turns(readers_in_order, ORDERED, |step| reading.lock().unwrap().ordered.push(step)).await;
+        });
         for number in 1..3 {
             readers.spawn(share(client(number), seen.clone()));
         }
@@ -200,37 +187,6 @@ async fn follow(client: Client, seen: Arc<Mutex<Seen>>) {
             Delivered::Event(event) => seen.lock().unwrap().told.push(event),
             Delivered::Gap(gap) => panic!("a gap: {gap:?}"),
         }
-    }
-}
-
-/// One reader after another, each at another gateway: the one before it may commit no more.
-async fn read_in_order(clients: Vec<Client>, seen: Arc<Mutex<Seen>>) {
-    let mut before = None;
-    for turn in 0.. {
-        let start = ConsumeStart {
-            subscription: ORDERED.to_owned(),
-            client_id: format!("reader-{turn}"),
-            ..ConsumeStart::default()
-        };
-        let mut reader = clients[turn % clients.len()].consume(start);
-        let mut last = None;
-        for _ in 0..TURN {
-            let delivery = match reader.next().await.expect("it is taken over by nobody").unwrap() {
-                Consumed::Delivery(delivery) => delivery,
-                Consumed::Gap(gap) => panic!("a gap: {gap:?}"),
-            };
-            let event = delivery.event.unwrap();
-            seen.lock().unwrap().ordered.push(Step::Given(event.id.clone()));
-            if let Some((old, cursor)) = before.take() {
-                let old: postern_client::Consumer = old;
-                let refused = old.commit(cursor).await.expect_err("another reads now");
-                assert_eq!(refused.reason(), "SUBSCRIPTION_TAKEN_OVER", "{refused:?}");
-            }
-            reader.commit(event.cursor.clone()).await.unwrap();
-            seen.lock().unwrap().ordered.push(Step::Committed(event.id));
-            last = Some(event.cursor);
-        }
-        before = last.map(|cursor| (reader, cursor));
     }
 }
 

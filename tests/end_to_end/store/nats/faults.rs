@@ -79,17 +79,13 @@ async fn through(relay: &Relay) -> Arc<Nats> {
     Nats::open(&servers, &of_stream("postern")).await.unwrap()
 }
 
-fn address(server: &NatsServer) -> SocketAddr {
-    server.servers().to_string().strip_prefix("nats://").unwrap().parse().unwrap()
-}
-
 /// A port that nobody listens on.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watchers_learn_what_changed_while_their_gateway_was_cut_off() {
     let Some(server) = NatsServer::start().await else { return };
-    let relay = Relay::before(address(&server)).await;
+    let relay = Relay::before(server.address()).await;
     let (near, far) = (open(&server).await, through(&relay).await);
     near.write(put("gone", "before", Expect::Absent)).await.unwrap();
     near.write(put("kept", "before", Expect::Absent)).await.unwrap();
@@ -103,7 +99,7 @@ async fn watchers_learn_what_changed_while_their_gateway_was_cut_off() {
     near.write(put("kept", "between", Expect::Any)).await.unwrap();
     near.write(put("kept", "after", Expect::Any)).await.unwrap();
     near.append(vec![event("meanwhile")], vec![put("new", "after", Expect::Absent)]).await.unwrap();
-    relay.lead_to(address(&server));
+    relay.lead_to(server.address());
     let mut told = Vec::new();
     while told.len() < 3 {
         let change = tokio::time::timeout(A_MINUTE, watching.recv()).await.unwrap().unwrap();
@@ -119,7 +115,7 @@ async fn watchers_learn_what_changed_while_their_gateway_was_cut_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_whose_answer_is_lost_is_made_once_and_answered() {
     let Some(server) = NatsServer::start().await else { return };
-    let relay = Relay::before(address(&server)).await;
+    let relay = Relay::before(server.address()).await;
     let (near, far) = (open(&server).await, through(&relay).await);
     for round in 0..5_u64 {
         // What is under way goes nowhere, or its answer does.

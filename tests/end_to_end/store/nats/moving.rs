@@ -98,6 +98,30 @@ async fn what_cannot_be_moved_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_a_gateway_is_at_work_on_is_not_moved() {
+    let Some(server) = NatsServer::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (Place::Nats(server.servers()), Place::Folder(folder.path().to_owned()));
+    let at_work = Engine::open(&from, &of_stream("postern")).await.unwrap();
+    let store = at_work.store();
+    store.write(put("gateways/one", "0", Expect::Absent)).await.unwrap();
+    // An idle one: all that it writes is that it lives.
+    let beating = tokio::spawn(async move {
+        for beat in 1.. {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            store.write(put("gateways/one", &beat.to_string(), Expect::Any)).await.unwrap();
+        }
+    });
+    let refused = moved(&from, &to).await.unwrap_err().to_string();
+    assert!(refused.contains("it changed meanwhile: expected all gateways on it to be stopped"), "{refused}");
+    // Nobody takes what was copied for whole.
+    assert!(Engine::open(&to, &of_stream("postern")).await.is_err());
+    beating.abort();
+    let again = Place::Folder(folder.path().join("again"));
+    assert_eq!(moved(&from, &again).await.unwrap(), Moved { values: 1, events: 0 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_copies_and_says_how_much() {
     let Some(server) = NatsServer::start().await else { return };
     let folder = tempfile::tempdir().unwrap();

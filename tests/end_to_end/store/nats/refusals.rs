@@ -1,5 +1,7 @@
 //! Servers and streams that cannot be used.
 
+use std::time::Duration;
+
 use postern_gateway::store::nats::{Nats, NatsSettings, Servers};
 use postern_gateway::store::{EventLog as _, Expect, Store as _, StoreError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -88,6 +90,7 @@ async fn settings_that_do_not_go_together_are_refused_by_name() {
         (&["--nats-user", "postern"], "--nats-user"),
         (&["--nats-replicas", "2"], "--nats-replicas"),
         (&["--nats-stream", "a.b"], "--nats-stream"),
+        (&["--nats-wait", "11m"], "--nats-wait"),
         (&["--nats-creds-file", "/nowhere"], "--nats-creds-file"),
         (&["--nats-ca-file", "/nowhere"], "--nats-ca-file"),
     ] {
@@ -105,7 +108,9 @@ async fn settings_that_do_not_go_together_are_refused_by_name() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_of() {
     let servers = "nats://127.0.0.1:1".parse().unwrap();
-    assert!(refusal(&servers, &of_stream("postern")).await.contains("cannot be reached"));
+    let impatient = NatsSettings { wait: Duration::from_secs(1), ..of_stream("postern") };
+    let problem = refusal(&servers, &impatient).await;
+    assert!(problem.contains("cannot be reached") && problem.contains("waited for 1s"), "{problem}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,12 +10,13 @@ use crate::store::nats_server::NatsServer;
 use crate::world::until;
 
 /// How many servers.
-pub(super) const SERVERS: usize = 3;
+pub(crate) const SERVERS: usize = 3;
 /// Where nobody listens.
-const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+pub(crate) const NOWHERE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
 /// The cluster.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     servers: Vec<NatsServer>,
     /// By who goes through them, and to whom.
     doors: Vec<Vec<Relay>>,
@@ -23,7 +24,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts one that takes streams. `None`: it was said that NATS is not to be tried.
-    pub(super) async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let (mut servers, mut doors) = (Vec::new(), Vec::new());
         for from in 0..SERVERS {
             let mut ways = Vec::new();
@@ -51,8 +52,13 @@ impl Cluster {
     }
 
     /// Where its servers are, separated by commas.
-    pub(super) fn addresses(&self) -> String {
+    pub(crate) fn addresses(&self) -> String {
         self.servers.iter().map(|server| server.servers().to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where one of them is.
+    pub(crate) fn address(&self, server: usize) -> SocketAddr {
+        self.servers[server].address()
     }
 
     async fn connect(&self) -> Option<async_nats::Client> {
@@ -60,18 +66,18 @@ impl Cluster {
     }
 
     /// Kills a server as a crash would.
-    pub(super) fn kill(&mut self, server: usize) {
+    pub(crate) fn kill(&mut self, server: usize) {
         self.servers[server].kill();
     }
 
     /// Starts a server that was killed.
-    pub(super) async fn start_again(&mut self, server: usize) {
+    pub(crate) async fn start_again(&mut self, server: usize) {
         self.servers[server].run().await;
         self.join(server);
     }
 
     /// Cuts a server off from the others, who do not hear of it any more.
-    pub(super) fn cut_off(&self, server: usize) {
+    pub(crate) fn cut_off(&self, server: usize) {
         for door in self.doors_of(server) {
             door.lead_to(NOWHERE);
             door.cut();
@@ -79,7 +85,7 @@ impl Cluster {
     }
 
     /// Lets a server reach the others, and be reached.
-    pub(super) fn join(&self, server: usize) {
+    pub(crate) fn join(&self, server: usize) {
         for (from, ways) in self.doors.iter().enumerate() {
             for (to, door) in ways.iter().enumerate() {
                 if from != to && (from == server || to == server) {
@@ -96,12 +102,23 @@ impl Cluster {
     }
 
     /// Who leads a stream.
-    pub(super) async fn leader(&self, stream: &str) -> usize {
+    pub(crate) async fn leader(&self, stream: &str) -> usize {
         until("the stream has a leader", || async {
             let mut found = jetstream::new(self.connect().await?).get_stream(stream).await.ok()?;
             let leader = found.info().await.ok()?.cluster.clone()?.leader?;
             leader.strip_prefix('n')?.parse().ok()
         })
         .await
+    }
+
+    /// Waits until each server has all of a stream: else the death of another would take what only the two of them have.
+    pub(crate) async fn is_whole(&self, stream: &str) {
+        until("all servers have the stream", || async {
+            let mut found = jetstream::new(self.connect().await?).get_stream(stream).await.ok()?;
+            let cluster = found.info().await.ok()?.cluster.clone()?;
+            let is_whole = cluster.leader.is_some() && cluster.replicas.iter().all(|peer| peer.current);
+            is_whole.then_some(())
+        })
+        .await;
     }
 }
