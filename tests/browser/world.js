@@ -131,4 +131,11 @@ class World {
   }
 }
 
-module.exports = { World, until };
+// Opens a page of the console as somebody who signs in first.
+async function signIn(page, world, path = '') {
+  await page.goto(`${world.url}/console${path}`);
+  await page.getByLabel('Token').fill(world.token);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+}
+
+module.exports = { World, signIn, until };
