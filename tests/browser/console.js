@@ -190,6 +190,7 @@ module.exports = {
     await other.getByLabel('send it at once').check();
     await other.getByRole('button', { name: 'Send' }).click();
     await other.getByText('It was not sent.').waitFor();
+    await other.getByText('smtp.code: 550').waitFor();
     await looks.at(other, 'try-out-refused');
   },
 
@@ -281,9 +282,13 @@ module.exports = {
   },
 
   async 'a trigger that fails says why'({ page, world, looks }) {
-    await world.connectOutlook('lost', 'nobody-there@example.org');
+    await world.connectOutlook('lost', world.sandbox.accounts[1]);
     await world.call('event.TriggerService', 'CreateTrigger', {
       connection: 'connections/lost', trigger_id: 'in-vain', trigger: { interval: { seconds: 1 }, new_email: {} },
+    });
+    await world.call('connection.ConnectionService', 'UpdateConnection', {
+      connection: { name: 'connections/lost', outlook: { mailbox: 'nobody-there@example.org' } },
+      update_mask: { paths: ['outlook.mailbox'] },
     });
     await signIn(page, world, '/triggers');
     const row = page.getByRole('row').filter({ hasText: 'in-vain' });

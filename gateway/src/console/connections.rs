@@ -87,6 +87,12 @@ impl New<'_> {
         super::failure::sentence(problem)
     }
 
+    /// What is wrong with fields that the form does not ask for.
+    fn elsewhere(&self) -> Vec<&(String, String)> {
+        let fields = self.failure.iter().flat_map(|failure| &failure.fields);
+        fields.filter(|(field, _)| !kinds::ASKED.contains(&kinds::form_name(field).as_str())).collect()
+    }
+
     /// Whether something is wrong that is not a field's.
     fn is_beyond_fields(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.fields.is_empty())

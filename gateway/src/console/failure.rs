@@ -19,6 +19,8 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
     /// What somebody can do about it. Empty: nothing is known.
     pub(crate) advice: &'static str,
+    /// What the provider said: names and values.
+    pub(crate) facts: Vec<(String, String)>,
     /// The fields that were wrong, each with what was expected.
     pub(crate) fields: Vec<(String, String)>,
 }
@@ -54,8 +56,14 @@ impl From<&Status> for Failure {
         let details = status.get_error_details();
         let violations = details.bad_request().map(|request| request.field_violations.as_slice());
         let fields = violations.unwrap_or_default().iter();
-        let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
+        let info = details.error_info();
+        let reason = info.map(|info| info.reason.clone()).unwrap_or_default();
+        let mut facts: Vec<_> = info.iter().flat_map(|info| info.metadata.clone()).collect();
+        // Those that a connector puts its kind before are of its provider.
+        facts.retain(|(name, value)| name.contains('.') && !value.is_empty());
+        facts.sort_unstable();
         Self {
+            facts,
             message: plainly(&reason).map_or_else(|| sentence(status.message()), str::to_owned),
             code: format!("{:?}", status.code()),
             advice: advice(&reason),

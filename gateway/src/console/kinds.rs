@@ -49,6 +49,39 @@ pub(super) const SIGN_INS: [(&str, &str); 4] = [
     ("delegated_token", "by a refresh token that a user gave elsewhere"),
 ];
 
+/// The fields beside which a form says what is wrong with them.
+pub(super) const ASKED: [&str; 29] = [
+    "ca_certificates",
+    "client_certificate",
+    "client_certificate_certificate",
+    "client_certificate_private_key",
+    "client_id",
+    "client_secret",
+    "connection_id",
+    "custom_cloud",
+    "custom_cloud_ca_certificates",
+    "custom_cloud_graph_url",
+    "custom_cloud_login_url",
+    "default_from",
+    "delegated_token_refresh_token",
+    "display_name",
+    "mailbox",
+    "oauth",
+    "oauth_authorization_endpoint",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_device_authorization_endpoint",
+    "oauth_refresh_token",
+    "oauth_scopes",
+    "oauth_token_endpoint",
+    "password",
+    "port",
+    "server",
+    "tenant",
+    "user_client_secret",
+    "username",
+];
+
 /// Microsoft's OAuth endpoints for work and school accounts, and its server for mail.
 const MICROSOFT: [(&str, &str); 8] = [
     ("preset", "microsoft"),

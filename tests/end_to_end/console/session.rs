@@ -70,7 +70,7 @@ async fn without_tokens_it_is_served_to_this_machine_alone() {
     let elsewhere = stage.client.get(stage.url("/console")).header("host", "evil.example");
     assert_eq!(elsewhere.send().await.unwrap().status(), 403);
     // Whoever is led here by a public URL is not this machine.
-    let stage = Stage::with(&["--public-url", "http://postern.example.org"]).await;
+    let stage = Stage::with(&["--public-url", "https://postern.example.org"]).await;
     assert_eq!(stage.get("/console", "").await.status(), 404);
 }
 
@@ -220,7 +220,7 @@ async fn short_addresses_lead_to_the_console() {
             (303, "/console")
         );
     }
-    let (stage, _) = Stage::behind_a_token(&["--public-url", "http://postern.example.org/mail"]).await;
+    let (stage, _) = Stage::behind_a_token(&["--public-url", "https://postern.example.org/mail"]).await;
     for path in ["/mail", "/mail/", "/mail/console/"] {
         let answer = stage.get(path, "").await;
         assert_eq!(answer.headers()["location"], "/mail/console", "{path}");
