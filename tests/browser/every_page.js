@@ -73,6 +73,7 @@ module.exports = {
   async 'every page is used by keyboard'({ page, world }) {
     await page.goto(`${world.url}/console`);
     // The field is where one begins.
+    await page.waitForFunction(() => document.activeElement?.id === 'token');
     await page.keyboard.type(world.token);
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: 'Overview' }).waitFor();
