@@ -82,7 +82,7 @@ module.exports = {
     assert.ok(!page.url().includes('code='), `nothing secret stays in the URL: ${page.url()}`);
     await looks.at(page, 'signed-in');
     forgive(wrong);
-    await page.getByRole('link', { name: 'Go on to the connection' }).click();
+    await page.getByRole('link', { name: 'Back to the connection' }).click();
     await page.getByRole('heading', { name: 'mail', exact: true }).waitFor();
     await page.getByText('ready', { exact: true }).waitFor();
   },

@@ -130,8 +130,8 @@ impl Door {
     /// Where to go on in the console. `None`: there is none.
     fn on_from(&self, name: &Name, sign_in: &SignIn) -> Option<Link> {
         let words = match sign_in.state() {
-            SignInState::Failed => "Begin a new sign-in in the console",
-            _ => "Go on to the connection in the console",
+            SignInState::Failed => "Begin a new sign-in",
+            _ => "Back to the connection",
         };
         let href = format!("{}/console/{}", self.base, name.connection);
         self.has_console.then_some(Link { href, words })
