@@ -24,14 +24,14 @@ const { postern } = grpc.loadPackageDefinition(definition);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // Asks until an answer is given that is not empty.
-async function until(what, ask) {
-  const end = Date.now() + PATIENCE;
+async function until(what, ask, patience = PATIENCE) {
+  const end = Date.now() + patience;
   while (Date.now() < end) {
     const answer = await ask();
     if (answer) return answer;
     await sleep(100);
   }
-  throw new Error(`${what}: not within ${PATIENCE / 1000} s`);
+  throw new Error(`${what}: not within ${patience / 1000} s`);
 }
 
 // A port that is free now. Another program may take it before we do; then the gateway says so.
