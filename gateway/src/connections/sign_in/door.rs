@@ -177,7 +177,9 @@ impl Door {
                 let happened = "The connection can be used now: what waited for it goes on by itself.";
                 self.notice(Tone::Well, "You are signed in", &[happened], close)
             }
-            (SignInState::Failed, "SIGN_IN_DENIED") => self.notice(Tone::Care, "Not signed in", &[], anew),
+            (SignInState::Failed, "SIGN_IN_DENIED") => {
+                self.notice(Tone::Care, "Not signed in", &[], "This sign-in cannot be used any more.")
+            }
             (SignInState::Failed, "SIGN_IN_EXPIRED") => {
                 self.notice(Tone::Care, "The sign-in has expired", &[], anew)
             }
