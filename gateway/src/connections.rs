@@ -112,10 +112,10 @@ impl Connections {
     }
 
     /// Says where the world outside reaches this gateway: users who sign in in a browser are led back there. Gives the
-    /// pages that they are led to. To be said once.
-    pub fn reached_at(&self, url: &PublicUrl) -> axum::Router {
+    /// pages that they are led to, which lead on to the console where there is one. To be said once.
+    pub fn reached_at(&self, url: &PublicUrl, has_console: bool) -> axum::Router {
         let _ = self.room.public_url.set(url.clone());
-        sign_in::router(self, url)
+        sign_in::router(self, url, has_console)
     }
 
     /// The connectors that these connections are for.

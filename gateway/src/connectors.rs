@@ -148,6 +148,12 @@ impl Connectors {
         }
     }
 
+    /// The addresses that do not answer, as far as is known.
+    #[must_use]
+    pub fn unreached(&self) -> Vec<String> {
+        self.table.borrow().unreached()
+    }
+
     /// The connector for connections of a kind.
     ///
     /// # Errors

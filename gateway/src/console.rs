@@ -1,5 +1,5 @@
 //! The console: pages for people, served beside what providers push to. It knows the gateway's services only as any
-//! caller does, by the contract, and acts with the rights of whoever signed in.
+//! caller does, by the contract, and acts with the rights of whoever signed in; beside these only which connectors answer.
 
 mod api;
 mod approvals;
@@ -20,10 +20,12 @@ mod try_out;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::Redirect;
 use axum::routing::{get, post};
 
 use crate::auth::Callers;
+use crate::connectors::Connectors;
 use crate::seal::KeyRing;
 pub use api::Services;
 use session::Sessions;
@@ -48,7 +50,7 @@ pub struct Console(Arc<Inner>);
 struct Inner {
     /// What comes before every path: that of the public URL.
     root: String,
-    services: OnceLock<Services>,
+    opened: OnceLock<(Services, Arc<Connectors>)>,
     sessions: Sessions,
 }
 
@@ -58,20 +60,28 @@ impl Console {
     #[must_use]
     pub fn new(root: &str, callers: Option<Arc<Callers>>, keys: Arc<KeyRing>, secure: bool) -> Self {
         let sessions = Sessions::new(callers, keys, format!("{root}/console"), secure);
-        Self(Arc::new(Inner { root: root.to_owned(), services: OnceLock::new(), sessions }))
+        Self(Arc::new(Inner { root: root.to_owned(), opened: OnceLock::new(), sessions }))
     }
 
-    /// Has it use the gateway's services from now on. Until then it asks for patience.
-    pub fn open(&self, services: Services) {
+    /// Has it use the gateway's services from now on, and tell which connectors do not answer. Until then it asks for
+    /// patience.
+    pub fn open(&self, services: Services, connectors: Arc<Connectors>) {
         // Once only: a gateway has one set of services.
-        let _ = self.0.services.set(services);
+        let _ = self.0.opened.set((services, connectors));
     }
 
     /// Its routes.
     pub fn router(&self) -> Router {
         let console = format!("{}/console", self.0.root);
         let at = |path: &str| format!("{console}{path}");
-        Router::new()
+        let mut router = Router::new();
+        // Who types the address alone means the console.
+        for short in [format!("{}/", self.0.root), at("/"), self.0.root.clone()] {
+            if !short.is_empty() {
+                router = router.route(&short, get(go_to_console));
+            }
+        }
+        router
             .route(&at(""), get(overview::show))
             .route(&at("/login"), get(session::form).post(session::sign_in))
             .route(&at("/logout"), post(session::sign_out))
@@ -95,4 +105,17 @@ impl Console {
     fn root(&self) -> &str {
         &self.0.root
     }
+
+    fn services(&self) -> Option<Services> {
+        self.0.opened.get().map(|(services, _)| services.clone())
+    }
+
+    /// The connectors that do not answer.
+    fn unreached(&self) -> Vec<String> {
+        self.0.opened.get().map(|(_, connectors)| connectors.unreached()).unwrap_or_default()
+    }
+}
+
+async fn go_to_console(State(console): State<Console>) -> Redirect {
+    Redirect::to(&format!("{}/console", console.root()))
 }

@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::get;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-pub(crate) use notice::{Notice, Tone};
+pub(crate) use notice::{Link, Notice, Tone};
 
 /// What a page may load and where it may lead: the gateway itself. Mail is shown in frames that may do nothing.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \

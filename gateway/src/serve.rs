@@ -13,6 +13,8 @@ use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
 use postern_proto::outbox::v1::outbox_service_server::OutboxServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use crate::all_in_one::AllInOne;
@@ -166,10 +168,15 @@ pub async fn serve_on(
     if let Some(notifications) = &notifications {
         router = router.merge(notifications.router());
     }
-    if let Some(url) = &settings.public_url {
-        router = router.merge(connections.reached_at(url));
+    let missing = http.as_ref().map(|http| settings.console_missing(http));
+    if let Some(Some(why)) = missing {
+        tracing::warn!(why, "the console is not served");
     }
-    let console = settings.serves_console(http.as_ref()).then(|| {
+    let has_console = missing == Some(None);
+    if let Some(url) = &settings.public_url {
+        router = router.merge(connections.reached_at(url, has_console));
+    }
+    let console = has_console.then(|| {
         let url = settings.public_url.as_ref();
         let secure = url.is_some_and(PublicUrl::is_https) || settings.serve.tls_cert_file.is_some();
         Console::new(root, callers.clone(), keys, secure)
@@ -225,10 +232,13 @@ pub async fn serve_on(
         .add_service(outbox_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(approval_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .prepare();
-    let doors = Doors::new(routes, Forwarder::new(connections, connectors).until(stop.clone()));
+    let doors = Doors::new(routes, Forwarder::new(connections, connectors.clone()).until(stop.clone()));
     let doors = Once::new(doors, ledger.clone());
     if let Some(console) = &console {
-        console.open(BoxCloneSyncService::new(doors.clone()));
+        // What people do there is counted as what any caller does.
+        let counted = Counted::new(doors.clone(), PROGRAM).telling(pulse::heed);
+        let counted = counted.map_response(|response| response.map(Body::new));
+        console.open(BoxCloneSyncService::new(counted), connectors);
     }
 
     let address = listener.local_addr()?;

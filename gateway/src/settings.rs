@@ -52,7 +52,9 @@ pub struct Settings {
     pub public_url: Option<PublicUrl>,
 
     /// Where to listen for HTTP: the console, what --public-url leads to, and what providers push; with TLS where the gRPC
-    /// listener has it. Absent: 127.0.0.1:7028 with --public-url, else nowhere
+    /// listener has it, but without certificates of clients. The console needs --tokens-file; without it, it answers on
+    /// loopback addresses only, and neither with --public-url nor with --tls-client-ca-file. Absent: 127.0.0.1:7028 with
+    /// --public-url, else nowhere
     #[arg(long, env = "POSTERN_HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<SocketAddr>,
 
@@ -164,12 +166,25 @@ impl Settings {
         self.http_listen.or_else(|| self.public_url.as_ref().map(|_| HTTP_LISTEN))
     }
 
-    /// Whether the console is served where HTTP is listened for: behind tokens, or, without them, to this machine alone.
+    /// Why the console is not served where HTTP is listened for; `None`: it is. It is served behind tokens, or, where
+    /// nothing says who may call, to this machine alone.
     #[must_use]
-    pub fn serves_console(&self, http: Option<&TcpListener>) -> bool {
-        let address = http.and_then(|http| http.local_addr().ok());
-        let is_ours_alone = self.public_url.is_none() && address.is_some_and(|it| it.ip().is_loopback());
-        address.is_some() && (self.tokens_file.is_some() || is_ours_alone)
+    pub fn console_missing(&self, http: &TcpListener) -> Option<&'static str> {
+        if self.tokens_file.is_some() {
+            return None;
+        }
+        // Browsers are asked for no certificate: they would have all rights without any.
+        if self.serve.tls_client_ca_file.is_some() {
+            return Some(
+                "callers are told apart by client certificates alone: set --tokens-file for the console",
+            );
+        }
+        if self.public_url.is_some() {
+            return Some("nothing says who may call, and the gateway has a public URL: set --tokens-file");
+        }
+        let is_loopback = http.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        (!is_loopback)
+            .then_some("nothing says who may call, and the address is not loopback: set --tokens-file")
     }
 
     /// Where the store is.

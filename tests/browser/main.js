@@ -8,7 +8,7 @@ const { chromium } = require('playwright-core');
 const { Looks } = require('./looks');
 const { World } = require('./world');
 
-const STEPS = ['console', 'approvals', 'sign_in'];
+const STEPS = ['console', 'approvals', 'approval_pages', 'sign_in'];
 // How long a page or an element may take, in milliseconds.
 const PATIENCE = 20_000;
 const CHROMIUM = process.env.POSTERN_CHROMIUM || '/usr/bin/chromium';
@@ -35,10 +35,10 @@ async function main() {
           context.setDefaultTimeout(PATIENCE);
           const page = await context.newPage();
           const wrong = [];
-          page.on('pageerror', (error) => wrong.push(`script: ${error.message}`));
+          page.on('pageerror', (error) => wrong.push(`script: ${error.message} (${page.url()})`));
           // A page that says that something is not possible says so by its status too; and a mail's script that is kept
           // from running is what its frame is for. Neither is a fault.
-          const meant = /^(Failed to load resource.*status of 4(0[0349]|10)|Blocked script execution in 'about:srcdoc')/;
+          const meant = /^(Failed to load resource.*status of (4(0[0349]|10)|503)|Blocked script execution in 'about:srcdoc')/;
           const said = (message) => message.type() === 'error' && !meant.test(message.text());
           page.on('console', (message) => said(message) && wrong.push(`${message.text()} (${page.url()})`));
           const begun = Date.now();

@@ -24,14 +24,14 @@ const { postern } = grpc.loadPackageDefinition(definition);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // Asks until an answer is given that is not empty.
-async function until(what, ask) {
-  const end = Date.now() + PATIENCE;
+async function until(what, ask, patience = PATIENCE) {
+  const end = Date.now() + patience;
   while (Date.now() < end) {
     const answer = await ask();
     if (answer) return answer;
     await sleep(100);
   }
-  throw new Error(`${what}: not within ${PATIENCE / 1000} s`);
+  throw new Error(`${what}: not within ${patience / 1000} s`);
 }
 
 // A port that is free now. Another program may take it before we do; then the gateway says so.
@@ -131,4 +131,11 @@ class World {
   }
 }
 
-module.exports = { World, until };
+// Opens a page of the console as somebody who signs in first.
+async function signIn(page, world, path = '') {
+  await page.goto(`${world.url}/console${path}`);
+  await page.getByLabel('Token').fill(world.token);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+}
+
+module.exports = { World, signIn, until };

@@ -13,6 +13,7 @@ mod approvals;
 mod auth;
 mod client;
 mod connections;
+mod console;
 mod disk;
 mod edge;
 mod events;

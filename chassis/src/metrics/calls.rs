@@ -73,6 +73,8 @@ struct Method {
 pub struct Ended<'a> {
     /// The full name of its service.
     pub service: &'a str,
+    /// The name of its method.
+    pub method: &'a str,
     /// Whether it is one that the contract does not know.
     pub is_other: bool,
     /// Whether it may have changed something.
@@ -249,10 +251,11 @@ impl Drop for Open {
         {
             counter.inc();
         }
-        let Method { service, is_change, has_streams, .. } = method;
+        let Method { service, name, is_change, has_streams, .. } = method;
         let (is_change, has_streams) = (*is_change, *has_streams);
         let is_other = self.place + 1 == self.calls.methods.len();
-        (self.observe)(Ended { service, is_other, is_change, has_streams, code: self.code, took });
+        let (method, code) = (name, self.code);
+        (self.observe)(Ended { service, method, is_other, is_change, has_streams, code, took });
     }
 }
 

@@ -121,6 +121,12 @@ impl Table {
         silent.map(|(replica, _)| replica.uri().to_string()).collect()
     }
 
+    /// The addresses that did not answer when they were last asked, or not yet.
+    pub(super) fn unreached(&self) -> Vec<String> {
+        let silent = self.said.iter().filter(|(replica, answer)| answer.is_none() || !replica.is_reached());
+        silent.map(|(replica, _)| replica.uri().to_string()).collect()
+    }
+
     pub(super) fn kind(&self, kind: &str) -> Option<&Arc<Connector>> {
         self.kinds.get(kind)
     }

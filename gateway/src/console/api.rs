@@ -7,6 +7,7 @@ use http::{Request, Response};
 use postern_proto::approval::v1::approval_service_client::ApprovalServiceClient;
 use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
 use postern_proto::event::v1::event_service_client::EventServiceClient;
+use postern_proto::event::v1::subscription_service_client::SubscriptionServiceClient;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
 use postern_proto::outbox::v1::outbox_service_client::OutboxServiceClient;
 use tonic::body::Body;
@@ -43,6 +44,10 @@ impl Api {
 
     pub(super) fn events(&self) -> EventServiceClient<Self> {
         EventServiceClient::new(self.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(super) fn subscriptions(&self) -> SubscriptionServiceClient<Self> {
+        SubscriptionServiceClient::new(self.clone())
     }
 
     pub(super) fn outbox(&self) -> OutboxServiceClient<Self> {

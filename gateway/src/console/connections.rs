@@ -1,4 +1,4 @@
-//! Connections: their state, adding one, checking, signing in, deleting.
+//! Connections: their state, adding one, checking, signing in, giving new credentials, deleting.
 
 use askama::Template;
 use axum::extract::{Path, Query};
@@ -7,7 +7,7 @@ use http::StatusCode;
 use postern_proto::connection::v1::{
     CheckConnectionRequest, CheckConnectionResponse, Connection, ConnectionState, CreateConnectionRequest,
     DeleteConnectionRequest, GetConnectionRequest, ListConnectionsRequest, SignIn, SignInKind,
-    StartSignInRequest,
+    StartSignInRequest, UpdateConnectionRequest,
 };
 use serde::Deserialize;
 use tonic::Status;
@@ -17,7 +17,7 @@ use super::form::Fields;
 use super::kinds::{self, account};
 use super::paging::PageOf;
 use super::session::Session;
-use super::show::{exact, id, when};
+use super::show::{date, exact, id, when};
 use crate::pages::{page, plain};
 
 const HERE: &str = "/connections";
@@ -34,6 +34,17 @@ struct List<'a> {
     next: String,
 }
 
+/// What was done with a connection, and how that ended.
+#[derive(Default)]
+struct Done {
+    checked: Option<CheckConnectionResponse>,
+    /// Why the check, or what else was wanted, failed.
+    failure: Option<Failure>,
+    sign_in: Option<SignIn>,
+    /// New credentials were stored.
+    is_updated: bool,
+}
+
 #[derive(Template)]
 #[template(path = "console/connection.html")]
 struct One<'a> {
@@ -41,9 +52,15 @@ struct One<'a> {
     here: &'a str,
     session: &'a Session,
     connection: Connection,
-    checked: Option<CheckConnectionResponse>,
-    failure: Option<Failure>,
-    sign_in: Option<SignIn>,
+    sign_ins: kinds::SignIns,
+    done: Done,
+}
+
+impl One<'_> {
+    /// Whether new credentials are what helps.
+    fn wants_credentials(&self) -> bool {
+        !is_ready(&self.connection) && !self.sign_ins.browser && !self.sign_ins.code
+    }
 }
 
 #[derive(Template)]
@@ -58,10 +75,31 @@ struct New<'a> {
 }
 
 impl New<'_> {
-    /// What is wrong with a field, by any of the names that the services call it.
-    fn wrong(&self, names: &[&str]) -> &str {
-        let of = |failure| names.iter().map(|name| Failure::of(failure, name)).find(|text| !text.is_empty());
-        self.failure.as_ref().and_then(of).unwrap_or_default()
+    /// What is wrong with a field of the form.
+    fn wrong(&self, name: &str) -> String {
+        let fields = self.failure.iter().flat_map(|failure| &failure.fields);
+        let mut found = fields.filter(|(field, _)| kinds::form_name(field) == name);
+        let Some((_, problem)) = found.next() else { return String::new() };
+        if name == "connection_id" {
+            return "This cannot be an id: expected 3 to 63 lower case letters, digits and hyphens, a letter first."
+                .to_owned();
+        }
+        super::failure::sentence(problem)
+    }
+
+    /// What is wrong with fields that the form does not ask for.
+    fn elsewhere(&self) -> Vec<&(String, String)> {
+        let fields = self.failure.iter().flat_map(|failure| &failure.fields);
+        fields.filter(|(field, _)| !kinds::ASKED.contains(&kinds::form_name(field).as_str())).collect()
+    }
+
+    /// Whether something is wrong that is not a field's.
+    fn is_beyond_fields(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.fields.is_empty())
+    }
+
+    fn is_by_oauth(&self) -> bool {
+        self.fields.get("auth_mechanism") == "AUTH_MECHANISM_XOAUTH2"
     }
 }
 
@@ -86,7 +124,7 @@ pub(super) async fn list(session: Session, page_of: PageOf) -> Response {
 /// `GET /console/connections/{connection}`
 pub(super) async fn show(session: Session, Path(connection): Path<String>) -> Response {
     match get(&session, &connection).await {
-        Ok(connection) => one(&session, connection, None, None, None),
+        Ok(connection) => one(&session, connection, Done::default()),
         Err(status) => failed(&session, HERE, &status),
     }
 }
@@ -97,15 +135,9 @@ async fn get(session: &Session, id: &str) -> Result<Connection, Status> {
     Ok(answer.into_inner().connection.unwrap_or_default())
 }
 
-fn one(
-    session: &Session,
-    connection: Connection,
-    checked: Option<CheckConnectionResponse>,
-    failure: Option<Failure>,
-    sign_in: Option<SignIn>,
-) -> Response {
-    let (root, here) = (session.root.as_str(), HERE);
-    page(StatusCode::OK, &One { root, here, session, connection, checked, failure, sign_in })
+fn one(session: &Session, connection: Connection, done: Done) -> Response {
+    let (root, here, sign_ins) = (session.root.as_str(), HERE, kinds::sign_ins(&connection));
+    page(StatusCode::OK, &One { root, here, session, connection, sign_ins, done })
 }
 
 /// `POST /console/connections/{connection}/{action}`
@@ -118,9 +150,10 @@ pub(super) async fn act(
         return response;
     }
     let done = match action.as_str() {
-        "check" => check(&session, &id).await,
+        "check" => check(&session, &id, false).await,
         "sign-in" => sign_in(&session, &id, SignInKind::Browser).await,
         "device-code" => sign_in(&session, &id, SignInKind::DeviceCode).await,
+        "credentials" => update(&session, &id, &fields).await,
         "delete" => {
             let request = DeleteConnectionRequest {
                 name: format!("connections/{id}"),
@@ -130,40 +163,64 @@ pub(super) async fn act(
             let deleted = session.api.connections().delete_connection(request).await;
             deleted.map(|_| Redirect::to(&format!("{}/console{HERE}", session.root)).into_response())
         }
-        _ => Ok(plain(StatusCode::NOT_FOUND, "a connection can be checked, signed in and deleted")),
+        _ => Ok(plain(StatusCode::NOT_FOUND, "a connection can be checked, signed in, changed and deleted")),
     };
     done.unwrap_or_else(|status| failed(&session, &format!("{HERE}/{id}"), &status))
 }
 
-async fn check(session: &Session, id: &str) -> Result<Response, Status> {
+async fn check(session: &Session, id: &str, is_updated: bool) -> Result<Response, Status> {
     let request = CheckConnectionRequest { name: format!("connections/{id}") };
     let checked = session.api.connections().check_connection(request).await;
     let connection = get(session, id).await?;
-    Ok(match checked {
-        Ok(checked) => one(session, connection, Some(checked.into_inner()), None, None),
-        Err(status) => one(session, connection, None, Some((&status).into()), None),
-    })
+    let done = match checked {
+        Ok(checked) => Done { checked: Some(checked.into_inner()), is_updated, ..Done::default() },
+        Err(status) => Done { failure: Some((&status).into()), is_updated, ..Done::default() },
+    };
+    Ok(one(session, connection, done))
 }
 
 async fn sign_in(session: &Session, id: &str, kind: SignInKind) -> Result<Response, Status> {
     let name = format!("connections/{id}");
     let request = StartSignInRequest { name, kind: kind.into(), ..Default::default() };
-    let begun = session.api.connections().start_sign_in(request).await?.into_inner().sign_in;
+    let sign_in = session.api.connections().start_sign_in(request).await?.into_inner().sign_in;
     // A link, not a redirect: forms lead to the gateway alone, as the pages' policy says.
-    Ok(one(session, get(session, id).await?, None, None, begun))
+    Ok(one(session, get(session, id).await?, Done { sign_in, ..Done::default() }))
 }
 
-/// Which kind of connection to add.
+/// Replaces a connection's credentials, and checks them where no user has to sign in first.
+async fn update(session: &Session, id: &str, fields: &Fields) -> Result<Response, Status> {
+    let known = get(session, id).await?;
+    let Some(credentials) = kinds::credentials(&known.kind, fields) else {
+        return Err(Status::invalid_argument("no credentials were typed: nothing was changed"));
+    };
+    let paths = vec![format!("{}_credentials", known.kind)];
+    let changed = Connection { name: known.name, credentials: Some(credentials), ..Default::default() };
+    let request = UpdateConnectionRequest {
+        connection: Some(changed),
+        update_mask: Some(prost_types::FieldMask { paths }),
+        ..Default::default()
+    };
+    let answer = session.api.connections().update_connection(request).await?.into_inner();
+    let connection = answer.connection.unwrap_or_default();
+    if is_ready(&connection) {
+        return check(session, id, true).await;
+    }
+    Ok(one(session, connection, Done { is_updated: true, ..Done::default() }))
+}
+
+/// Which kind of connection to add, and what its form begins with.
 #[derive(Deserialize)]
 pub(super) struct KindOf {
     #[serde(default)]
     kind: String,
+    #[serde(default)]
+    preset: String,
 }
 
 /// `GET /console/connections/new`
 pub(super) async fn form(session: Session, Query(kind): Query<KindOf>) -> Response {
-    let kind = kinds::known(&kind.kind);
-    new(&session, StatusCode::OK, kind, &Fields::default(), None)
+    let fields = kinds::preset(&kind.preset);
+    new(&session, StatusCode::OK, kinds::known(&kind.kind), &fields, None)
 }
 
 fn new(
@@ -190,7 +247,7 @@ pub(super) async fn add(session: Session, fields: Fields) -> Response {
         ..Default::default()
     };
     let request = CreateConnectionRequest {
-        connection_id: fields.get("id").to_owned(),
+        connection_id: fields.get("connection_id").to_owned(),
         connection: Some(connection),
         ..Default::default()
     };

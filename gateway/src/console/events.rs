@@ -1,4 +1,6 @@
-//! Events as they happen, and each in full.
+//! Events as they happen: the page begins with the newest, and its stream goes on right behind them.
+
+mod shown;
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
@@ -7,35 +9,46 @@ use askama::Template;
 use axum::body::Body;
 use axum::extract::Query;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use http::StatusCode;
-use postern_proto::FILE_DESCRIPTOR_SET;
-use postern_proto::event::v1::event_data::Kind;
+use futures_util::stream;
+use http::{HeaderMap, StatusCode};
 use postern_proto::event::v1::start_position::Position;
 use postern_proto::event::v1::subscribe_response::Kind as Answer;
-use postern_proto::event::v1::{Event, EventFilter, ListEventsRequest, StartPosition, SubscribeRequest};
-use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use postern_proto::event::v1::{
+    Batch, Event, EventFilter, ListEventsRequest, StartPosition, SubscribeRequest, SubscribeResponse,
+};
 use serde::Deserialize;
-use std::sync::LazyLock;
+use tonic::{Code, Status, Streaming};
 
 use super::failure::{failed, status_of};
 use super::session::Session;
-use super::show::{clock, exact};
+use super::show::many;
 use crate::pages::{page, plain, whole};
 
+pub(crate) use shown::Shown;
+
 const HERE: &str = "/events";
-/// How many events the page begins with, and of what time.
+/// How many events the page begins with.
 const FIRST: usize = 50;
-const FIRST_AGE: Duration = Duration::from_secs(3_600);
-/// How many pages of the log are read for them at most.
-const FIRST_PAGES: usize = 20;
+/// Of what time they are: the shortest that holds as many is read, so that what is shown is the newest, and the last is
+/// the longest.
+const AGES: [Duration; 5] = [
+    Duration::from_secs(5),
+    Duration::from_secs(60),
+    Duration::from_secs(300),
+    Duration::from_secs(900),
+    HOUR,
+];
+const HOUR: Duration = Duration::from_secs(3_600);
+/// How often a time is halved in which more happened than is read.
+const HALVES: usize = 10;
+/// How many pages of the log, and of how many events, are read for an age at most.
+const PAGES: usize = 20;
+const PAGE: i32 = 500;
 /// The longest silence of the stream: proxies close what is silent for a minute.
 const HEARTBEAT_SECONDS: i64 = 20;
-
-static DESCRIPTORS: LazyLock<Option<DescriptorPool>> =
-    LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
 
 /// Which events are wanted.
 #[derive(Deserialize, Default)]
@@ -44,6 +57,9 @@ pub(super) struct Wanted {
     source: String,
     #[serde(default, rename = "type")]
     event_type: String,
+    /// After which cursor: what the stream is asked for.
+    #[serde(default)]
+    after: String,
 }
 
 impl Wanted {
@@ -55,79 +71,15 @@ impl Wanted {
         EventFilter { sources: words(&self.source), types: words(&self.event_type) }
     }
 
-    fn query(&self) -> String {
+    fn query(&self, after: &[u8]) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("source", &self.source).append_pair("type", &self.event_type).finish()
+        query.append_pair("source", &self.source).append_pair("type", &self.event_type);
+        query.append_pair("after", &URL_SAFE_NO_PAD.encode(after)).finish()
     }
-}
 
-/// An event as it is shown.
-pub(crate) struct Shown {
-    pub(crate) time: String,
-    pub(crate) exact: String,
-    pub(crate) event_type: String,
-    pub(crate) source: String,
-    /// What it is about, in a few words.
-    pub(crate) about: String,
-    /// The whole of it, as JSON.
-    pub(crate) json: String,
-    /// The body of a mail, where it is HTML: shown in a frame that may do nothing.
-    pub(crate) html: String,
-}
-
-impl Shown {
-    pub(crate) fn of(event: Event) -> Self {
-        let kind = event.data.as_ref().and_then(|data| data.kind.as_ref());
-        let html = match kind {
-            Some(Kind::NewEmail(email)) if email.is_html => email.body.clone(),
-            _ => String::new(),
-        };
-        let about = kind.map(about).unwrap_or_default();
-        Self {
-            time: clock(event.record_time.as_ref().or(event.time.as_ref())),
-            exact: exact(event.record_time.as_ref().or(event.time.as_ref())),
-            about,
-            json: json(&event),
-            html,
-            event_type: event.r#type,
-            source: event.source,
-        }
+    fn is_filter(&self) -> bool {
+        !self.source.is_empty() || !self.event_type.is_empty()
     }
-}
-
-fn about(kind: &Kind) -> String {
-    match kind {
-        Kind::NewEmail(email) => {
-            let from = email.from.as_ref().map(|from| from.address.as_str()).unwrap_or_default();
-            format!("{from}: {}", email.subject)
-        }
-        Kind::EventCreated(entry) | Kind::EventStartingSoon(entry) => entry.subject.clone(),
-        Kind::EventModified(modified) => {
-            let subject = modified.event.as_ref().map(|entry| entry.subject.as_str()).unwrap_or_default();
-            format!("{subject} ({})", modified.changed_fields.join(", "))
-        }
-        Kind::ConnectionStateChanged(changed) => {
-            format!("{} {}", changed.state().as_str_name(), changed.reason)
-        }
-        Kind::TriggerGap(gap) => gap.reason.clone(),
-        Kind::EmailDelivered(it) => it.queued_email.clone(),
-        Kind::EmailDeferred(it) => why(&it.queued_email, it.failure.as_ref()),
-        Kind::EmailFailed(it) => why(&it.queued_email, it.failure.as_ref()),
-        Kind::ApprovalResponded(it) => format!("{}: {}", it.subject, it.selected_option),
-        Kind::ApprovalEnded(it) => format!("{}: {}", it.subject, it.state().as_str_name()),
-    }
-}
-
-fn why(name: &str, failure: Option<&postern_proto::mail::v1::Failure>) -> String {
-    format!("{name}: {}", failure.map(|failure| failure.message.as_str()).unwrap_or_default())
-}
-
-/// An event as JSON, in the proto3 mapping.
-fn json(event: &Event) -> String {
-    let descriptor = DESCRIPTORS.as_ref().and_then(|pool| pool.get_message_by_name("postern.event.v1.Event"));
-    let message = descriptor
-        .and_then(|descriptor| DynamicMessage::decode(descriptor, event.encode_to_vec().as_slice()).ok());
-    message.and_then(|message| serde_json::to_string_pretty(&message).ok()).unwrap_or_default()
 }
 
 #[derive(Template)]
@@ -150,73 +102,166 @@ struct One<'a> {
 
 /// `GET /console/events`
 pub(super) async fn show(session: Session, Query(wanted): Query<Wanted>) -> Response {
-    let mut events: Vec<Event> = Vec::new();
-    let since = Position::Time((SystemTime::now() - FIRST_AGE).into());
-    let mut request = ListEventsRequest {
-        filter: Some(wanted.filter()),
-        start: Some(StartPosition { position: Some(since) }),
-        page_size: 500,
-        page_token: String::new(),
+    let (newest, cursor) = match newest(&session, &wanted).await {
+        Ok(newest) => newest,
+        Err(status) => return failed(&session, "", &status),
     };
-    for _ in 0..FIRST_PAGES {
-        match session.api.events().list_events(request.clone()).await {
-            Ok(answer) => {
-                let answer = answer.into_inner();
-                events.extend(answer.events);
-                events.drain(..events.len().saturating_sub(FIRST));
-                if answer.next_page_token.is_empty() {
-                    break;
-                }
-                request.page_token = answer.next_page_token;
-            }
-            Err(status) => return failed(&session, "", &status),
-        }
+    let mut events = Vec::with_capacity(newest.len());
+    for event in newest.into_iter().rev() {
+        events.push(Shown::of(event, &session.api).await);
     }
-    let events: Vec<_> = events.into_iter().rev().map(Shown::of).collect();
-    let source = format!("{}/console/events/stream?{}", session.root, wanted.query());
+    let source = format!("{}/console/events/stream?{}", session.root, wanted.query(&cursor));
     let (root, session) = (&session.root, &session);
     page(StatusCode::OK, &Events { root, here: HERE, session, wanted: &wanted, source, events })
 }
 
-/// `GET /console/events/stream`: each event from now on as a list item (Server-Sent Events).
-pub(super) async fn stream(session: Session, Query(wanted): Query<Wanted>) -> Response {
-    let heartbeat = prost_types::Duration { seconds: HEARTBEAT_SECONDS, nanos: 0 };
+/// The newest events, oldest first, and the cursor right behind the last of them.
+async fn newest(session: &Session, wanted: &Wanted) -> Result<(Vec<Event>, Vec<u8>), Status> {
+    // Where the log stands before it is read: what comes later is read, or the stream's.
+    let request = SubscribeRequest { filter: Some(wanted.filter()), ..Default::default() };
+    let mut answers = session.api.events().subscribe(request).await?.into_inner();
+    let mut cursor = match answers.message().await?.and_then(|answer| answer.kind) {
+        Some(Answer::Opened(opened)) => opened.cursor,
+        _ => Vec::new().into(),
+    };
+    drop(answers);
+    let newest = of_the_last(session, wanted).await?;
+    if let Some(last) = newest.last() {
+        cursor.clone_from(&last.cursor);
+    }
+    Ok((newest, cursor.to_vec()))
+}
+
+/// The events of the shortest time that holds as many as are shown, or of the longest.
+async fn of_the_last(session: &Session, wanted: &Wanted) -> Result<Vec<Event>, Status> {
+    let now = SystemTime::now();
+    let (mut newest, mut whole) = (Vec::new(), Duration::ZERO);
+    for age in AGES {
+        let (events, is_whole) = since(session, wanted, now - age).await?;
+        if !is_whole {
+            // What was read ends before the newest: they lie in a shorter time, which is looked for by halves.
+            let mut too_long = age;
+            for _ in 0..HALVES {
+                let half = whole + (too_long - whole) / 2;
+                match since(session, wanted, now - half).await? {
+                    (events, true) => (newest, whole) = (events, half),
+                    (_, false) => too_long = half,
+                }
+                if newest.len() >= FIRST {
+                    break;
+                }
+            }
+            return Ok(if newest.is_empty() { events } else { newest });
+        }
+        (newest, whole) = (events, age);
+        if newest.len() >= FIRST {
+            break;
+        }
+    }
+    Ok(newest)
+}
+
+/// The last events of those since a time, and whether these are all.
+async fn since(session: &Session, wanted: &Wanted, time: SystemTime) -> Result<(Vec<Event>, bool), Status> {
+    let mut events: Vec<Event> = Vec::new();
+    let mut request = ListEventsRequest {
+        filter: Some(wanted.filter()),
+        start: Some(StartPosition { position: Some(Position::Time(time.into())) }),
+        page_size: PAGE,
+        page_token: String::new(),
+    };
+    for _ in 0..PAGES {
+        let answer = session.api.events().list_events(request.clone()).await?.into_inner();
+        events.extend(answer.events);
+        events.drain(..events.len().saturating_sub(FIRST));
+        if answer.next_page_token.is_empty() {
+            return Ok((events, true));
+        }
+        request.page_token = answer.next_page_token;
+    }
+    Ok((events, false))
+}
+
+/// `GET /console/events/stream`: each event after a cursor as a list item (Server-Sent Events). A browser that comes again
+/// says which it had last.
+pub(super) async fn stream(session: Session, headers: HeaderMap, Query(wanted): Query<Wanted>) -> Response {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    let Ok(cursor) = URL_SAFE_NO_PAD.decode(last.unwrap_or(&wanted.after)) else {
+        return plain(StatusCode::BAD_REQUEST, "after is no cursor of this page");
+    };
+    let position = (!cursor.is_empty()).then(|| Position::Cursor(cursor.into()));
     let request = SubscribeRequest {
         filter: Some(wanted.filter()),
-        heartbeat_interval: Some(heartbeat),
+        start: Some(StartPosition { position }),
+        heartbeat_interval: Some(prost_types::Duration { seconds: HEARTBEAT_SECONDS, nanos: 0 }),
         ..Default::default()
     };
     let answers = match session.api.events().subscribe(request).await {
         Ok(answers) => answers.into_inner(),
         Err(status) => return plain(status_of(&status), status.message()),
     };
-    let messages = answers.map(|answer| {
-        Ok::<_, Infallible>(match answer.map(|answer| answer.kind) {
-            Ok(Some(Answer::Batch(batch))) => {
-                let items: Vec<_> = batch.events.into_iter().map(Shown::of).map(item).collect();
-                items.concat().into()
+    let messages = stream::unfold(Some((answers, session)), |going| async move {
+        let (mut answers, session) = going?;
+        let answer = next(&mut answers).await?;
+        if session.is_over() {
+            return Some((Ok::<_, Infallible>(message("signed-out", &[], "signed out")), None));
+        }
+        let message = match answer {
+            Ok(Answer::Batch(batch)) => items(batch, &session).await,
+            Ok(Answer::Opened(opened)) => message("alive", &opened.cursor, "alive"),
+            Ok(Answer::Heartbeat(heartbeat)) => message("alive", &heartbeat.cursor, "alive"),
+            Ok(Answer::Gap(gap)) => {
+                let missed = usize::try_from(gap.missed).unwrap_or_default();
+                let missed = if missed > 0 {
+                    many(missed, "event is", "events are")
+                } else {
+                    "some events are".into()
+                };
+                message("gap", &gap.to_cursor, &format!("{missed} no longer kept"))
             }
-            Ok(_) => Bytes::from_static(b": alive\n\n"),
-            // The browser comes again by itself.
-            Err(status) if status.code() == tonic::Code::Unavailable => Bytes::new(),
-            Err(status) => message("failed", status.message()).into(),
-        })
+            Err(status) => return Some((Ok(message("failed", &[], status.message())), None)),
+        };
+        Some((Ok(message), Some((answers, session))))
     });
     whole(StatusCode::OK, "text/event-stream", Body::from_stream(messages))
 }
 
-fn item(event: Shown) -> Bytes {
-    message("event", &One { event: &event }.render().unwrap_or_default()).into()
+/// The next answer that says something. `None`: the stream has ended, and the browser comes again by itself.
+async fn next(answers: &mut Streaming<SubscribeResponse>) -> Option<Result<Answer, Status>> {
+    loop {
+        match answers.message().await {
+            Ok(Some(answer)) => match answer.kind {
+                Some(kind) => return Some(Ok(kind)),
+                None => continue,
+            },
+            Ok(None) => return None,
+            Err(status) if status.code() == Code::Unavailable => return None,
+            Err(status) => return Some(Err(status)),
+        }
+    }
 }
 
-/// A message of a stream of Server-Sent Events.
-fn message(kind: &str, text: &str) -> String {
+async fn items(batch: Batch, session: &Session) -> Bytes {
+    let mut items = Vec::new();
+    for event in batch.events {
+        let cursor = event.cursor.clone();
+        let event = Shown::of(event, &session.api).await;
+        items.push(message("event", &cursor, &One { event: &event }.render().unwrap_or_default()));
+    }
+    items.concat().into()
+}
+
+/// A message of a stream of Server-Sent Events. Its id is the cursor to go on after.
+fn message(kind: &str, cursor: &[u8], text: &str) -> Bytes {
     let mut message = format!("event: {kind}\n");
+    if !cursor.is_empty() {
+        message.push_str(&format!("id: {}\n", URL_SAFE_NO_PAD.encode(cursor)));
+    }
     for line in text.lines() {
         message.push_str("data: ");
         message.push_str(line);
         message.push('\n');
     }
     message.push('\n');
-    message
+    message.into()
 }

@@ -7,10 +7,10 @@ use http::StatusCode;
 use postern_proto::outbox::v1::{
     CancelQueuedEmailRequest, ListQueuedEmailsRequest, QueuedEmail, QueuedEmailState, RetryQueuedEmailRequest,
 };
-use serde::Deserialize;
 
 use super::failure::failed;
 use super::form::Fields;
+use super::paging::Wanted;
 use super::session::Session;
 use super::show::{exact, id, when};
 use crate::pages::{page, plain};
@@ -18,15 +18,6 @@ use crate::pages::{page, plain};
 const HERE: &str = "/outbox";
 /// How many a page shows.
 const PAGE: i32 = 100;
-
-/// Which mails are wanted.
-#[derive(Deserialize)]
-pub(super) struct Wanted {
-    #[serde(default)]
-    state: String,
-    #[serde(default)]
-    page: String,
-}
 
 #[derive(Template)]
 #[template(path = "console/outbox.html")]
@@ -41,15 +32,15 @@ struct Outbox<'a> {
 
 /// The choices of the filter: value, word, states.
 const CHOICES: [(&str, &str, &[QueuedEmailState]); 5] = [
-    ("", "all", &[]),
+    ("", "All", &[]),
     (
         "waiting",
-        "waiting",
+        "Waiting",
         &[QueuedEmailState::Queued, QueuedEmailState::Sending, QueuedEmailState::Deferred],
     ),
-    ("deferred", "deferred", &[QueuedEmailState::Deferred]),
-    ("failed", "failed", &[QueuedEmailState::Failed]),
-    ("delivered", "delivered", &[QueuedEmailState::Delivered]),
+    ("deferred", "Deferred", &[QueuedEmailState::Deferred]),
+    ("failed", "Failed", &[QueuedEmailState::Failed]),
+    ("delivered", "Delivered", &[QueuedEmailState::Delivered]),
 ];
 
 /// The state's word and its colour.
@@ -82,7 +73,7 @@ pub(super) async fn list(session: Session, Query(wanted): Query<Wanted>) -> Resp
     let request = ListQueuedEmailsRequest {
         states: choice.2.iter().map(|state| i32::from(*state)).collect(),
         page_size: PAGE,
-        page_token: wanted.page.clone(),
+        page_token: wanted.page,
         ..Default::default()
     };
     match session.api.outbox().list_queued_emails(request).await {
@@ -113,7 +104,7 @@ pub(super) async fn act(
         _ => return plain(StatusCode::NOT_FOUND, "a queued mail can be tried again and taken back"),
     };
     match done {
-        Ok(()) => Redirect::to(&format!("{}/console{HERE}", session.root)).into_response(),
+        Ok(()) => Redirect::to(&fields.back_to(&session, HERE)).into_response(),
         Err(status) => failed(&session, HERE, &status),
     }
 }

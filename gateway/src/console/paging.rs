@@ -1,4 +1,4 @@
-//! Which page of a list is asked for.
+//! Which of a list is asked for, and which page of it.
 
 use std::convert::Infallible;
 
@@ -16,6 +16,17 @@ struct Asked {
 /// The token of the page that is asked for. Empty: the first.
 pub(super) struct PageOf {
     pub(super) token: String,
+}
+
+/// Which of a list is asked for, and which page of that.
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    /// The word of a filter of states. Empty: all.
+    #[serde(default)]
+    pub(super) state: String,
+    /// The token of the page. Empty: the first.
+    #[serde(default)]
+    pub(super) page: String,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for PageOf {

@@ -44,7 +44,9 @@ pub(super) struct Sessions {
 /// Somebody who uses the console.
 pub(crate) struct Session {
     caller: Option<Caller>,
+    cookie: String,
     csrf: String,
+    pub(super) console: Console,
     pub(super) api: Api,
     pub(super) root: String,
 }
@@ -53,6 +55,12 @@ impl Session {
     /// The caller's name. `None`: no tokens are set up.
     pub(crate) fn caller(&self) -> Option<&str> {
         self.caller.as_ref().map(|caller| &*caller.name)
+    }
+
+    /// Whether it has ended meanwhile: its time is over, or its token was taken back.
+    pub(super) fn is_over(&self) -> bool {
+        let sessions = &self.console.0.sessions;
+        sessions.callers.is_some() && sessions.caller_by(&self.cookie).is_none()
     }
 
     /// What a form has to bring back.
@@ -91,14 +99,18 @@ impl Sessions {
             return is_local(headers).then(|| (None, String::new()));
         }
         let cookie = cookie(headers)?;
+        Some((Some(self.caller_by(cookie)?), cookie.to_owned()))
+    }
+
+    /// Whose session a cookie is. `None`: nobody's, or nobody's any more.
+    fn caller_by(&self, cookie: &str) -> Option<Caller> {
         let sealed = URL_SAFE_NO_PAD.decode(cookie).ok()?;
         let opened = self.keys.open(PLACE, &sealed).ok()?;
         let (expires, token) = opened.split_first_chunk::<8>()?;
         if u64::from_be_bytes(*expires) < seconds(SystemTime::now()) {
             return None;
         }
-        let caller = self.caller_of(std::str::from_utf8(token).ok()?)?;
-        Some((Some(caller), cookie.to_owned()))
+        self.caller_of(std::str::from_utf8(token).ok()?)
     }
 
     /// The cookie of a session for a token.
@@ -145,7 +157,7 @@ impl FromRequestParts<Console> for Session {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Response> {
-        let Some(services) = console.0.services.get() else {
+        let Some(services) = console.services() else {
             return Err(plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting: try again soon"));
         };
         let sessions = &console.0.sessions;
@@ -162,8 +174,9 @@ impl FromRequestParts<Console> for Session {
             };
             return Err(Redirect::to(&format!("{}/login?next={next}", sessions.path)).into_response());
         };
-        let api = Api::new(services.clone(), caller.clone());
-        Ok(Self { caller, csrf: sessions.csrf(&cookie), api, root: console.root().to_owned() })
+        let api = Api::new(services, caller.clone());
+        let (csrf, root) = (sessions.csrf(&cookie), console.root().to_owned());
+        Ok(Self { caller, cookie, csrf, console: console.clone(), api, root })
     }
 }
 

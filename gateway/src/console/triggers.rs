@@ -14,7 +14,7 @@ use super::events::Shown;
 use super::failure::failed;
 use super::form::Fields;
 use super::session::Session;
-use super::show::{exact, when};
+use super::show::{exact, id, when};
 use crate::pages::{page, plain};
 
 const HERE: &str = "/triggers";
@@ -39,7 +39,6 @@ struct Tried<'a> {
     session: &'a Session,
     name: &'a str,
     events: Vec<Shown>,
-    more: bool,
 }
 
 /// What a trigger is of, for people.
@@ -56,6 +55,11 @@ fn kind(trigger: &Trigger) -> &'static str {
 /// `{connection}/{trigger}`, as paths name it.
 fn short(name: &str) -> String {
     name.replacen("connections/", "", 1).replacen("/triggers/", "/", 1)
+}
+
+/// The connection of a trigger, by its id.
+fn connection(trigger: &Trigger) -> &str {
+    trigger.name.trim_start_matches("connections/").split('/').next().unwrap_or_default()
 }
 
 fn failures(trigger: &Trigger) -> i32 {
@@ -97,7 +101,7 @@ pub(super) async fn act(
             let since = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);
             let request = TryTriggerRequest { name: name.clone(), since: Some(since.into()) };
             match triggers.try_trigger(request).await {
-                Ok(answer) => return tried(&session, &name, answer.into_inner().events, false),
+                Ok(answer) => return tried(&session, &name, answer.into_inner().events).await,
                 Err(status) => Err(status),
             }
         }
@@ -109,7 +113,10 @@ pub(super) async fn act(
     }
 }
 
-fn tried(session: &Session, name: &str, events: Vec<Event>, more: bool) -> Response {
-    let events = events.into_iter().map(Shown::of).collect();
-    page(StatusCode::OK, &Tried { root: &session.root, here: HERE, session, name, events, more })
+async fn tried(session: &Session, name: &str, found: Vec<Event>) -> Response {
+    let mut events = Vec::with_capacity(found.len());
+    for event in found {
+        events.push(Shown::of(event, &session.api).await);
+    }
+    page(StatusCode::OK, &Tried { root: &session.root, here: HERE, session, name, events })
 }

@@ -1,27 +1,36 @@
-//! A form to send a mail by hand, through any connection that can.
+//! A form to send a mail by hand, through any connection that can: at once, as `SendEmail` does, or by the outbox.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
-use postern_proto::connection::v1::ListConnectionsRequest;
+use postern_proto::connection::v1::{Connection, ListConnectionsRequest};
 use postern_proto::mail::v1::{Email, Importance, RecipientResult, RecipientState};
 use postern_proto::outbox::v1::{GetQueuedEmailRequest, QueueEmailRequest, QueuedEmail, QueuedEmailState};
 use tonic::Status;
 
 use super::failure::{Failure, failed, status_of};
 use super::form::Fields;
+use super::kinds::{self, Sent};
+use super::outbox::state;
 use super::session::Session;
-use super::show::id;
+use super::show::{id, many};
+use crate::names;
 use crate::pages::page;
 
 const HERE: &str = "/try-out";
 /// How many connections there are to choose from.
 const MOST: i32 = 1_000;
-/// How often it is looked whether a mail is handed over, and how often at most; then the outbox tells the rest.
+/// How often it is looked whether a queued mail is handed over, and how often at most; then the outbox tells the rest.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const MAX_LOOKS: u32 = 75;
+
+/// What became of a mail.
+enum Outcome {
+    Sent(Sent),
+    Queued(Box<QueuedEmail>),
+}
 
 #[derive(Template)]
 #[template(path = "console/try_out.html")]
@@ -29,11 +38,15 @@ struct TryOut<'a> {
     root: &'a str,
     here: &'a str,
     session: &'a Session,
-    /// Name and kind of each connection.
-    connections: Vec<(String, String)>,
+    /// Those that can send.
+    connections: Vec<Connection>,
+    /// How many need a sign-in first.
+    unready: usize,
     fields: &'a Fields,
+    /// By which a form that is sent twice sends one mail.
+    request_id: String,
     failure: Option<Failure>,
-    sent: Option<QueuedEmail>,
+    outcome: Option<Outcome>,
 }
 
 fn is_delivered(email: &QueuedEmail) -> bool {
@@ -46,7 +59,10 @@ fn is_accepted(result: &RecipientResult) -> bool {
 
 /// `GET /console/try-out`
 pub(super) async fn form(session: Session) -> Response {
-    shown(&session, StatusCode::OK, &Fields::default(), None, None).await
+    match connections(&session).await {
+        Ok(known) => shown(&session, StatusCode::OK, known, &Fields::default(), None, None),
+        Err(status) => failed(&session, "", &status),
+    }
 }
 
 /// `POST /console/try-out`
@@ -54,14 +70,22 @@ pub(super) async fn send(session: Session, fields: Fields) -> Response {
     if let Err(response) = fields.check(&session) {
         return response;
     }
-    match sent(&session, &fields).await {
-        Ok(sent) => shown(&session, StatusCode::OK, &fields, None, Some(sent)).await,
-        Err(status) => shown(&session, status_of(&status), &fields, Some((&status).into()), None).await,
+    let known = match connections(&session).await {
+        Ok(known) => known,
+        Err(status) => return failed(&session, "", &status),
+    };
+    match sent(&session, &known, &fields).await {
+        Ok(outcome) => shown(&session, StatusCode::OK, known, &fields, None, Some(outcome)),
+        Err(status) => shown(&session, status_of(&status), known, &fields, Some((&status).into()), None),
     }
 }
 
-/// Sends a mail by the outbox, which takes any connection that can send, and waits for what becomes of it.
-async fn sent(session: &Session, fields: &Fields) -> Result<QueuedEmail, Status> {
+async fn connections(session: &Session) -> Result<Vec<Connection>, Status> {
+    let request = ListConnectionsRequest { page_size: MOST, ..Default::default() };
+    Ok(session.api.connections().list_connections(request).await?.into_inner().connections)
+}
+
+async fn sent(session: &Session, known: &[Connection], fields: &Fields) -> Result<Outcome, Status> {
     let list = |name| match fields.get(name) {
         "" => Vec::new(),
         addresses => vec![addresses.to_owned()],
@@ -76,9 +100,25 @@ async fn sent(session: &Session, fields: &Fields) -> Result<QueuedEmail, Status>
         importance: Importance::from_str_name(fields.get("importance")).unwrap_or_default().into(),
         ..Default::default()
     };
-    let (connection, email) = (fields.get("connection").to_owned(), Some(email));
+    let (connection, request_id) = (fields.get("connection").to_owned(), fields.get("request_id").to_owned());
+    if fields.get("way") == "outbox" {
+        return Ok(Outcome::Queued(Box::new(queued(session, connection, request_id, email).await?)));
+    }
+    let Some(connection) = known.iter().find(|it| it.name == connection) else {
+        return Err(Status::invalid_argument("choose a connection that the mail is to go through"));
+    };
+    Ok(Outcome::Sent(kinds::send(&session.api, request_id, connection, email).await?))
+}
+
+/// Queues a mail, and waits a little for what becomes of it.
+async fn queued(
+    session: &Session,
+    connection: String,
+    request_id: String,
+    email: Email,
+) -> Result<QueuedEmail, Status> {
     let mut outbox = session.api.outbox();
-    let request = QueueEmailRequest { connection, email, ..Default::default() };
+    let request = QueueEmailRequest { connection, request_id, email: Some(email), ..Default::default() };
     let mut queued = outbox.queue_email(request).await?.into_inner().queued_email.unwrap_or_default();
     for _ in 0..MAX_LOOKS {
         if !matches!(queued.state(), QueuedEmailState::Queued | QueuedEmailState::Sending) {
@@ -91,19 +131,18 @@ async fn sent(session: &Session, fields: &Fields) -> Result<QueuedEmail, Status>
     Ok(queued)
 }
 
-async fn shown(
+fn shown(
     session: &Session,
     status: StatusCode,
+    known: Vec<Connection>,
     fields: &Fields,
     failure: Option<Failure>,
-    sent: Option<QueuedEmail>,
+    outcome: Option<Outcome>,
 ) -> Response {
-    let request = ListConnectionsRequest { page_size: MOST, ..Default::default() };
-    let connections = match session.api.connections().list_connections(request).await {
-        Ok(answer) => answer.into_inner().connections,
-        Err(status) => return failed(session, "", &status),
-    };
-    let connections = connections.into_iter().map(|it| (it.name, it.kind)).collect();
-    let root = &session.root;
-    page(status, &TryOut { root, here: HERE, session, connections, fields, failure, sent })
+    let (connections, others): (Vec<_>, Vec<_>) = known.into_iter().partition(kinds::can_send);
+    let (root, unready) = (&session.root, others.len());
+    let request_id = names::newest_first("console-", SystemTime::now());
+    let here = HERE;
+    let template = TryOut { root, here, session, connections, unready, fields, request_id, failure, outcome };
+    page(status, &template)
 }

@@ -10,6 +10,7 @@ use postern_chassis::opened::REPEAT_METADATA;
 use postern_proto::connector::v1::{SendEmailRequest, SendEmailResponse};
 use postern_proto::outbox::v1::QueuedEmailState;
 use prost::Message as _;
+use tokio::time::Instant;
 use tonic::Code;
 use tonic::metadata::MetadataValue;
 
@@ -19,6 +20,7 @@ use super::{OutboxSettings, content, event};
 use crate::connections::Connections;
 use crate::error::Error;
 use crate::leases::Leases;
+use crate::pulse::PULSE;
 use crate::store::{Commit, EventLog, Expect, Guard, NewEvent, Revision, Store, StoreError, Write};
 
 /// How long a connector may take for a mail: a server may take ten minutes for the final dot alone (RFC 5321, section
@@ -143,7 +145,9 @@ impl Bench {
                 // From here on the mark is what keeps others out.
                 guards.clear();
                 record.in_doubt = was_begun;
+                let begun = Instant::now();
                 let sent = self.send(&record, request, is_repeatable).await;
+                PULSE.latency(begun.elapsed());
                 answer = answer.or(Some(Answer::of(sent)));
             }
         }
@@ -152,6 +156,10 @@ impl Bench {
         verdict::apply(&mut record, answer, is_repeatable, &self.settings, SystemTime::now());
         record.sender.clear();
         tell(&record);
+        match record.state() {
+            QueuedEmailState::Delivered => PULSE.sent(),
+            _ => PULSE.failed(),
+        }
         let events = event::of(&record).into_iter().collect::<Vec<_>>();
         // A mail that failed may be tried anew by a caller; one that is delivered is not.
         let removals = match record.state() {

@@ -48,6 +48,17 @@ pub(crate) struct Notice {
     pub(crate) next: String,
     /// What it is about: pairs of name and value.
     pub(crate) facts: Vec<(&'static str, String)>,
+    /// Where one can go on.
+    pub(crate) link: Option<Link>,
+}
+
+/// Where one can go on.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// A path of the gateway.
+    pub(crate) href: String,
+    /// What it leads to.
+    pub(crate) words: &'static str,
 }
 
 #[cfg(test)]
@@ -63,9 +74,10 @@ mod tests {
             happened: vec!["a & b".into()],
             next: "\"quoted\"".into(),
             facts: vec![("Connection", "<img src=x>".into())],
+            link: Some(Link { href: "/console/\"x".into(), words: "On" }),
         };
         let html = notice.render().unwrap();
-        assert!(!html.contains("<script") && !html.contains("<img"), "{html}");
+        assert!(!html.contains("<script") && !html.contains("<img") && !html.contains("\"x"), "{html}");
         assert!(html.contains("a &#38; b") && html.contains("/postern/assets/console.css"), "{html}");
     }
 }

@@ -18,7 +18,7 @@ use super::record::{self, Name};
 use super::{CALLBACK, OUTCOME, STATE};
 use crate::connections::{Connections, Room};
 use crate::notifications::PublicUrl;
-use crate::pages::{Notice, Tone, page, whole};
+use crate::pages::{Link, Notice, Tone, page, whole};
 
 /// Where the page lies that says how a sign-in stands, below the public URL.
 const OUTCOME_PATH: &str = "/sign-in/outcome";
@@ -34,12 +34,14 @@ struct Door {
     room: Arc<Room>,
     places: Arc<Semaphore>,
     base: String,
+    /// Whether connections have pages that one can be led to.
+    has_console: bool,
 }
 
 /// The pages of sign-ins.
-pub(crate) fn router(connections: &Connections, url: &PublicUrl) -> Router {
+pub(crate) fn router(connections: &Connections, url: &PublicUrl, has_console: bool) -> Router {
     let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
-    let door = Door { room: connections.room.clone(), places, base: url.path().to_owned() };
+    let door = Door { room: connections.room.clone(), places, base: url.path().to_owned(), has_console };
     let at = |path: &str| format!("{}{path}", url.path());
     // Who asks by HEAD only looks, as the scanners of mails and chats do: nothing is taken.
     Router::new()
@@ -82,7 +84,9 @@ async fn outcome(State(door): State<Door>, request: Request) -> Response {
     match door.stands(&name).await {
         Some(sign_in) => {
             let about = door.about(&name).await;
-            page(StatusCode::OK, &door.told(&sign_in, about, value_of(query, "again").is_some()))
+            let mut notice = door.told(&sign_in, about, value_of(query, "again").is_some());
+            notice.link = door.on_from(&name, &sign_in);
+            page(StatusCode::OK, &notice)
         }
         None => page(StatusCode::NOT_FOUND, &door.nowhere()),
     }
@@ -123,6 +127,16 @@ impl Door {
         named.unwrap_or_else(|| name.connection.trim_start_matches("connections/").to_owned())
     }
 
+    /// Where to go on in the console. `None`: there is none.
+    fn on_from(&self, name: &Name, sign_in: &SignIn) -> Option<Link> {
+        let words = match sign_in.state() {
+            SignInState::Failed => "Begin a new sign-in",
+            _ => "Back to the connection",
+        };
+        let href = format!("{}/console/{}", self.base, name.connection);
+        self.has_console.then_some(Link { href, words })
+    }
+
     fn notice(&self, tone: Tone, title: &str, happened: &[&str], next: &str) -> Notice {
         Notice {
             root: self.base.clone(),
@@ -131,6 +145,7 @@ impl Door {
             happened: happened.iter().map(ToString::to_string).collect(),
             next: next.to_owned(),
             facts: Vec::new(),
+            link: None,
         }
     }
 
@@ -154,16 +169,16 @@ impl Door {
 
     /// How a sign-in ended.
     fn told(&self, sign_in: &SignIn, connection: String, again: bool) -> Notice {
-        let close = "You can close this page.";
+        let close = "Nothing more is to be done: you can close this page.";
         let anew = "To sign in after all, begin a new sign-in: this one cannot be used any more.";
         let before = "This sign-in was finished before: opening its link again changes nothing.";
         let mut notice = match (sign_in.state(), sign_in.failure_reason.as_str()) {
             (SignInState::Succeeded, _) => {
-                let happened = "The connection works again: what waited for it goes on by itself.";
+                let happened = "The connection can be used now: what waited for it goes on by itself.";
                 self.notice(Tone::Well, "You are signed in", &[happened], close)
             }
             (SignInState::Failed, "SIGN_IN_DENIED") => {
-                self.notice(Tone::Care, "The sign-in was declined", &[], anew)
+                self.notice(Tone::Care, "Not signed in", &[], "This sign-in cannot be used any more.")
             }
             (SignInState::Failed, "SIGN_IN_EXPIRED") => {
                 self.notice(Tone::Care, "The sign-in has expired", &[], anew)
