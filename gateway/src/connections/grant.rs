@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use postern_proto::connection::v1::ConnectionState;
 use postern_proto::connector::v1::{RefreshCredentialsRequest, RefreshCredentialsResponse};
 use prost::Message as _;
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use tonic::Status;
 
 use super::opened::{Freshness, Grant};
 use super::record::{GRANTS, GrantRecord, Stored, id_of};
-use super::{Opened, Room, is_refusal};
+use super::{Opened, Room, refusal};
 use crate::connectors::unavailable;
 use crate::error::Error;
 use crate::store::{Expect, Revision, StoreError, Write};
@@ -147,14 +146,14 @@ impl Room {
             return Ok(opened);
         }
         let is_newer = opened.grant().revision() != stale.grant().revision();
-        if is_newer && !opened.needs_sign_in() && opened.freshness() != Freshness::Spent {
+        if is_newer && !opened.is_shut() && opened.freshness() != Freshness::Spent {
             return Ok(opened);
         }
         let claim = self.claim(name).await?;
         // Another gateway may have been first.
         let opened = if claim.is_some() { self.load(name).await? } else { opened };
         let is_newer = opened.grant().revision() != stale.grant().revision();
-        let refreshed = if is_newer && !opened.needs_sign_in() && opened.freshness() != Freshness::Spent {
+        let refreshed = if is_newer && !opened.is_shut() && opened.freshness() != Freshness::Spent {
             Ok(opened)
         } else {
             self.ask_for_grant(&opened).await
@@ -186,10 +185,11 @@ impl Room {
             )
             .await;
         let answer = match answer {
-            Err(Error::Connector(mut status)) if is_refusal(&status) => {
-                let state = ConnectionState::NeedsSignIn;
-                self.turn(name, opened.edition(), state, "CREDENTIALS_REFUSED").await?;
-                status.metadata_mut().remove(postern_chassis::fault::REFRESH_METADATA);
+            Err(Error::Connector(mut status)) => {
+                if let Some((state, reason)) = refusal(&status) {
+                    self.turn(name, opened.edition(), state, reason).await?;
+                    status.metadata_mut().remove(postern_chassis::fault::REFRESH_METADATA);
+                }
                 return Err(Error::Connector(status));
             }
             answer => answer?,

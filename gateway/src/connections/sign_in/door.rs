@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::coming_back::CameBack;
 use super::record::{self, Name};
 use super::{CALLBACK, OUTCOME, STATE};
-use crate::connections::{Connections, Room};
+use crate::connections::{CONFIGURATION_REFUSED, CREDENTIALS_REFUSED, Connections, Room};
 use crate::notifications::PublicUrl;
 use crate::pages::{Notice, Tone, page, whole};
 
@@ -172,7 +172,7 @@ impl Door {
                 let next = "Begin a new sign-in and choose the account that the connection is for.";
                 self.notice(Tone::Care, "This is another account", &[], next)
             }
-            (SignInState::Failed, "CREDENTIALS_REFUSED") => {
+            (SignInState::Failed, CREDENTIALS_REFUSED | CONFIGURATION_REFUSED) => {
                 let next = "Show this page to whoever set up the connection. It is not you that was refused.";
                 self.notice(Tone::Care, "The application was refused", &[], next)
             }
