@@ -13,6 +13,7 @@ mod record;
 mod service;
 mod shape;
 pub(crate) mod sign_in;
+mod unstored;
 mod uses;
 
 use std::future::Future;
@@ -58,6 +59,7 @@ struct Room {
     cache: cache::Cache,
     flights: grant::Flights,
     doubts: grant::Doubts,
+    unstored: unstored::Unstored,
     public_url: sign_in::OwnUrl,
     uses: uses::Uses,
 }
@@ -92,12 +94,23 @@ impl Connections {
     ) -> Self {
         let changes = store.watch();
         let (cache, flights) = (cache::Cache::default(), grant::Flights::default());
-        let doubts = grant::Doubts::default();
+        let (doubts, unstored) = (grant::Doubts::default(), unstored::Unstored::default());
         let (keys, public_url) = (keys.into(), sign_in::OwnUrl::default());
         let uses = uses::Uses::default();
         let asking = store.watch();
-        let room =
-            Arc::new(Room { store, log, connectors, leases, keys, cache, flights, doubts, public_url, uses });
+        let room = Arc::new(Room {
+            store,
+            log,
+            connectors,
+            leases,
+            keys,
+            cache,
+            flights,
+            doubts,
+            unstored,
+            public_url,
+            uses,
+        });
         let stop = CancellationToken::new();
         let following = cache::follow(changes, room.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));

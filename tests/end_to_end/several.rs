@@ -4,8 +4,8 @@
 mod calls;
 mod on_a_cluster;
 mod pushed;
-mod stage;
-mod way;
+pub(crate) mod stage;
+pub(crate) mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -24,6 +24,20 @@ pub(crate) struct Seen {
 pub(crate) struct Form {
     pub(crate) hidden: bool,
     pub(crate) fields: Vec<(String, String)>,
+    /// What its list shows, and the value of each.
+    pub(crate) choices: Vec<(String, String)>,
+}
+
+impl Form {
+    /// With this chosen from its list.
+    #[track_caller]
+    pub(crate) fn choosing(mut self, label: &str) -> Self {
+        let (_, value) = self.choices.iter().find(|(shown, _)| shown == label).expect("it can be chosen");
+        for field in self.fields.iter_mut().filter(|(name, _)| name == "choice") {
+            field.1.clone_from(value);
+        }
+        self
+    }
 }
 
 impl Browser {
@@ -90,7 +104,17 @@ impl Seen {
                 let inputs = form.split("<input ").skip(1);
                 let field = |input: &str| (attribute(input, "name"), attribute(input, "value"));
                 let hidden = form.split('>').next().unwrap().contains("hidden");
-                Form { hidden, fields: inputs.map(field).collect() }
+                // A list is sent as it stands: by the value of what is shown first.
+                let lists = form.split("<select ").skip(1).map(|list| {
+                    let first = list.split("<option ").nth(1).unwrap();
+                    (attribute(list, "name"), attribute(first, "value"))
+                });
+                let fields = inputs.map(field).chain(lists).collect();
+                let choices = form.split("<option ").skip(1).map(|option| {
+                    let label = option.split_once('>').unwrap().1.split('<').next().unwrap();
+                    (label.to_owned(), attribute(option, "value"))
+                });
+                Form { hidden, fields, choices: choices.collect() }
             })
             .collect()
     }

@@ -23,12 +23,12 @@ use super::stage::{A_LOOK, Stage};
 use super::*;
 use crate::world::PATIENCE;
 
-async fn wait(channel: &Channel, name: &str) -> Streaming<AwaitResponseResponse> {
+pub(crate) async fn wait(channel: &Channel, name: &str) -> Streaming<AwaitResponseResponse> {
     let request = AwaitResponseRequest { name: name.into(), ..Default::default() };
     client(channel).await_response(request).await.unwrap().into_inner()
 }
 
-async fn next(stream: &mut Streaming<AwaitResponseResponse>) -> Result<Option<Approval>, Status> {
+pub(crate) async fn next(stream: &mut Streaming<AwaitResponseResponse>) -> Result<Option<Approval>, Status> {
     let next = tokio::time::timeout(PATIENCE, stream.message()).await.expect("it is told in time")?;
     Ok(next.map(|told| told.approval.filter(|_| told.tell_time.is_some()).unwrap()))
 }
