@@ -36,35 +36,35 @@ async function answer(page, link) {
 // the pages that it then gets included: by script, with cookies, and as patiently as a person. Gives how many it sent.
 async function scan(browser, links) {
   const context = await browser.newContext();
-  let sent = 0;
-  try {
-    for (const link of links) {
-      await fetch(link, { method: 'HEAD' });
-      const page = await context.newPage();
-      // The forms of each page, by each way in which a script sends one, and then the same of what came of it.
-      for (const send of ['requestSubmit', 'submit', 'click']) {
-        for (const order of [[0, 1, 1, 0], [1, 1, 1]]) {
-          await page.goto(link);
-          for (const place of order) {
-            await page.waitForTimeout(A_LOOK);
-            const loaded = page.waitForNavigation({ timeout: 2_000 }).catch(() => null);
-            sent += await page.evaluate(([at, how]) => {
-              const form = document.forms[at];
-              if (!form) return 0;
-              if (how === 'click') form.querySelector('button').click();
-              else form[how]();
-              return 1;
-            }, [place, send]);
-            await loaded;
-          }
-        }
+  const through = async (link) => {
+    let sent = 0;
+    await fetch(link, { method: 'HEAD' });
+    const page = await context.newPage();
+    // The forms of each page, by each way in which a script sends one, and then those of what came of it.
+    for (const [send, order] of [['submit', [1, 1]], ['requestSubmit', [0, 1, 1]], ['click', [1, 1, 0, 1]]]) {
+      await page.goto(link);
+      for (const place of order) {
+        await page.waitForTimeout(A_LOOK);
+        // What the browser itself refuses to send leads nowhere.
+        const loaded = page.waitForNavigation({ timeout: 1_000 }).catch(() => null);
+        sent += await page.evaluate(([at, how]) => {
+          const form = document.forms[at];
+          if (!form) return 0;
+          if (how === 'click') form.querySelector('button').click();
+          else form[how]();
+          return 1;
+        }, [place, send]);
+        await loaded;
       }
-      await page.close();
     }
+    return sent;
+  };
+  try {
+    const sent = await Promise.all(links.map(through));
+    return sent.reduce((sum, count) => sum + count, 0);
   } finally {
     await context.close();
   }
-  return sent;
 }
 
 let expiring;
@@ -89,7 +89,7 @@ module.exports = {
     const twice = await ask(world, 'Scanned twice', { show_html_confirmation_dialog: true });
     const all = [question, twice];
     const sent = await Promise.all(all.map((it) => scan(context.browser(), [it.approve, it.reject])));
-    assert.ok(sent.every((count) => count > 20), `it did send forms: ${sent}`);
+    assert.ok(sent.every((count) => count >= 16), `it did send forms: ${sent}`);
     for (const it of all) assert.strictEqual((await stands(world, it)).state, 'APPROVAL_STATE_PENDING');
 
     // Who comes after it is asked by a list, and answers.
@@ -111,14 +111,29 @@ module.exports = {
   },
 
   async 'a script without a click decides nothing where no form gives it away'({ context, page, world }) {
-    // One press of the visible button alone, as `requestSubmit` makes it: what a person presses, but for the person.
-    const question = await ask(world, 'By script');
-    await page.goto(question.approve);
+    // The visible form alone, sent by a script without its button: what a person presses, but for the person.
+    const sent = await ask(world, 'By script');
+    await page.goto(sent.approve);
     await page.waitForTimeout(A_LOOK);
     await page.evaluate(() => document.forms[1].requestSubmit());
     await page.getByRole('heading', { name: 'Are you sure?' }).waitFor();
-    assert.strictEqual((await stands(world, question)).state, 'APPROVAL_STATE_PENDING');
-    // A click in the same browser does, once chosen.
+    // By its button, but by nobody's hand: what is run through the debugger would count as a person's.
+    const pressed = await ask(world, 'By a script that presses');
+    const other = await context.browser().newContext();
+    try {
+      await other.addInitScript((wait) => {
+        const press = () => document.querySelector('form:not([hidden]) button')?.click();
+        if (!window.name) window.addEventListener('load', () => setTimeout(press, wait));
+        window.name = 'pressed';
+      }, A_LOOK);
+      const alone = await other.newPage();
+      await alone.goto(pressed.approve);
+      await alone.getByRole('heading', { name: 'Are you sure?' }).waitFor();
+    } finally {
+      await other.close();
+    }
+    for (const it of [sent, pressed]) assert.strictEqual((await stands(world, it)).state, 'APPROVAL_STATE_PENDING');
+    // A click in the same browser answers at once.
     const real = await ask(world, 'By a click');
     await answer(page, real.approve);
     await page.getByRole('heading', { name: 'Thank you' }).waitFor();

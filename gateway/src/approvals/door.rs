@@ -2,8 +2,8 @@
 //!
 //! What opens links for people must answer nothing, even where it submits the forms that it finds. So a form counts only
 //! with the cookie that its page set, a while after the page was given out, and from no other site; and whoever presses
-//! the button that no person sees, or any where the browser tells of nobody's click, is in doubt from then on: a list
-//! asks in place of the button.
+//! the button that no person sees, sends a form without its button, or presses it where the browser tells of nobody's
+//! click, is in doubt from then on: a list asks in place of the button.
 
 mod page;
 mod visit;
@@ -99,7 +99,9 @@ async fn press(State(inner): State<Arc<Inner>>, Path(token): Path<String>, reque
         }
         // What was chosen from the list was chosen by somebody, whatever a proxy made of the browser's words.
         Some(Step::Sure) => {}
-        _ if visit::is_by_itself(&parts.headers) => return visitor.doubted(StatusCode::OK, visit).await,
+        _ if !given.by_button || visit::is_by_itself(&parts.headers) => {
+            return visitor.doubted(StatusCode::OK, visit).await;
+        }
         _ if visitor.record.asks_twice || visitor.is_in_doubt() => {
             return visitor.ask(StatusCode::OK, Step::Sure, None, Some(visit));
         }

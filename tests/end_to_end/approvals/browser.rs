@@ -24,11 +24,19 @@ pub(crate) struct Seen {
 pub(crate) struct Form {
     pub(crate) hidden: bool,
     pub(crate) fields: Vec<(String, String)>,
+    /// What its button adds where it is pressed.
+    pub(crate) button: Option<(String, String)>,
     /// What its list shows, and the value of each.
     pub(crate) choices: Vec<(String, String)>,
 }
 
 impl Form {
+    /// As a script sends it: without its button.
+    pub(crate) fn by_script(mut self) -> Self {
+        self.button = None;
+        self
+    }
+
     /// With this chosen from its list.
     #[track_caller]
     pub(crate) fn choosing(mut self, label: &str) -> Self {
@@ -78,7 +86,8 @@ impl Browser {
 
     /// The same with headers that tell where from.
     pub(crate) async fn press_from(&mut self, url: &str, form: &Form, from: &[(&str, &str)]) -> Seen {
-        let mut request = self.client.post(url).form(&form.fields);
+        let fields: Vec<_> = form.fields.iter().chain(&form.button).collect();
+        let mut request = self.client.post(url).form(&fields);
         for (name, value) in from {
             request = request.header(*name, *value);
         }
@@ -114,7 +123,9 @@ impl Seen {
                     let label = option.split_once('>').unwrap().1.split('<').next().unwrap();
                     (label.to_owned(), attribute(option, "value"))
                 });
-                Form { hidden, fields, choices: choices.collect() }
+                let button = form.split("<button ").nth(1).filter(|button| button.contains("name="));
+                let button = button.map(field);
+                Form { hidden, fields, button, choices: choices.collect() }
             })
             .collect()
     }

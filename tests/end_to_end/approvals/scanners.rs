@@ -75,9 +75,9 @@ async fn a_form_that_is_sent_at_once_answers_nothing_however_often() {
     assert!(!pending(&stage, &name).await);
 }
 
-/// Sends every form of every page that it gets, and of those that come of these, one after another: with cookies, and as
-/// patiently as a person. Gives how many it sent.
-async fn send_everything(link: &str, most: usize) -> usize {
+/// Sends every form of every page that it gets, and of those that come of these, one after another: with cookies, as
+/// patiently as a person, and with their buttons or without. Gives how many it sent.
+async fn send_everything(link: &str, with_buttons: bool, most: usize) -> usize {
     let mut scanner = Browser::new();
     let mut pages = std::collections::VecDeque::from([scanner.open(link).await]);
     let mut sent = 0;
@@ -87,6 +87,7 @@ async fn send_everything(link: &str, most: usize) -> usize {
                 return sent;
             }
             tokio::time::sleep(A_LOOK).await;
+            let form = if with_buttons { form } else { form.by_script() };
             pages.push_back(scanner.press(link, &form).await);
             sent += 1;
         }
@@ -99,13 +100,14 @@ async fn who_sends_every_form_of_a_page_and_of_those_it_then_gets_answers_nothin
     let stage = Stage::start().await;
     let asked = [CARLA, DAN];
     let mut names = Vec::new();
-    for show_html_confirmation_dialog in [false, true] {
+    for show_html_confirmation_dialog in [false, true, false, true] {
         let question = Question { show_html_confirmation_dialog, ..question(&asked) };
         names.push(ask(&stage.channel, question).await.name);
     }
-    let links = stage.all_links(4).await;
-    assert_eq!(links.len(), 8);
-    let sent = links.iter().map(|link| send_everything(link, 14));
+    // To each of the two recipients of a question in one of the two ways.
+    let links = stage.all_links(8).await;
+    assert_eq!(links.len(), 16);
+    let sent = links.iter().enumerate().map(|(at, link)| send_everything(link, at / 2 % 2 == 0, 14));
     let sent = futures_util::future::join_all(sent).await;
     // Three pages deep and more, both forms of each.
     assert!(sent.iter().all(|sent| *sent == 14), "{sent:?}");
@@ -169,6 +171,20 @@ async fn a_press_that_the_browser_says_nobody_made_answers_nothing() {
     // Who chooses is somebody, even behind a proxy that drops what the browser says of clicks.
     browser.press_from(&link, &page.form().choosing("Approve"), &script).await.says(200, &["Thank you"]);
     assert!(!pending(&stage, &name).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_is_sent_without_its_button_answers_nothing() {
+    let stage = Stage::start().await;
+    let name = ask(&stage.channel, question(&[CARLA])).await.name;
+    let link = stage.links_to(CARLA).await.remove(0);
+    let mut browser = Browser::new();
+    let form = browser.open(&link).await.form();
+    tokio::time::sleep(A_LOOK).await;
+    let page = browser.press(&link, &form.clone().by_script()).await;
+    page.says(200, &["choose your answer from the list"]);
+    browser.press(&link, &form).await.says(200, &["Are you sure?"]);
+    assert!(pending(&stage, &name).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

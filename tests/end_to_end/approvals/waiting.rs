@@ -130,7 +130,8 @@ async fn press(approvals: &Approvals, link: &str) {
     let text = String::from_utf8(text.to_vec()).unwrap();
     let form = super::browser::Seen { status, headers, text }.form();
     tokio::time::sleep(A_LOOK).await;
-    let fields: Vec<_> = form.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let fields = form.fields.iter().chain(&form.button);
+    let fields: Vec<_> = fields.map(|(name, value)| format!("{name}={value}")).collect();
     let press = request("POST")
         .header("cookie", cookie)
         .header("content-type", "application/x-www-form-urlencoded")

@@ -100,6 +100,8 @@ pub(super) struct Given<'a> {
     proof: &'a str,
     /// What was chosen from the list.
     choice: &'a str,
+    /// Whether the button sent it: what a script sends names no button.
+    pub(super) by_button: bool,
 }
 
 /// How long ago a form was made.
@@ -119,6 +121,7 @@ impl<'a> Given<'a> {
             made: get("made").parse().unwrap_or_default(),
             proof: get("proof"),
             choice: get("choice"),
+            by_button: !get("press").is_empty(),
         }
     }
 
@@ -238,7 +241,7 @@ mod tests {
     fn a_form_counts_after_a_while_and_for_a_while() {
         let age = |ago: u64| {
             let made = milliseconds(SystemTime::now()) - ago;
-            Given { step: Some(Step::Answer), made, proof: "", choice: "" }.age()
+            Given { step: Some(Step::Answer), made, proof: "", choice: "", by_button: true }.age()
         };
         assert_eq!((age(0), age(1_500), age(7_300_000)), (Age::Early, Age::Right, Age::Late));
     }
