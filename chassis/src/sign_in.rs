@@ -243,6 +243,30 @@ impl Meaning {
         }
     }
 
+    /// What a token endpoint's answer means that is no token: by its status and `error` alone. What is no answer of such
+    /// an endpoint at all is taken for a fault that passes.
+    #[must_use]
+    pub fn of_answer(status: u16, error: &str) -> Self {
+        let of_client = (400..500).contains(&status) && status != 429;
+        if of_client && !error.is_empty() { Self::of(error) } else { Self::Passing }
+    }
+
+    /// Whether the same may be asked again as it is.
+    #[must_use]
+    pub fn is_passing(self) -> bool {
+        matches!(self, Self::Passing | Self::Pending | Self::SlowDown)
+    }
+
+    /// The reason by which callers are told of it where a connection's grant is renewed.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Passing | Self::Pending | Self::SlowDown => "PROVIDER_UNAVAILABLE",
+            Self::Denied | Self::WantsMore | Self::Expired => "CREDENTIALS_REFUSED",
+            Self::Misconfigured => "CONFIGURATION_REFUSED",
+        }
+    }
+
     /// The failure of a sign-in that this ends, with what to do about it.
     #[must_use]
     pub fn failure(self, error: &str) -> Fault {
@@ -265,7 +289,7 @@ impl Meaning {
                 "the provider is out of order for now: begin a new sign-in in a while",
             ),
             Self::Misconfigured => (
-                "CREDENTIALS_REFUSED",
+                "CONFIGURATION_REFUSED",
                 "the provider refuses the application itself: correct how it is registered there, or the settings \
                  and credentials of the connection, then begin a new sign-in",
             ),
@@ -286,7 +310,7 @@ pub fn unsupported(message: &'static str) -> Fault {
 pub fn without_refresh_token() -> Fault {
     let message = "the provider gave no refresh token: the application must be allowed offline access and ask for it \
                    (the scope offline_access, or access_type=offline), then begin a new sign-in";
-    Fault::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message)
+    Fault::new(Code::FailedPrecondition, "CONFIGURATION_REFUSED", message)
 }
 
 #[cfg(test)]
@@ -370,11 +394,41 @@ mod tests {
             ("expired_token", "SIGN_IN_EXPIRED"),
             ("bad_verification_code", "SIGN_IN_EXPIRED"),
             ("temporarily_unavailable", "PROVIDER_UNAVAILABLE"),
-            ("invalid_client", "CREDENTIALS_REFUSED"),
-            ("unauthorized_client", "CREDENTIALS_REFUSED"),
-            ("unheard_of", "CREDENTIALS_REFUSED"),
+            ("invalid_client", "CONFIGURATION_REFUSED"),
+            ("unauthorized_client", "CONFIGURATION_REFUSED"),
+            ("unheard_of", "CONFIGURATION_REFUSED"),
         ] {
             assert_eq!(Meaning::of(error).failure(error).reason(), reason, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_token_endpoint_says_tells_the_user_the_configuration_and_an_outage_apart() {
+        for (status, error, reason) in [
+            (400, "invalid_grant", "CREDENTIALS_REFUSED"),
+            (400, "interaction_required", "CREDENTIALS_REFUSED"),
+            (400, "consent_required", "CREDENTIALS_REFUSED"),
+            (400, "login_required", "CREDENTIALS_REFUSED"),
+            (400, "access_denied", "CREDENTIALS_REFUSED"),
+            (401, "invalid_client", "CONFIGURATION_REFUSED"),
+            (400, "unauthorized_client", "CONFIGURATION_REFUSED"),
+            (400, "invalid_scope", "CONFIGURATION_REFUSED"),
+            (400, "invalid_resource", "CONFIGURATION_REFUSED"),
+            (400, "unsupported_grant_type", "CONFIGURATION_REFUSED"),
+            (400, "invalid_request", "CONFIGURATION_REFUSED"),
+            (400, "unheard_of", "CONFIGURATION_REFUSED"),
+            (400, "temporarily_unavailable", "PROVIDER_UNAVAILABLE"),
+            (400, "server_error", "PROVIDER_UNAVAILABLE"),
+            (400, "slow_down", "PROVIDER_UNAVAILABLE"),
+            (429, "invalid_grant", "PROVIDER_UNAVAILABLE"),
+            (500, "invalid_client", "PROVIDER_UNAVAILABLE"),
+            (302, "invalid_grant", "PROVIDER_UNAVAILABLE"),
+            (400, "", "PROVIDER_UNAVAILABLE"),
+            (0, "", "PROVIDER_UNAVAILABLE"),
+        ] {
+            let meaning = Meaning::of_answer(status, error);
+            assert_eq!(meaning.reason(), reason, "{status} {error}");
+            assert_eq!(meaning.is_passing(), reason == "PROVIDER_UNAVAILABLE", "{status} {error}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod answer;
 mod ask;
 mod clock;
 mod door;
+mod doubt;
 mod event;
 mod language;
 mod letter;

@@ -13,6 +13,7 @@ mod record;
 mod service;
 mod shape;
 pub(crate) mod sign_in;
+mod unstored;
 mod uses;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_chassis::fault::{Fault, REFRESH_METADATA};
+use postern_proto::connection::v1::ConnectionState;
 use postern_proto::connection::v1::connection_service_server::ConnectionServiceServer;
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use secrecy::zeroize::Zeroizing;
@@ -57,6 +59,7 @@ struct Room {
     cache: cache::Cache,
     flights: grant::Flights,
     doubts: grant::Doubts,
+    unstored: unstored::Unstored,
     public_url: sign_in::OwnUrl,
     uses: uses::Uses,
 }
@@ -91,12 +94,23 @@ impl Connections {
     ) -> Self {
         let changes = store.watch();
         let (cache, flights) = (cache::Cache::default(), grant::Flights::default());
-        let doubts = grant::Doubts::default();
+        let (doubts, unstored) = (grant::Doubts::default(), unstored::Unstored::default());
         let (keys, public_url) = (keys.into(), sign_in::OwnUrl::default());
         let uses = uses::Uses::default();
         let asking = store.watch();
-        let room =
-            Arc::new(Room { store, log, connectors, leases, keys, cache, flights, doubts, public_url, uses });
+        let room = Arc::new(Room {
+            store,
+            log,
+            connectors,
+            leases,
+            keys,
+            cache,
+            flights,
+            doubts,
+            unstored,
+            public_url,
+            uses,
+        });
         let stop = CancellationToken::new();
         let following = cache::follow(changes, room.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
@@ -127,19 +141,19 @@ impl Connections {
     /// Opens a connection for a call: its credentials unsealed, its grant fresh.
     ///
     /// # Errors
-    /// FIELD_INVALID `connection`; CONNECTION_NOT_FOUND; FAILED_PRECONDITION (CREDENTIALS_REFUSED) at once while it
-    /// needs a sign-in; what the connector says to a refresh; CONNECTOR_MISSING and CONNECTOR_UNAVAILABLE.
+    /// FIELD_INVALID `connection`; CONNECTION_NOT_FOUND; FAILED_PRECONDITION (CREDENTIALS_REFUSED,
+    /// CONFIGURATION_REFUSED) at once while its state says so; what the connector says to a refresh; CONNECTOR_MISSING and CONNECTOR_UNAVAILABLE.
     pub async fn open(&self, name: &str) -> Result<Arc<Opened>, Error> {
-        // One that needed a sign-in is read anew: that somebody has signed in may not have been heard of yet.
-        let opened = match self.room.cache.get(name).filter(|opened| !opened.needs_sign_in()) {
+        // One that is refused is read anew: that somebody has mended it may not have been heard of yet.
+        let opened = match self.room.cache.get(name).filter(|opened| !opened.is_shut()) {
             Some(opened) => opened,
             None => {
                 names::connection("connection", name)?;
                 self.room.load(name).await?
             }
         };
-        if opened.needs_sign_in() {
-            return Err(refused(name));
+        if opened.is_shut() {
+            return Err(refused(name, opened.state()));
         }
         self.room.uses.note(name);
         match opened.freshness() {
@@ -182,6 +196,15 @@ impl Connections {
     /// CONNECTION_NOT_FOUND; storage failed.
     pub(crate) async fn kind(&self, name: &str) -> Result<String, Error> {
         Ok(self.room.stored(name).await?.connection.kind)
+    }
+
+    /// What people are told a connection is: its name for people, or else its id.
+    ///
+    /// # Errors
+    /// CONNECTION_NOT_FOUND; storage failed.
+    pub(crate) async fn sender(&self, name: &str) -> Result<String, Error> {
+        let display_name = self.room.stored(name).await?.connection.display_name;
+        Ok(if display_name.is_empty() { record::id_of(name).to_owned() } else { display_name })
     }
 
     /// Seals a secret that belongs to a place in the store.
@@ -242,21 +265,45 @@ pub(crate) fn told_usable(change: &Change) -> Option<(&str, bool)> {
 /// Whether a stored value is a connection that nothing speaks against.
 pub(crate) fn is_ready(entry: &Entry) -> bool {
     entry.key.starts_with(record::CONNECTIONS)
-        && record::Stored::read(entry).is_ok_and(|stored| !stored.needs_sign_in())
+        && record::Stored::read(entry).is_ok_and(|stored| !stored.is_shut())
 }
 
-/// The error of a connection that needs a sign-in.
-fn refused(name: &str) -> Error {
-    let message = format!(
-        "{name} needs a sign-in: let its user sign in (StartSignIn), update its credentials, or check it once more"
-    );
-    Fault::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message).with("connection", name).into()
+/// The provider refuses the credentials for good, or whoever is to sign in has not.
+pub(crate) const CREDENTIALS_REFUSED: &str = "CREDENTIALS_REFUSED";
+/// The provider refuses the application or what it asks for, whoever signs in.
+pub(crate) const CONFIGURATION_REFUSED: &str = "CONFIGURATION_REFUSED";
+
+/// The error of a connection in a state in which no call is made.
+fn refused(name: &str, state: ConnectionState) -> Error {
+    let (reason, message) = match state {
+        ConnectionState::Misconfigured => (
+            CONFIGURATION_REFUSED,
+            format!(
+                "{name} is not set up as its provider wants it: correct how its application is registered there, its \
+                 settings or its credentials, then check it once more"
+            ),
+        ),
+        _ => (
+            CREDENTIALS_REFUSED,
+            format!(
+                "{name} needs a sign-in: let its user sign in (StartSignIn), update its credentials, or check it once \
+                 more"
+            ),
+        ),
+    };
+    Fault::new(Code::FailedPrecondition, reason, message).with("connection", name).into()
 }
 
-/// Whether a connector says that the provider refuses the credentials for good.
-fn is_refusal(status: &Status) -> bool {
-    status.code() == Code::FailedPrecondition
-        && postern_chassis::fault::reason_of(status) == "CREDENTIALS_REFUSED"
+/// The state in which a connector's answer leaves a connection that the provider refuses for good, and why.
+fn refusal(status: &Status) -> Option<(ConnectionState, &'static str)> {
+    if status.code() != Code::FailedPrecondition {
+        return None;
+    }
+    match postern_chassis::fault::reason_of(status).as_str() {
+        CREDENTIALS_REFUSED => Some((ConnectionState::NeedsSignIn, CREDENTIALS_REFUSED)),
+        CONFIGURATION_REFUSED => Some((ConnectionState::Misconfigured, CONFIGURATION_REFUSED)),
+        _ => None,
+    }
 }
 
 /// Whether a connector says that only the access token was refused.

@@ -145,14 +145,17 @@ impl From<Error> for Fault {
             Error::SignInFailed(meaning, refused) => signed_in(meaning.failure(&refused.error), &refused),
             Error::SignIn(fault) => *fault,
             Error::SignInRefused(refused) => {
-                let message = match (refused.is_of_user(), refused.field) {
-                    (true, _) => "the identity platform wants the user to sign in anew".to_owned(),
-                    (false, Some(field)) => {
-                        format!("the identity platform refused the sign-in: {field} is likely wrong")
+                let meaning = refused.meaning();
+                let message = match (meaning, refused.field) {
+                    (Meaning::Misconfigured, Some(field)) => {
+                        format!("the identity platform refused the application: {field} is likely wrong")
                     }
-                    (false, None) => "the identity platform refused the sign-in".to_owned(),
+                    (Meaning::Misconfigured, None) => {
+                        "the identity platform refused the application".to_owned()
+                    }
+                    _ => "the identity platform wants the user to sign in anew".to_owned(),
                 };
-                signed_in(refused_credentials(&message), &refused)
+                signed_in(Fault::new(Code::FailedPrecondition, meaning.reason(), message), &refused)
             }
             Error::SignInUnavailable(refused) => {
                 let message = "the identity platform is not reached or out of order for now";

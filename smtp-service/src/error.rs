@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use postern_chassis::fault::Fault;
+use postern_chassis::sign_in::Meaning;
 use postern_proto::mail::v1::{Failure, RecipientResult, RecipientResults, RecipientState};
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -87,6 +88,8 @@ pub(crate) enum Error {
     SignInRefused {
         /// Its error, such as `invalid_grant`.
         error: String,
+        /// What that means.
+        meaning: Meaning,
     },
     /// The provider of access tokens is not reached, or out of order.
     #[error("the provider of access tokens is not reached, or out of order for now")]
@@ -217,8 +220,8 @@ impl From<Error> for Fault {
             Error::SignedOut => Self::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message)
                 .with("smtp.stage", Stage::Token.as_str()),
             Error::SignIn(fault) => *fault,
-            Error::SignInRefused { error } => {
-                Self::new(Code::FailedPrecondition, "CREDENTIALS_REFUSED", message)
+            Error::SignInRefused { error, meaning } => {
+                Self::new(Code::FailedPrecondition, meaning.reason(), message)
                     .with("smtp.stage", Stage::Token.as_str())
                     .with("oauth.error", error)
             }

@@ -4,9 +4,11 @@ mod answers;
 mod asking;
 mod browser;
 mod ends;
+mod kills;
 mod notices;
 mod receiver;
 mod scanners;
+mod several;
 mod stage;
 mod waiting;
 

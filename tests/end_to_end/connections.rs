@@ -19,6 +19,7 @@ use crate::world::{self, World};
 
 mod grants;
 mod logs;
+mod unstored;
 
 const OFFICE: &str = "connections/office";
 

@@ -16,6 +16,7 @@ use postern_gateway::connections::Connections;
 use postern_gateway::connectors::{ConnectorAddress, Connectors, Watchfulness};
 use postern_gateway::forward::Forwarder;
 use postern_gateway::seal::KeyRing;
+use postern_gateway::store::Store;
 use postern_gateway::store::sqlite::Sqlite;
 use postern_proto::connection::v1::connection::{Credentials, Settings};
 use postern_proto::connection::v1::connection_service_client::ConnectionServiceClient;
@@ -65,6 +66,17 @@ impl Edge {
         edge
     }
 
+    /// An edge before a connector, whose connections go through what stands before the store.
+    pub(crate) async fn behind(fake: &Fake, front: impl FnOnce(Arc<Sqlite>) -> Arc<dyn Store>) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let store = Sqlite::open(folder.path()).unwrap();
+        let front = front(store.clone());
+        let edge =
+            Self::fronted(folder, (store, front), &[fake.address()], None, Watchfulness::default()).await;
+        assert_eq!(edge.connectors.all_described(PATIENCE).await, Vec::<String>::new());
+        edge
+    }
+
     /// An edge over a store, before whatever is or is not at these addresses.
     pub(crate) async fn over(
         folder: Arc<tempfile::TempDir>,
@@ -98,11 +110,21 @@ impl Edge {
         callers: Option<Callers>,
         watchfulness: Watchfulness,
     ) -> Self {
+        Self::fronted(folder, (store.clone(), store), addresses, callers, watchfulness).await
+    }
+
+    async fn fronted(
+        folder: Arc<tempfile::TempDir>,
+        (store, front): (Arc<Sqlite>, Arc<dyn Store>),
+        addresses: &[SocketAddr],
+        callers: Option<Callers>,
+        watchfulness: Watchfulness,
+    ) -> Self {
         let keys = KeyRing::read_or_make(&folder.path().join("keys")).unwrap();
         let addresses = addresses.iter().map(|address| format!("http://{address}").parse().unwrap());
         let addresses = addresses.collect::<Vec<ConnectorAddress>>();
         let connectors = Arc::new(Connectors::watched(addresses, None, watchfulness).unwrap());
-        let connections = Arc::new(Connections::new(store.clone(), store.clone(), connectors.clone(), keys));
+        let connections = Arc::new(Connections::new(front, store.clone(), connectors.clone(), keys));
         let (routes, _) = serve::edges(&["postern.connection.v1.ConnectionService"]).await.unwrap();
         let routes = routes.add_service(connections.service()).prepare();
         let forwarder = Forwarder::new(connections.clone(), connectors.clone());

@@ -7,8 +7,8 @@ mod in_order;
 mod on_a_cluster;
 mod outages;
 mod pushed;
-mod stage;
-mod way;
+pub(crate) mod stage;
+pub(crate) mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

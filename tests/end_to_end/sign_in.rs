@@ -6,6 +6,7 @@ mod by_code;
 mod grants;
 mod in_browser;
 mod servers;
+mod stolen;
 
 use std::time::Duration;
 

@@ -110,6 +110,9 @@ impl Inner {
     ) -> Result<Approval, Error> {
         let now = SystemTime::now();
         let mut record = self.record(&asked, now)?;
+        if record.from.is_empty() {
+            record.from = self.connections.sender(&asked.connection).await?;
+        }
         let takes_text = self.takes_text(&asked.connection).await?;
         let emails = self.emails(&asked, &record, url, takes_text)?;
         let mut prepared = Vec::with_capacity(emails.len());
@@ -197,7 +200,7 @@ impl Inner {
             "" => language.say(&key(part)).to_owned(),
             given => given.to_owned(),
         };
-        let until = super::door::shown_time(record.expires());
+        let until = language.time(record.expires());
         let letter = Letter {
             language,
             subject: &record.approval().subject,

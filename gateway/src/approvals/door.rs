@@ -2,7 +2,8 @@
 //!
 //! What opens links for people must answer nothing, even where it submits the forms that it finds. So a form counts only
 //! with the cookie that its page set, a while after the page was given out, and from no other site; and whoever presses
-//! the button that no person sees is told from a person by it.
+//! the button that no person sees, sends a form without its button, or presses it where the browser tells of nobody's
+//! click, is in doubt from then on: a list asks in place of the button.
 
 mod page;
 mod visit;
@@ -16,7 +17,6 @@ use axum::routing::get;
 use axum::{Form, Router};
 use http::{HeaderMap, StatusCode, header};
 use postern_proto::approval::v1::ApprovalState;
-use prost_types::Timestamp;
 
 use super::Inner;
 use super::answer::{Answered, may_answer};
@@ -25,7 +25,7 @@ use super::link::Link;
 use super::record::{Record, Stored, time};
 use crate::error::Error;
 use crate::notifications::PublicUrl;
-use page::{Page, Question};
+use page::{Form as Shown, Page, Question};
 use visit::{Step, Visit};
 
 /// The largest form taken.
@@ -38,15 +38,6 @@ pub(super) fn router(inner: Arc<Inner>) -> Router {
         .route(&format!("{root}/approvals/{{token}}"), get(open).post(press))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .with_state(inner)
-}
-
-/// A time as people read it.
-pub(super) fn shown_time(time: SystemTime) -> String {
-    let text = Timestamp::from(time).to_string();
-    match (text.get(..10), text.get(11..16)) {
-        (Some(date), Some(clock)) => format!("{date} {clock} UTC"),
-        _ => text,
-    }
 }
 
 /// Somebody at a link.
@@ -62,7 +53,7 @@ struct Visitor<'a> {
 /// `GET /approvals/{token}`: shows it, and does nothing else.
 async fn open(State(inner): State<Arc<Inner>>, Path(token): Path<String>, headers: HeaderMap) -> Response {
     match Visitor::at(&inner, &token, &headers).await {
-        Ok(visitor) if visitor.may_answer() => visitor.ask(StatusCode::OK, Step::Answer, None, None),
+        Ok(visitor) if visitor.may_answer() => visitor.ask(StatusCode::OK, visitor.first_step(), None, None),
         Ok(visitor) => visitor.stands(StatusCode::OK),
         Err(response) => response,
     }
@@ -83,25 +74,38 @@ async fn press(State(inner): State<Arc<Inner>>, Path(token): Path<String>, reque
         <Form<Vec<(String, String)>> as axum::extract::FromRequest<_>>::from_request(request, &()).await;
     let fields = fields.map(|Form(fields)| fields).unwrap_or_default();
     let given = visit::Given::read(&fields);
-    let again = |key: &str, visit| {
-        visitor.ask(StatusCode::FORBIDDEN, Step::Answer, Some(visitor.language.say(key)), visit)
+    if given.step == Some(Step::Unseen) {
+        // Nobody sees that button: whoever pressed it gets another visit too, for which no form counts that it has.
+        return visitor.doubted(StatusCode::FORBIDDEN, Visit::new()).await;
+    }
+    let again = |step, key: &str, visit| {
+        visitor.ask(StatusCode::FORBIDDEN, step, Some(visitor.language.say(key)), visit)
     };
     let visit = Visit::of(&parts.headers);
     let is_ours = visit::is_from_here(&parts.headers, inner.public_url.as_ref());
     let Some(visit) = visit.filter(|visit| is_ours && given.is_proven(&inner.links, &token, visit)) else {
-        return again("page.again.stale", None);
+        return again(visitor.first_step(), "page.again.stale", None);
     };
-    if given.step == Some(Step::Unseen) {
-        // Nobody sees that button: whoever pressed it is given another visit, for which no form counts that it has.
-        return again("page.again.stale", Some(Visit::new()));
-    }
+    let step = if given.step == Some(Step::Sure) { Step::Sure } else { visitor.first_step() };
     match given.age() {
-        visit::Age::Early => return again("page.again.soon", Some(visit)),
-        visit::Age::Late => return again("page.again.stale", Some(visit)),
+        visit::Age::Early => return again(step, "page.again.soon", Some(visit)),
+        visit::Age::Late => return again(step, "page.again.stale", Some(visit)),
         visit::Age::Right => {}
     }
-    if visitor.record.asks_twice && given.step != Some(Step::Sure) {
-        return visitor.ask(StatusCode::OK, Step::Sure, None, Some(visit));
+    match given.step {
+        Some(Step::Sure) if !given.chose(visitor.link.option) => {
+            let alert = visitor.language.fill("page.again.list", &[("option", &visitor.option())]);
+            return visitor.ask(StatusCode::FORBIDDEN, Step::Sure, Some(&alert), Some(visit));
+        }
+        // What was chosen from the list was chosen by somebody, whatever a proxy made of the browser's words.
+        Some(Step::Sure) => {}
+        _ if !given.by_button || visit::is_by_itself(&parts.headers) => {
+            return visitor.doubted(StatusCode::OK, visit).await;
+        }
+        _ if visitor.record.asks_twice || visitor.is_in_doubt() => {
+            return visitor.ask(StatusCode::OK, Step::Sure, None, Some(visit));
+        }
+        _ => {}
     }
     match inner.answer(&visitor.link).await {
         Ok(Answered::Taken(record)) => Visitor { record: *record, ..visitor }.thanked(),
@@ -128,6 +132,26 @@ impl<'a> Visitor<'a> {
         may_answer(&self.record, self.link.recipient, SystemTime::now())
     }
 
+    fn is_in_doubt(&self) -> bool {
+        self.record.is_in_doubt(self.link.recipient, SystemTime::now())
+    }
+
+    /// What the first page asks.
+    fn first_step(&self) -> Step {
+        if self.is_in_doubt() { Step::Sure } else { Step::Answer }
+    }
+
+    /// The page that asks in a way that no program answers, from now on.
+    async fn doubted(self, status: StatusCode, visit: Visit) -> Response {
+        if let Err(error) = self.inner.doubt(&self.link).await {
+            return failed(self.inner, self.language, error);
+        }
+        match Stored::read(self.inner.store.as_ref(), &self.link.name).await {
+            Ok(Stored { record, .. }) => Self { record, ..self }.ask(status, Step::Sure, None, Some(visit)),
+            Err(error) => failed(self.inner, self.language, error),
+        }
+    }
+
     /// The option of the link.
     fn option(&self) -> String {
         self.language.option(&self.record, self.link.option)
@@ -135,7 +159,7 @@ impl<'a> Visitor<'a> {
 
     fn question(&self) -> Question<'_> {
         let from = self.record.from.as_str();
-        Question { subject: &self.record.approval().subject, from, choice: None }
+        Question { subject: &self.record.approval().subject, from, choice: None, until: String::new() }
     }
 
     /// The page with the button. `visit`: where it is not the one of the request.
@@ -148,12 +172,19 @@ impl<'a> Visitor<'a> {
             _ => ("page.confirm.title", "page.confirm.note", "page.confirm.button"),
         };
         let form = |step| visit.form(&self.inner.links, self.token, step);
+        let options = 0..self.record.approval().options.len();
+        let list = match step {
+            Step::Sure => options.map(|option| self.language.option(&self.record, option)).collect(),
+            _ => Vec::new(),
+        };
+        let doubt = self.is_in_doubt().then(|| self.language.say("page.list.doubt").to_owned());
+        let until = self.language.time(self.record.expires());
         let page = Page {
             alert,
-            notes: vec![self.language.fill(note, &gaps)],
-            question: Some(Question { choice: Some(&option), ..self.question() }),
+            notes: doubt.into_iter().chain([self.language.fill(note, &gaps)]).collect(),
+            question: Some(Question { choice: Some(&option), until, ..self.question() }),
             unseen: Some(form(Step::Unseen)),
-            form: Some((form(step), self.language.fill(button, &gaps))),
+            form: Some(Shown { proof: form(step), button: self.language.fill(button, &gaps), list }),
             ..Page::new(root(self.inner), self.language, self.language.say(title))
         };
         let mut response = crate::pages::page(status, &page);
@@ -172,12 +203,12 @@ impl<'a> Visitor<'a> {
         };
         let own = approval.recipients.get(self.link.recipient).filter(|it| !it.selected_option.is_empty());
         let own_note = own.map(|own| {
-            let (option, when) = (option_of(&own.selected_option), shown_time(time(own.respond_time)));
+            let (option, when) = (option_of(&own.selected_option), language.time(time(own.respond_time)));
             language.fill("page.answered.own", &[("option", &option), ("time", &when)])
         });
         let (title, notes, status) = match approval.state() {
             ApprovalState::Answered => {
-                let when = shown_time(time(approval.respond_time));
+                let when = language.time(time(approval.respond_time));
                 let option = option_of(&approval.selected_option);
                 let key = match (option.as_str(), &approval.policy) {
                     ("", _) => "page.answered.divided",
@@ -199,7 +230,7 @@ impl<'a> Visitor<'a> {
                 ("page.cancelled.title", vec![note], StatusCode::GONE)
             }
             _ => {
-                let until = shown_time(self.record.expires());
+                let until = language.time(self.record.expires());
                 let note = language.fill("page.expired.note", &[("time", &until)]);
                 ("page.expired.title", vec![note], StatusCode::GONE)
             }
@@ -246,15 +277,4 @@ fn failed(inner: &Inner, language: &'static Language, error: Error) -> Response 
     let notes = vec![language.say("page.trouble.note").to_owned()];
     let page = Page { notes, ..Page::new(root(inner), language, language.say("page.trouble.title")) };
     crate::pages::page(StatusCode::SERVICE_UNAVAILABLE, &page)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
-
-    #[test]
-    fn a_time_is_read_by_people() {
-        assert_eq!(shown_time(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)), "2023-11-14 22:13 UTC");
-    }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::SystemTime;
+
+use prost_types::Timestamp;
 
 use super::record::Record;
 
@@ -76,6 +79,18 @@ impl Language {
         filled + rest
     }
 
+    /// A time as people read it, in UTC: whoever reads it may be anywhere.
+    pub(super) fn time(&self, time: SystemTime) -> String {
+        let text = Timestamp::from(time).to_string();
+        let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
+        let number = |range| part(range).trim_start_matches('0');
+        let month = part(5..7).parse::<usize>().ok().and_then(|month| month.checked_sub(1));
+        let month = month.and_then(|month| self.say("time.months").split(", ").nth(month));
+        let (day, year, clock) = (number(8..10), part(0..4), part(11..16));
+        let gaps = [("day", day), ("month", month.unwrap_or_default()), ("year", year), ("clock", clock)];
+        self.fill("time.text", &gaps)
+    }
+
     /// An option of an approval as it is shown: the gateway's own ones in this language.
     pub(super) fn option(&self, record: &Record, place: usize) -> String {
         let option = record.approval().options.get(place).map(String::as_str).unwrap_or_default();
@@ -125,6 +140,27 @@ mod tests {
             ("de;q=x, *", "en"),
         ] {
             assert_eq!(wished(wished_for).code, code, "{wished_for}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_read_as_its_language_writes_it() {
+        let day = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        for (code, text) in [
+            ("en", "3 November 2026, 09:05 UTC"),
+            ("de", "3. November 2026, 09:05 Uhr UTC"),
+            ("fr", "3 novembre 2026 à 09:05 UTC"),
+            ("es", "3 de noviembre de 2026, 09:05 UTC"),
+        ] {
+            assert_eq!(of(code).time(day(1_793_696_700)), text);
+        }
+        for code in codes() {
+            let language = of(code);
+            assert_eq!(language.say("time.months").split(", ").count(), 12, "{code}");
+            for month in 0..12 {
+                let text = language.time(day(month * 2_678_400));
+                assert!(!text.contains("  ") && text.ends_with("UTC"), "{code}: {text}");
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use postern_proto::approval::v1::Approval;
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
 use reqwest::redirect::Policy;
-use reqwest::{Client, Url, header};
+use reqwest::{Client, ClientBuilder, Url, header};
 use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -48,11 +48,19 @@ pub fn notification_secret(settings: &ApprovalSettings, digests: &hmac::Key) -> 
 
 impl Notices {
     pub(super) fn new(settings: &ApprovalSettings, digests: &hmac::Key) -> Self {
+        Self::with(settings, digests, |client| client)
+    }
+
+    fn with(
+        settings: &ApprovalSettings,
+        digests: &hmac::Key,
+        more: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Self {
         // Two rustls providers cannot be told apart by rustls itself once both are linked: say which.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let targets = Targets { allow_private: settings.allow_private, allow_http: settings.allow_http };
         // Each redirect is followed by hand once its target is checked; a proxy would connect unchecked.
-        let client = Client::builder()
+        let builder = Client::builder()
             .user_agent(concat!("postern/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
@@ -61,8 +69,8 @@ impl Notices {
             .https_only(!settings.allow_http)
             .dns_resolver(targets)
             .timeout(PATIENCE)
-            .pool_max_idle_per_host(0)
-            .build();
+            .pool_max_idle_per_host(0);
+        let client = more(builder).build();
         if client.is_err() {
             tracing::warn!("answers cannot be posted: the machine names no authorities to trust");
         }
@@ -203,6 +211,48 @@ impl Inner {
             Err(error) => {
                 tracing::warn!(%error, approval.name = name, "what became of a notice is not written down")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::http::StatusCode;
+    use clap::Parser as _;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A server that answers so, and how often it was asked.
+    async fn server(status: StatusCode, location: String) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let counted = asked.clone();
+        let router = Router::new().fallback(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let answer = (status, [(header::LOCATION, location.clone())]);
+            async move { answer }
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (address, asked)
+    }
+
+    #[tokio::test]
+    async fn a_redirect_from_the_public_to_a_private_address_is_not_followed() {
+        let settings =
+            crate::settings::Settings::parse_from(["gateway", "--allow-http-notifications"]).approvals;
+        let digests = hmac::Key::new(hmac::HMAC_SHA256, b"a key");
+        let (private, reached) = server(StatusCode::NO_CONTENT, String::new()).await;
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
+            let to = format!("http://{host}:{}/", private.port());
+            let (first, asked) = server(StatusCode::TEMPORARY_REDIRECT, to).await;
+            // A name that is of the public internet, as far as it is known, is answered here.
+            let notices = Notices::with(&settings, &digests, |client| client.resolve("hook.example", first));
+            let url = format!("http://hook.example:{}/", first.port());
+            let refused = notices.post(&url, b"{}").await.unwrap_err();
+            assert!(refused.contains("private, loopback or link-local"), "{host}: {refused}");
+            assert_eq!((asked.load(Ordering::SeqCst), reached.load(Ordering::SeqCst)), (1, 0), "{host}");
         }
     }
 }

@@ -11,6 +11,7 @@ use postern_proto::approval::v1::{Approval, ApprovalState};
 use prost::Message as _;
 use prost_types::Timestamp;
 
+use super::doubt::Doubt;
 use crate::error::Error;
 use crate::names;
 use crate::store::{Entry, Expect, Revision, Store, Write};
@@ -45,7 +46,7 @@ pub(super) struct Record {
     /// The language of its pages. Empty: the reader's.
     #[prost(string, tag = "6")]
     pub(super) language: String,
-    /// Who asks, as the question says. Empty: it does not.
+    /// Who asks: as the question says, else the connection's account or name. Empty: neither is known.
     #[prost(string, tag = "7")]
     pub(super) from: String,
     /// Where the answer is posted, sealed for the approval's name. Empty: nowhere.
@@ -57,6 +58,9 @@ pub(super) struct Record {
     /// When it ended. Absent: it is pending.
     #[prost(message, optional, tag = "10")]
     pub(super) end_time: Option<Timestamp>,
+    /// At whose links something acted as a program does.
+    #[prost(message, repeated, tag = "11")]
+    pub(super) doubts: Vec<Doubt>,
 }
 
 /// Which approval a request id stands for.
@@ -143,7 +147,12 @@ impl Record {
     /// The write of it over what was read, as its next edition.
     pub(super) fn write(&mut self, expect: Expect) -> Write {
         self.edition += 1;
-        Write { key: self.name().to_owned(), value: Some(self.encode_to_vec().into()), expect }
+        Write { key: self.name().to_owned(), value: Some(self.value()), expect }
+    }
+
+    /// The value to store.
+    pub(super) fn value(&self) -> Bytes {
+        self.encode_to_vec().into()
     }
 }
 

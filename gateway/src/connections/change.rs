@@ -21,7 +21,7 @@ use tonic::Code;
 use super::event::TRIES;
 use super::opened::{Freshness, metadata_of};
 use super::record::{CONNECTIONS, GRANTS, GrantRecord, Stored, check_etag, id_of};
-use super::{Room, is_refusal, shape};
+use super::{Room, refusal, shape};
 use crate::connectors::Connector;
 use crate::error::Error;
 use crate::store::{Expect, StoreError, Write};
@@ -81,7 +81,7 @@ impl Room {
             check_etag(&wanted.etag, &stored)?;
             let from = stored.connection.state();
             let (mut changed, grant) = self.changed(stored, &wanted, mask.as_ref()).await?;
-            let reason = if changed.needs_sign_in() { SIGN_IN_NEEDED } else { "" };
+            let reason = if changed.is_shut() { SIGN_IN_NEEDED } else { "" };
             match self.write_with(&changed, from, reason, grant).await {
                 Ok(revision) => {
                     changed.revision = revision;
@@ -131,6 +131,9 @@ impl Room {
             }
             if takes_credentials || (grant.is_none() && needs.needs_sign_in) {
                 connection.set_state(first_state(needs));
+            } else if connection.state() == ConnectionState::Misconfigured {
+                // What was refused is no longer what is set up.
+                connection.set_state(ConnectionState::Ready);
             }
         }
         if takes_credentials {
@@ -239,7 +242,7 @@ impl Room {
         let edition = opened.edition();
         let opened = match opened.freshness() {
             Freshness::Spent => self.refresh(&opened).await?,
-            _ if opened.needs_sign_in() => self.refresh(&opened).await?,
+            _ if opened.is_shut() => self.refresh(&opened).await?,
             _ => opened,
         };
         let request = CheckConnectionRequest {};
@@ -248,9 +251,9 @@ impl Room {
         });
         let answer: Result<Checked, Error> = asked.await;
         if let Err(Error::Connector(status)) = &answer
-            && is_refusal(status)
+            && let Some((state, reason)) = refusal(status)
         {
-            self.turn(name, edition, ConnectionState::NeedsSignIn, "CREDENTIALS_REFUSED").await?;
+            self.turn(name, edition, state, reason).await?;
         }
         let Checked { account, details } = answer?;
         let stored = self.turn(name, edition, ConnectionState::Ready, "").await?;

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use postern_proto::connection::v1::ConnectionState;
 use postern_proto::connector::v1::{RefreshCredentialsRequest, RefreshCredentialsResponse};
 use prost::Message as _;
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use tonic::Status;
 
 use super::opened::{Freshness, Grant};
 use super::record::{GRANTS, GrantRecord, Stored, id_of};
-use super::{Opened, Room, is_refusal};
+use super::{Opened, Room, refusal};
 use crate::connectors::unavailable;
 use crate::error::Error;
 use crate::store::{Expect, Revision, StoreError, Write};
@@ -147,14 +146,14 @@ impl Room {
             return Ok(opened);
         }
         let is_newer = opened.grant().revision() != stale.grant().revision();
-        if is_newer && !opened.needs_sign_in() && opened.freshness() != Freshness::Spent {
+        if is_newer && !opened.is_shut() && opened.freshness() != Freshness::Spent {
             return Ok(opened);
         }
         let claim = self.claim(name).await?;
         // Another gateway may have been first.
         let opened = if claim.is_some() { self.load(name).await? } else { opened };
         let is_newer = opened.grant().revision() != stale.grant().revision();
-        let refreshed = if is_newer && !opened.needs_sign_in() && opened.freshness() != Freshness::Spent {
+        let refreshed = if is_newer && !opened.is_shut() && opened.freshness() != Freshness::Spent {
             Ok(opened)
         } else {
             self.ask_for_grant(&opened).await
@@ -170,7 +169,32 @@ impl Room {
         refreshed
     }
 
+    /// The connection with the grant that comes next: one that the provider gave before and that could not be stored then,
+    /// or else one that it is asked for now.
     async fn ask_for_grant(self: &Arc<Self>, opened: &Opened) -> Result<Arc<Opened>, Error> {
+        let name = opened.name();
+        let record = match self.unstored.take(opened) {
+            Some(record) => record,
+            None => self.ask_provider(opened).await?,
+        };
+        let revision = match self.store_grant(opened, &record).await {
+            Ok(revision) => revision,
+            Err(error) => {
+                self.unstored.keep(opened, record);
+                return Err(error);
+            }
+        };
+        let renewed = self.load(name).await?;
+        // One that lasts a moment only is taken all the same: it is the newest there is.
+        let is_ours = matches!(renewed.grant(), Grant::Held { revision: held, .. } if held == revision);
+        if is_ours || renewed.freshness() != Freshness::Spent {
+            return Ok(renewed);
+        }
+        Err(unavailable("the connection changed while its credentials were refreshed").into())
+    }
+
+    /// Asks the provider for a grant.
+    async fn ask_provider(self: &Arc<Self>, opened: &Opened) -> Result<GrantRecord, Error> {
         let name = opened.name();
         let connector = self.connectors.for_kind(opened.kind())?;
         let deadline = Instant::now() + REFRESH_TIMEOUT;
@@ -185,37 +209,23 @@ impl Room {
                 &|mut connector, request| async move { connector.refresh_credentials(request).await },
             )
             .await;
-        let answer = match answer {
-            Err(Error::Connector(mut status)) if is_refusal(&status) => {
-                let state = ConnectionState::NeedsSignIn;
-                self.turn(name, opened.edition(), state, "CREDENTIALS_REFUSED").await?;
-                status.metadata_mut().remove(postern_chassis::fault::REFRESH_METADATA);
+        let answer: RefreshCredentialsResponse = match answer {
+            Err(Error::Connector(mut status)) => {
+                if let Some((state, reason)) = refusal(&status) {
+                    self.turn(name, opened.edition(), state, reason).await?;
+                    status.metadata_mut().remove(postern_chassis::fault::REFRESH_METADATA);
+                }
                 return Err(Error::Connector(status));
             }
             answer => answer?,
         };
-        let revision = self.store_grant(opened, &answer).await?;
-        let renewed = self.load(name).await?;
-        // One that lasts a moment only is taken all the same: it is the newest there is.
-        let is_ours = matches!(renewed.grant(), Grant::Held { revision: held, .. } if held == revision);
-        if is_ours || renewed.freshness() != Freshness::Spent {
-            return Ok(renewed);
-        }
-        Err(unavailable("the connection changed while its credentials were refreshed").into())
+        let grant = self.seal_grant(name, &answer.grant)?;
+        Ok(GrantRecord { grant, expire_time: answer.expire_time, edition: opened.edition() })
     }
 
     /// Stores a grant. Gives its revision; where another gateway was first, that of its grant.
-    async fn store_grant(
-        &self,
-        opened: &Opened,
-        answer: &RefreshCredentialsResponse,
-    ) -> Result<Revision, Error> {
+    async fn store_grant(&self, opened: &Opened, record: &GrantRecord) -> Result<Revision, Error> {
         let name = opened.name();
-        let record = GrantRecord {
-            grant: self.seal_grant(name, &answer.grant)?,
-            expire_time: answer.expire_time,
-            edition: opened.edition(),
-        };
         let key = format!("{GRANTS}{}", id_of(name));
         let expect = match opened.grant().revision() {
             0 => Expect::Absent,

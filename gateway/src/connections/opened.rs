@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use postern_chassis::fault::Fault;
 use postern_chassis::opened::{CONNECTION_METADATA, MAX_OPEN_CONNECTION_BYTES, encode};
-use postern_proto::connection::v1::Connection;
+use postern_proto::connection::v1::{Connection, ConnectionState};
 use postern_proto::connector::v1::OpenConnection;
 use prost::Message as _;
 use tonic::Code;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 
-use super::record::Stored;
+use super::record::{Stored, is_shut};
 use crate::error::Error;
 use crate::store::Revision;
 
@@ -24,7 +24,7 @@ pub struct Opened {
     name: String,
     kind: String,
     edition: u64,
-    needs_sign_in: bool,
+    state: ConnectionState,
     metadata: BinaryMetadataValue,
     header: HeaderValue,
     grant: Grant,
@@ -111,7 +111,7 @@ impl Opened {
             name,
             kind,
             edition: stored.edition,
-            needs_sign_in: stored.needs_sign_in(),
+            state: stored.connection.state(),
             metadata,
             header,
             grant,
@@ -152,8 +152,13 @@ impl Opened {
         self.grant
     }
 
-    pub(super) fn needs_sign_in(&self) -> bool {
-        self.needs_sign_in
+    pub(super) fn state(&self) -> ConnectionState {
+        self.state
+    }
+
+    /// Whether its state says that no call is to be made.
+    pub(super) fn is_shut(&self) -> bool {
+        is_shut(self.state)
     }
 
     pub(super) fn freshness(&self) -> Freshness {

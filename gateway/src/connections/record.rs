@@ -88,9 +88,15 @@ impl Stored {
         Connection { etag: etag(self.revision), credentials: None, ..self.connection.clone() }
     }
 
-    pub(super) fn needs_sign_in(&self) -> bool {
-        self.connection.state() == ConnectionState::NeedsSignIn
+    /// Whether its state says that no call is to be made.
+    pub(super) fn is_shut(&self) -> bool {
+        is_shut(self.connection.state())
     }
+}
+
+/// Whether no call is to be made in a state.
+pub(super) fn is_shut(state: ConnectionState) -> bool {
+    matches!(state, ConnectionState::NeedsSignIn | ConnectionState::Misconfigured)
 }
 
 /// The etag of a revision.

@@ -21,8 +21,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::Room;
 use super::record::id_of;
+use super::{CONFIGURATION_REFUSED, CREDENTIALS_REFUSED, Room};
 use crate::connectors::unavailable;
 use crate::error::Error;
 use crate::names;
@@ -207,10 +207,11 @@ const STATE: &str = "sign-in#state";
 const OUTCOME: &str = "sign-in#outcome";
 
 /// The reasons by which a connector says that a sign-in has failed for good.
-const FAILURES: [&str; 6] = [
+const FAILURES: [&str; 7] = [
     "SIGN_IN_DENIED",
     "SIGN_IN_EXPIRED",
-    "CREDENTIALS_REFUSED",
+    CREDENTIALS_REFUSED,
+    CONFIGURATION_REFUSED,
     "WRONG_ACCOUNT",
     "WRONG_PROVIDER",
     "PROVIDER_UNAVAILABLE",
@@ -222,12 +223,12 @@ fn failure(error: &Error) -> Option<(String, String)> {
         Error::Connector(status) if status.code() == Code::FailedPrecondition => {
             let reason = reason_of(status);
             let known = FAILURES.contains(&reason.as_str());
-            let reason = if known { reason } else { "CREDENTIALS_REFUSED".to_owned() };
+            let reason = if known { reason } else { CREDENTIALS_REFUSED.to_owned() };
             Some((reason, status.message().to_owned()))
         }
         // The connection was changed meanwhile so that nothing can come of it.
         Error::Connector(status) if status.code() == Code::InvalidArgument => {
-            Some(("CREDENTIALS_REFUSED".to_owned(), status.message().to_owned()))
+            Some((CREDENTIALS_REFUSED.to_owned(), status.message().to_owned()))
         }
         _ => None,
     }

@@ -190,7 +190,8 @@ impl Courier {
         }
         let refusal =
             record.email().last_failure.as_ref().filter(|_| record.state() == QueuedEmailState::Deferred);
-        let for_sign_in = refusal.is_some_and(|failure| failure.reason == "CREDENTIALS_REFUSED");
+        let shut = [connections::CREDENTIALS_REFUSED, connections::CONFIGURATION_REFUSED];
+        let for_sign_in = refusal.is_some_and(|failure| shut.contains(&failure.reason.as_str()));
         let (due, now) = (record.due(), SystemTime::now());
         let left = due.duration_since(now).unwrap_or_default();
         let (wait, not_before) = match record.longest_wait() {

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use super::record::Record;
 use super::{OutboxSettings, event};
+use crate::connections::{CONFIGURATION_REFUSED, CREDENTIALS_REFUSED};
 use crate::error::Error;
 
 /// How long to wait before a connector is asked how an attempt ended, the first time; twice as long each further time.
@@ -28,8 +29,8 @@ const MAX_QUIET: Duration = Duration::from_secs(86_400);
 const MAX_RESULTS_BYTES: usize = 448 * 1024;
 const MAX_FAILURE_BYTES: usize = 128 * 1024;
 /// What speaks of the connection rather than of the mail: somebody may mend it.
-const OF_CONNECTION: [&str; 4] =
-    ["CREDENTIALS_REFUSED", "CERTIFICATE_REFUSED", "TLS_REQUIRED", "CONNECTOR_MISSING"];
+const OF_CONNECTION: [&str; 5] =
+    [CREDENTIALS_REFUSED, CONFIGURATION_REFUSED, "CERTIFICATE_REFUSED", "TLS_REQUIRED", "CONNECTOR_MISSING"];
 
 /// What became of an attempt.
 #[derive(Debug)]

@@ -3,14 +3,11 @@
 
 use std::time::Duration;
 
+use postern_chassis::sign_in::Meaning;
 use serde::Deserialize;
 
 use crate::account::Proof;
 
-/// Errors that pass by themselves.
-const PASSING: [&str; 2] = ["temporarily_unavailable", "server_error"];
-/// Errors that a user's new sign-in ends.
-const OF_USER: [&str; 4] = ["invalid_grant", "interaction_required", "consent_required", "login_required"];
 /// The longest word or id that is passed on.
 const MAX_WORD: usize = 64;
 
@@ -61,15 +58,14 @@ impl Refused {
         }
     }
 
-    /// Whether it may pass by itself. What is no answer of the platform's at all is taken for that.
-    pub(super) fn is_passing(&self) -> bool {
-        let of_client = (400..500).contains(&self.status);
-        !of_client || self.status == 429 || self.error.is_empty() || PASSING.contains(&self.error.as_str())
+    /// What it means.
+    pub(crate) fn meaning(&self) -> Meaning {
+        Meaning::of_answer(self.status, &self.error)
     }
 
-    /// Whether a user must sign in anew.
-    pub(crate) fn is_of_user(&self) -> bool {
-        OF_USER.contains(&self.error.as_str())
+    /// Whether it may pass by itself.
+    pub(super) fn is_passing(&self) -> bool {
+        self.meaning().is_passing()
     }
 
     /// The refusal with the field that is likely wrong.
@@ -105,24 +101,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_error_decides_whether_it_passes() {
-        for (status, error, passing, of_user) in [
-            (400, "invalid_grant", false, true),
-            (400, "interaction_required", false, true),
-            (400, "consent_required", false, true),
-            (400, "login_required", false, true),
-            (401, "invalid_client", false, false),
-            (400, "unauthorized_client", false, false),
-            (400, "invalid_scope", false, false),
-            (400, "unheard_of", false, false),
-            (400, "temporarily_unavailable", true, false),
-            (400, "server_error", true, false),
-            (429, "unheard_of", true, false),
-            (503, "invalid_grant", true, true),
+    fn only_the_error_decides_what_it_means() {
+        for (error, meaning) in [
+            ("invalid_grant", Meaning::Expired),
+            ("interaction_required", Meaning::WantsMore),
+            ("invalid_client", Meaning::Misconfigured),
+            ("temporarily_unavailable", Meaning::Passing),
         ] {
             // The number is that of a wrong secret throughout: it must not matter.
-            let refused = read(status, &format!(r#"{{"error":"{error}","error_codes":[7000215]}}"#));
-            assert_eq!((refused.is_passing(), refused.is_of_user()), (passing, of_user), "{status} {error}");
+            let refused = read(400, &format!(r#"{{"error":"{error}","error_codes":[7000215]}}"#));
+            assert_eq!(refused.meaning(), meaning, "{error}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postern_chassis::sign_in::Meaning;
 use postern_chassis::untrusted::is_untrusted;
 use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
@@ -18,8 +19,6 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// The longest pause that is believed.
 const MAX_PAUSE: Duration = Duration::from_secs(24 * 3_600);
-/// Errors that pass by themselves.
-const PASSING: [&str; 2] = ["temporarily_unavailable", "server_error"];
 /// The longest `error` that is told; those of the standards have some twenty characters.
 const MAX_ERROR_CHARS: usize = 64;
 
@@ -72,13 +71,11 @@ fn client(url: &Url, authorities: &str) -> Result<reqwest::Client, Error> {
 fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Error {
     let error = serde_json::from_slice::<Refused>(body).map(|refused| refused.error).unwrap_or_default();
     let error: String = error.chars().filter(|c| c.is_ascii_graphic()).take(MAX_ERROR_CHARS).collect();
-    let passing = PASSING.contains(&error.as_str())
-        || status == StatusCode::TOO_MANY_REQUESTS
-        || status.is_server_error();
-    if passing || error.is_empty() || !status.is_client_error() {
+    let meaning = Meaning::of_answer(status.as_u16(), &error);
+    if meaning.is_passing() {
         return unavailable(error, Some(status), retry_after);
     }
-    Error::SignInRefused { error }
+    Error::SignInRefused { error, meaning }
 }
 
 fn unavailable(error: String, status: Option<StatusCode>, retry_after: Option<Duration>) -> Error {
@@ -110,7 +107,7 @@ mod tests {
             body.as_bytes(),
             None,
         ) {
-            Error::SignInRefused { error } => (true, error),
+            Error::SignInRefused { error, .. } => (true, error),
             Error::SignInUnavailable { error, .. } => (false, error),
             other => panic!("{other:?}"),
         };

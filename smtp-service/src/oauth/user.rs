@@ -158,7 +158,7 @@ fn after(
 ) -> Result<CompleteSignInResponse, Error> {
     // Some providers say `slow_down` with 429.
     let word = match &error {
-        Error::SignInRefused { error } | Error::SignInUnavailable { error, .. } => error.clone(),
+        Error::SignInRefused { error, .. } | Error::SignInUnavailable { error, .. } => error.clone(),
         _ => return Err(error),
     };
     let meaning = Meaning::of(&word);

@@ -131,10 +131,13 @@ async fn mail_and_pages_speak_the_language_that_was_asked_for() {
         // Whatever it was shown as.
         assert_eq!(get(&stage.channel, &name).await.unwrap().selected_option, "Approve");
     }
-    ask(&stage.channel, question(&[CARLA])).await;
+    // In the reader's: what the page writes of its own, the time among it.
+    let until = ask(&stage.channel, question(&[CARLA])).await.expire_time.unwrap();
+    let until = jiff::Timestamp::from_second(until.seconds).unwrap().strftime(", %H:%M Uhr UTC").to_string();
     let mut browser = Browser::new();
     browser.language = "de-CH, en;q=0.5";
-    browser.open(&stage.links_to(CARLA).await[1]).await.says(200, &["lang=\"de\"", "Ablehnen"]);
+    let page = browser.open(&stage.links_to(CARLA).await[1]).await;
+    page.says(200, &["lang=\"de\"", "Ablehnen", "Gefragt von", "Bo Example", "Antwort bis", &until]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

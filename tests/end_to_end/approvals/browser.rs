@@ -24,6 +24,28 @@ pub(crate) struct Seen {
 pub(crate) struct Form {
     pub(crate) hidden: bool,
     pub(crate) fields: Vec<(String, String)>,
+    /// What its button adds where it is pressed.
+    pub(crate) button: Option<(String, String)>,
+    /// What its list shows, and the value of each.
+    pub(crate) choices: Vec<(String, String)>,
+}
+
+impl Form {
+    /// As a script sends it: without its button.
+    pub(crate) fn by_script(mut self) -> Self {
+        self.button = None;
+        self
+    }
+
+    /// With this chosen from its list.
+    #[track_caller]
+    pub(crate) fn choosing(mut self, label: &str) -> Self {
+        let (_, value) = self.choices.iter().find(|(shown, _)| shown == label).expect("it can be chosen");
+        for field in self.fields.iter_mut().filter(|(name, _)| name == "choice") {
+            field.1.clone_from(value);
+        }
+        self
+    }
 }
 
 impl Browser {
@@ -64,7 +86,8 @@ impl Browser {
 
     /// The same with headers that tell where from.
     pub(crate) async fn press_from(&mut self, url: &str, form: &Form, from: &[(&str, &str)]) -> Seen {
-        let mut request = self.client.post(url).form(&form.fields);
+        let fields: Vec<_> = form.fields.iter().chain(&form.button).collect();
+        let mut request = self.client.post(url).form(&fields);
         for (name, value) in from {
             request = request.header(*name, *value);
         }
@@ -90,7 +113,19 @@ impl Seen {
                 let inputs = form.split("<input ").skip(1);
                 let field = |input: &str| (attribute(input, "name"), attribute(input, "value"));
                 let hidden = form.split('>').next().unwrap().contains("hidden");
-                Form { hidden, fields: inputs.map(field).collect() }
+                // A list is sent as it stands: by the value of what is shown first.
+                let lists = form.split("<select ").skip(1).map(|list| {
+                    let first = list.split("<option ").nth(1).unwrap();
+                    (attribute(list, "name"), attribute(first, "value"))
+                });
+                let fields = inputs.map(field).chain(lists).collect();
+                let choices = form.split("<option ").skip(1).map(|option| {
+                    let label = option.split_once('>').unwrap().1.split('<').next().unwrap();
+                    (label.to_owned(), attribute(option, "value"))
+                });
+                let button = form.split("<button ").nth(1).filter(|button| button.contains("name="));
+                let button = button.map(field);
+                Form { hidden, fields, button, choices: choices.collect() }
             })
             .collect()
     }

@@ -9,14 +9,14 @@ use super::receiver::{Posted, Receiver};
 use super::stage::{OPEN, QUICK, Stage};
 use super::*;
 
-const SECRET: &str = "a secret of twenty-six";
+pub(crate) const SECRET: &str = "a secret of twenty-six";
 
 fn to(receiver: &Receiver, host: &str) -> Question {
     Question { notification_url: receiver.url(host), ..question(&[CARLA]) }
 }
 
 /// Checks a notice's signature as a receiver does, and gives what it says.
-fn verified(posted: &Posted, secret: &str) -> Value {
+pub(crate) fn verified(posted: &Posted, secret: &str) -> Value {
     let header = |name: &str| posted.headers[name].to_str().unwrap();
     let (timestamp, signature) = (header("postern-timestamp"), header("postern-signature"));
     let sent: i64 = timestamp.parse().unwrap();

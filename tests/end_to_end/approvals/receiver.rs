@@ -22,10 +22,24 @@ pub(crate) struct Posted {
     pub(crate) body: Bytes,
 }
 
+/// How a receiver answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// It takes what it is sent.
+    #[default]
+    Taking,
+    /// It says that it is busy.
+    Busy,
+    /// It never answers.
+    Silent,
+}
+
 #[derive(Default)]
 struct Kept {
     posted: Vec<Posted>,
-    /// The answers to come; then 204.
+    /// How it answers what it has no script for.
+    mood: Mood,
+    /// The answers to come first.
     script: VecDeque<(u16, String)>,
 }
 
@@ -53,6 +67,13 @@ impl Receiver {
         format!("http://{host}:{}/hook", self.address.port())
     }
 
+    /// How it answers from now on. What was posted so far is forgotten.
+    pub(crate) fn turns(&self, mood: Mood) {
+        let mut kept = self.kept.lock().unwrap();
+        kept.posted.clear();
+        kept.mood = mood;
+    }
+
     pub(crate) fn posted(&self) -> Vec<Posted> {
         self.kept.lock().unwrap().posted.clone()
     }
@@ -64,9 +85,17 @@ impl Receiver {
 }
 
 async fn take(State(kept): State<Arc<Mutex<Kept>>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let mut kept = kept.lock().unwrap();
-    kept.posted.push(Posted { path: uri.path().to_owned(), headers, body });
-    let (status, to) = kept.script.pop_front().unwrap_or((204, String::new()));
+    let (scripted, mood) = {
+        let mut kept = kept.lock().unwrap();
+        kept.posted.push(Posted { path: uri.path().to_owned(), headers, body });
+        (kept.script.pop_front(), kept.mood)
+    };
+    let (status, to) = match (scripted, mood) {
+        (Some(scripted), _) => scripted,
+        (None, Mood::Taking) => (204, String::new()),
+        (None, Mood::Busy) => (503, String::new()),
+        (None, Mood::Silent) => std::future::pending().await,
+    };
     let status = StatusCode::from_u16(status).unwrap();
     if to.is_empty() { status.into_response() } else { (status, [(header::LOCATION, to)]).into_response() }
 }

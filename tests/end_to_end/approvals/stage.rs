@@ -73,6 +73,14 @@ impl Stage {
         .await
     }
 
+    /// The links of all mails, once so many mails came.
+    pub(crate) async fn all_links(&self, mails: usize) -> Vec<String> {
+        let accepted = until("the mails came", || async {
+            Some(self.place.smtp.accepted()).filter(|accepted| accepted.len() == mails)
+        });
+        accepted.await.iter().flat_map(|mail| links(&read(&mail.message).0)).collect()
+    }
+
     /// The links of the mail to somebody.
     pub(crate) async fn links_to(&self, address: &str) -> Vec<String> {
         links(&self.mail_to(address).await.0)

@@ -23,12 +23,12 @@ use super::stage::{A_LOOK, Stage};
 use super::*;
 use crate::world::PATIENCE;
 
-async fn wait(channel: &Channel, name: &str) -> Streaming<AwaitResponseResponse> {
+pub(crate) async fn wait(channel: &Channel, name: &str) -> Streaming<AwaitResponseResponse> {
     let request = AwaitResponseRequest { name: name.into(), ..Default::default() };
     client(channel).await_response(request).await.unwrap().into_inner()
 }
 
-async fn next(stream: &mut Streaming<AwaitResponseResponse>) -> Result<Option<Approval>, Status> {
+pub(crate) async fn next(stream: &mut Streaming<AwaitResponseResponse>) -> Result<Option<Approval>, Status> {
     let next = tokio::time::timeout(PATIENCE, stream.message()).await.expect("it is told in time")?;
     Ok(next.map(|told| told.approval.filter(|_| told.tell_time.is_some()).unwrap()))
 }
@@ -130,7 +130,8 @@ async fn press(approvals: &Approvals, link: &str) {
     let text = String::from_utf8(text.to_vec()).unwrap();
     let form = super::browser::Seen { status, headers, text }.form();
     tokio::time::sleep(A_LOOK).await;
-    let fields: Vec<_> = form.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let fields = form.fields.iter().chain(&form.button);
+    let fields: Vec<_> = fields.map(|(name, value)| format!("{name}={value}")).collect();
     let press = request("POST")
         .header("cookie", cookie)
         .header("content-type", "application/x-www-form-urlencoded")

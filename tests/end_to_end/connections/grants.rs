@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use postern_chassis::fault::Fault;
 use postern_gateway::store::Store as _;
+use postern_proto::connection::v1::connection::Settings;
 use postern_proto::connection::v1::{Connection, ConnectionState};
 use postern_proto::connector::v1::OpenConnection;
 use postern_proto::event::v1::ConnectionStateChanged;
+use postern_proto::outlook::v1::OutlookSettings;
 use prost::Message as _;
+use prost_types::FieldMask;
 use tonic::Code;
 
 use super::{OFFICE, opened, refused};
@@ -107,6 +110,50 @@ async fn credentials_refused_for_good_turn_a_connection_and_new_ones_heal_it() {
     assert_eq!(updated.state(), ConnectionState::Ready);
     edge.office().await.unwrap();
     assert_eq!(edge.states().await, [first, turned(ConnectionState::Ready, "")]);
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_refused_is_told_apart_from_a_sign_in_that_is_needed() {
+    let fake = Fake::granting("outlook");
+    let edge = Edge::before(&[&fake]).await;
+    edge.create("office", outlook()).await.unwrap();
+    let expired = Fault::new(Code::FailedPrecondition, "CONFIGURATION_REFUSED", "the secret has expired");
+    fake.state.refresh_refusal.lock().unwrap().replace(expired.clone());
+    for _ in 0..3 {
+        let status = edge.office().await.unwrap_err();
+        let told = (status.code(), reason(&status));
+        assert_eq!(told, (Code::FailedPrecondition, "CONFIGURATION_REFUSED".into()));
+    }
+    assert_eq!(fake.state.refreshes.load(Ordering::SeqCst), 1, "the provider is asked no more");
+    let state = || async { edge.get(OFFICE).await.unwrap().state() };
+    assert_eq!(state().await, ConnectionState::Misconfigured);
+    // A check asks, and so finds that it is the user's turn now.
+    fake.state.refresh_refusal.lock().unwrap().replace(refused());
+    assert_eq!(reason(&edge.check(OFFICE).await.unwrap_err()), "CREDENTIALS_REFUSED");
+    assert_eq!(state().await, ConnectionState::NeedsSignIn);
+    fake.state.refresh_refusal.lock().unwrap().replace(expired);
+    assert_eq!(reason(&edge.check(OFFICE).await.unwrap_err()), "CONFIGURATION_REFUSED");
+    assert_eq!(state().await, ConnectionState::Misconfigured);
+
+    // Another name mends nothing; other settings may, without new credentials.
+    fake.state.refresh_refusal.lock().unwrap().take();
+    let renamed = Connection { name: OFFICE.into(), display_name: "Office".into(), ..Default::default() };
+    edge.update(renamed, None).await.unwrap();
+    assert_eq!(reason(&edge.office().await.unwrap_err()), "CONFIGURATION_REFUSED");
+    let other = OutlookSettings { tenant: "another".into(), ..OutlookSettings::default() };
+    let settings = Some(Settings::Outlook(other));
+    let mended = Connection { name: OFFICE.into(), settings, ..Default::default() };
+    let mask = FieldMask { paths: vec!["outlook.tenant".into()] };
+    assert_eq!(edge.update(mended, Some(mask)).await.unwrap().state(), ConnectionState::Ready);
+    edge.office().await.unwrap();
+    let told: Vec<_> = edge.states().await.into_iter().map(|(_, it)| (it.state(), it.reason)).collect();
+    let refused = [
+        (ConnectionState::Misconfigured, "CONFIGURATION_REFUSED".to_owned()),
+        (ConnectionState::NeedsSignIn, "CREDENTIALS_REFUSED".to_owned()),
+        (ConnectionState::Misconfigured, "CONFIGURATION_REFUSED".to_owned()),
+        (ConnectionState::Ready, String::new()),
+    ];
+    assert_eq!(told, refused);
 }
 
 #[tokio::test]

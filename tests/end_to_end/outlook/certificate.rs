@@ -53,7 +53,7 @@ async fn a_certificate_that_the_platform_does_not_know_is_named() {
     trust(&stage, &certificate(OTHER_KEY));
     stage.sign_in_by(by(&certificate(KEY), KEY));
     let refused = stage.refresh().await.unwrap_err();
-    assert_eq!(reason_of(&refused), "CREDENTIALS_REFUSED");
+    assert_eq!(reason_of(&refused), "CONFIGURATION_REFUSED");
     let told = refused.get_details_error_info().unwrap().metadata;
     assert_eq!(
         (told["identity.error"].as_str(), told["identity.code"].as_str()),

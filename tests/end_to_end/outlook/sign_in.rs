@@ -131,7 +131,7 @@ async fn a_sign_in_that_is_refused_for_good_says_which_field_is_likely_wrong_and
         let refused = stage.refresh().await.unwrap_err();
         assert_eq!(
             (refused.code(), reason_of(&refused).as_str()),
-            (Code::FailedPrecondition, "CREDENTIALS_REFUSED")
+            (Code::FailedPrecondition, "CONFIGURATION_REFUSED")
         );
         let told = refused.get_details_error_info().unwrap().metadata;
         assert_eq!((told["identity.error"].as_str(), told["identity.code"].as_str()), (error, code));
@@ -161,13 +161,16 @@ async fn what_the_platform_says_is_classified_by_its_error_alone() {
         (says(400, "interaction_required"), "CREDENTIALS_REFUSED"),
         (says(400, "consent_required"), "CREDENTIALS_REFUSED"),
         (says(400, "login_required"), "CREDENTIALS_REFUSED"),
-        (says(401, "invalid_client"), "CREDENTIALS_REFUSED"),
-        (says(400, "unauthorized_client"), "CREDENTIALS_REFUSED"),
-        (says(400, "invalid_scope"), "CREDENTIALS_REFUSED"),
-        (says(400, "invalid_resource"), "CREDENTIALS_REFUSED"),
-        (says(400, "unheard_of"), "CREDENTIALS_REFUSED"),
+        (says(401, "invalid_client"), "CONFIGURATION_REFUSED"),
+        (says(400, "unauthorized_client"), "CONFIGURATION_REFUSED"),
+        (says(400, "invalid_scope"), "CONFIGURATION_REFUSED"),
+        (says(400, "invalid_resource"), "CONFIGURATION_REFUSED"),
+        (says(400, "unsupported_grant_type"), "CONFIGURATION_REFUSED"),
+        (says(400, "unheard_of"), "CONFIGURATION_REFUSED"),
         (says(400, "temporarily_unavailable"), "PROVIDER_UNAVAILABLE"),
+        (says(400, "server_error"), "PROVIDER_UNAVAILABLE"),
         (says(500, "server_error"), "PROVIDER_UNAVAILABLE"),
+        (says(429, "invalid_grant"), "PROVIDER_UNAVAILABLE"),
         (says(503, "invalid_grant"), "PROVIDER_UNAVAILABLE"),
         (Fault::answer(400, "<html>a proxy</html>"), "PROVIDER_UNAVAILABLE"),
         (Fault::answer(302, ""), "PROVIDER_UNAVAILABLE"),

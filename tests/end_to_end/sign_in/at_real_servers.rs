@@ -19,15 +19,15 @@ use super::{ME, refusal};
 use crate::world::{OUTLOOK, SMTP, World, mail, send, until};
 
 /// A gateway, a mail server that takes tokens, and an OAuth server that gives them.
-struct Mailing {
-    world: World,
+pub(super) struct Mailing {
+    pub(super) world: World,
     mails: SmtpServer,
-    server: Server,
+    pub(super) server: Server,
 }
 
 impl Mailing {
     /// `None`: real servers are not wanted.
-    async fn start(make: Make, more: serde_json::Value) -> Option<Self> {
+    pub(super) async fn start(make: Make, more: serde_json::Value) -> Option<Self> {
         let world = World::reached().await;
         let server = Server::start(make, &world.http_url(), more)?;
         let users = vec![("ann".to_owned(), "unused".to_owned())];
@@ -74,7 +74,7 @@ impl Mailing {
     }
 
     /// Sends a mail, and says why it was refused; empty: it was not. The mail server takes what was given so far.
-    async fn send(&self) -> String {
+    pub(super) async fn send(&self) -> String {
         for token in self.server.given().await {
             self.mails.control().accept_token(&token);
         }

@@ -12,6 +12,8 @@ const MAX_STEPS: usize = 20;
 pub(super) struct Browser {
     http: reqwest::Client,
     cookies: BTreeMap<String, String>,
+    /// What begins so it is led to and does not open.
+    stops_before: Option<String>,
 }
 
 /// A page that was shown.
@@ -26,11 +28,16 @@ pub(super) struct Page {
 impl Default for Browser {
     fn default() -> Self {
         let http = reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().unwrap();
-        Self { http, cookies: BTreeMap::new() }
+        Self { http, cookies: BTreeMap::new(), stops_before: None }
     }
 }
 
 impl Browser {
+    /// One that opens nothing that begins so: its page is then empty.
+    pub(super) fn stopping_before(url: String) -> Self {
+        Self { stops_before: Some(url), ..Self::default() }
+    }
+
     /// Opens a page and follows where it leads.
     pub(super) async fn open(&mut self, url: &str) -> Page {
         self.go(Method::GET, url.parse().unwrap(), None).await
@@ -101,6 +108,9 @@ impl Browser {
                 Some(to) => {
                     url = url.join(to.to_str().unwrap()).unwrap();
                     method = Method::GET;
+                    if self.stops_before.as_ref().is_some_and(|before| url.as_str().starts_with(before)) {
+                        return Page { url, status, text: String::new(), headers };
+                    }
                 }
                 None => return Page { url, status, text: answer.text().await.unwrap(), headers },
             }

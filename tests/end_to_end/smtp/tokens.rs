@@ -122,7 +122,16 @@ async fn what_the_provider_of_tokens_answers_is_told_by_what_can_be_done() {
     let refused = |code| format!(r#"{{"error":"{code}","error_description":"sesame"}}"#);
     for (status, body, code, reason) in [
         (400, refused("invalid_grant"), Code::FailedPrecondition, "CREDENTIALS_REFUSED"),
-        (401, refused("invalid_client"), Code::FailedPrecondition, "CREDENTIALS_REFUSED"),
+        (400, refused("interaction_required"), Code::FailedPrecondition, "CREDENTIALS_REFUSED"),
+        (400, refused("consent_required"), Code::FailedPrecondition, "CREDENTIALS_REFUSED"),
+        (400, refused("login_required"), Code::FailedPrecondition, "CREDENTIALS_REFUSED"),
+        (401, refused("invalid_client"), Code::FailedPrecondition, "CONFIGURATION_REFUSED"),
+        (400, refused("unauthorized_client"), Code::FailedPrecondition, "CONFIGURATION_REFUSED"),
+        (400, refused("invalid_scope"), Code::FailedPrecondition, "CONFIGURATION_REFUSED"),
+        (400, refused("invalid_resource"), Code::FailedPrecondition, "CONFIGURATION_REFUSED"),
+        (400, refused("unsupported_grant_type"), Code::FailedPrecondition, "CONFIGURATION_REFUSED"),
+        (400, refused("unheard_of"), Code::FailedPrecondition, "CONFIGURATION_REFUSED"),
+        (400, refused("server_error"), Code::Unavailable, "PROVIDER_UNAVAILABLE"),
         (400, refused("temporarily_unavailable"), Code::Unavailable, "PROVIDER_UNAVAILABLE"),
         (429, refused("slow"), Code::Unavailable, "PROVIDER_UNAVAILABLE"),
         (503, String::new(), Code::Unavailable, "PROVIDER_UNAVAILABLE"),

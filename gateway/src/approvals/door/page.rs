@@ -18,8 +18,17 @@ pub(super) struct Page<'a> {
     pub(super) question: Option<Question<'a>>,
     /// The form that no person sees.
     pub(super) unseen: Option<Proof>,
-    /// The form, and what its button says.
-    pub(super) form: Option<(Proof, String)>,
+    /// The form that people see.
+    pub(super) form: Option<Form>,
+}
+
+/// A form that answers.
+pub(super) struct Form {
+    pub(super) proof: Proof,
+    /// What its button says.
+    pub(super) button: String,
+    /// What can be chosen, in the order of the options. Empty: the button is enough.
+    pub(super) list: Vec<String>,
 }
 
 /// What is asked.
@@ -29,6 +38,8 @@ pub(super) struct Question<'a> {
     pub(super) from: &'a str,
     /// The option of the link.
     pub(super) choice: Option<&'a str>,
+    /// Until when it can be answered. Empty: not said.
+    pub(super) until: String,
 }
 
 impl<'a> Page<'a> {

@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(2 * 3_600);
 pub(super) enum Step {
     /// The answer's.
     Answer,
-    /// The one that confirms the answer.
+    /// The one that confirms the answer, beside the list that it is chosen from.
     Sure,
     /// The one that no person sees.
     Unseen,
@@ -98,6 +98,10 @@ pub(super) struct Given<'a> {
     pub(super) step: Option<Step>,
     made: u64,
     proof: &'a str,
+    /// What was chosen from the list.
+    choice: &'a str,
+    /// Whether the button sent it: what a script sends names no button.
+    pub(super) by_button: bool,
 }
 
 /// How long ago a form was made.
@@ -112,7 +116,18 @@ impl<'a> Given<'a> {
     pub(super) fn read(fields: &'a [(String, String)]) -> Self {
         let get = |name: &str| fields.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
         let step = [Step::Answer, Step::Sure, Step::Unseen].into_iter().find(|it| it.name() == get("step"));
-        Self { step, made: get("made").parse().unwrap_or_default(), proof: get("proof") }
+        Self {
+            step,
+            made: get("made").parse().unwrap_or_default(),
+            proof: get("proof"),
+            choice: get("choice"),
+            by_button: !get("press").is_empty(),
+        }
+    }
+
+    /// Whether this option was chosen from the list.
+    pub(super) fn chose(&self, option: usize) -> bool {
+        self.choice == option.to_string()
     }
 
     /// Whether the form was made for this link and this visit.
@@ -148,6 +163,15 @@ pub(super) fn is_from_here(headers: &HeaderMap, url: Option<&PublicUrl>) -> bool
         }
         (Some(_), None) => false,
     }
+}
+
+/// Whether nobody's click or key led to a request, as far as the browser tells: of those that say so (Fetch Metadata,
+/// `Sec-Fetch-User`), Chromium's are known by their client hints and Firefox by its name. Others never say it, and none
+/// does outside of TLS and this machine.
+pub(super) fn is_by_itself(headers: &HeaderMap) -> bool {
+    let get = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let tells = headers.contains_key("sec-ch-ua") || get("user-agent").contains(" Firefox/");
+    tells && headers.contains_key("sec-fetch-site") && get("sec-fetch-user") != "?1"
 }
 
 fn milliseconds(time: SystemTime) -> u64 {
@@ -193,10 +217,31 @@ mod tests {
     }
 
     #[test]
+    fn a_press_that_nobody_made_is_told_where_the_browser_tells() {
+        let (chromium, site) = (("sec-ch-ua", "\"Chromium\";v=\"140\""), ("sec-fetch-site", "same-origin"));
+        let firefox =
+            ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0");
+        let (safari, person) =
+            (("user-agent", "Mozilla/5.0 Version/18 Safari/605.1"), ("sec-fetch-user", "?1"));
+        for (given, alone) in [
+            (vec![], false),
+            (vec![firefox], false),
+            (vec![safari, site], false),
+            (vec![chromium, site, person], false),
+            (vec![firefox, site, person], false),
+            (vec![chromium, site], true),
+            (vec![firefox, site], true),
+            (vec![chromium, site, ("sec-fetch-user", "?0")], true),
+        ] {
+            assert_eq!(is_by_itself(&headers(&given)), alone, "{given:?}");
+        }
+    }
+
+    #[test]
     fn a_form_counts_after_a_while_and_for_a_while() {
         let age = |ago: u64| {
             let made = milliseconds(SystemTime::now()) - ago;
-            Given { step: Some(Step::Answer), made, proof: "" }.age()
+            Given { step: Some(Step::Answer), made, proof: "", choice: "", by_button: true }.age()
         };
         assert_eq!((age(0), age(1_500), age(7_300_000)), (Age::Early, Age::Right, Age::Late));
     }

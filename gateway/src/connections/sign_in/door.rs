@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::coming_back::CameBack;
 use super::record::{self, Name};
 use super::{CALLBACK, OUTCOME, STATE};
-use crate::connections::{Connections, Room};
+use crate::connections::{CONFIGURATION_REFUSED, CREDENTIALS_REFUSED, Connections, Room};
 use crate::notifications::PublicUrl;
 use crate::pages::{Link, Notice, Tone, page, whole};
 
@@ -190,7 +190,7 @@ impl Door {
             (SignInState::Failed, "WRONG_PROVIDER") => {
                 self.notice(Tone::Care, "This is another provider", &[], anew)
             }
-            (SignInState::Failed, "CREDENTIALS_REFUSED") => {
+            (SignInState::Failed, CREDENTIALS_REFUSED | CONFIGURATION_REFUSED) => {
                 let next = "Show this page to whoever set up the connection. It is not you that was refused.";
                 self.notice(Tone::Care, "The application was refused", &[], next)
             }
