@@ -14,7 +14,7 @@ pub mod migrate;
 pub mod nats;
 pub mod sqlite;
 mod surely;
-mod tail;
+pub(crate) mod tail;
 
 pub use admit::admit;
 pub use surely::write_surely;

@@ -50,7 +50,7 @@ pub(super) const SIGN_INS: [(&str, &str); 4] = [
 ];
 
 /// The fields beside which a form says what is wrong with them.
-pub(super) const ASKED: [&str; 29] = [
+pub(super) const ASKED: [&str; 30] = [
     "ca_certificates",
     "client_certificate",
     "client_certificate_certificate",
@@ -71,6 +71,7 @@ pub(super) const ASKED: [&str; 29] = [
     "oauth_client_id",
     "oauth_client_secret",
     "oauth_device_authorization_endpoint",
+    "oauth_issuer",
     "oauth_refresh_token",
     "oauth_scopes",
     "oauth_token_endpoint",
@@ -97,12 +98,13 @@ const MICROSOFT: [(&str, &str); 8] = [
     ("port", "587"),
 ];
 /// Google's. Codes typed on another device are not to be had for mail there.
-const GOOGLE: [(&str, &str); 7] = [
+const GOOGLE: [(&str, &str); 8] = [
     ("preset", "google"),
     ("server", "smtp.gmail.com"),
     ("auth_mechanism", "AUTH_MECHANISM_XOAUTH2"),
     ("oauth_authorization_endpoint", "https://accounts.google.com/o/oauth2/v2/auth"),
     ("oauth_token_endpoint", "https://oauth2.googleapis.com/token"),
+    ("oauth_issuer", "https://accounts.google.com"),
     ("oauth_scopes", "https://mail.google.com/"),
     ("port", "587"),
 ];
@@ -297,6 +299,7 @@ fn read_smtp(fields: &Fields) -> Settings {
         token_endpoint: text("oauth_token_endpoint"),
         device_authorization_endpoint: text("oauth_device_authorization_endpoint"),
         scopes: fields.get("oauth_scopes").split_ascii_whitespace().map(str::to_owned).collect(),
+        issuer: text("oauth_issuer"),
     };
     Settings::Smtp(SmtpSettings {
         server: text("server"),
