@@ -107,6 +107,19 @@ fn is_ready(connection: &Connection) -> bool {
     connection.state() == ConnectionState::Ready
 }
 
+fn is_misconfigured(connection: &Connection) -> bool {
+    connection.state() == ConnectionState::Misconfigured
+}
+
+/// Its state in words.
+fn state(connection: &Connection) -> &'static str {
+    match connection.state() {
+        ConnectionState::Misconfigured => "misconfigured",
+        _ if is_ready(connection) => "ready",
+        _ => "needs sign-in",
+    }
+}
+
 /// `GET /console/connections`
 pub(super) async fn list(session: Session, page_of: PageOf) -> Response {
     let request = ListConnectionsRequest { page_size: PAGE, page_token: page_of.token };

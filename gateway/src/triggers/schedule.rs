@@ -7,6 +7,7 @@
 mod clock;
 mod feed;
 mod lines;
+mod missed;
 mod notes;
 mod open;
 mod turns;

@@ -47,14 +47,21 @@ pub(super) fn troubles(found: Found<'_>) -> Vec<Trouble> {
             go: "The connections",
         });
     }
-    for connection in found.connections.iter().filter(|it| it.state() == ConnectionState::NeedsSignIn) {
+    for connection in found.connections {
         let sign_ins = kinds::sign_ins(connection);
-        let advice = match sign_ins.browser || sign_ins.code {
-            true => "Sign in, or give it new credentials.",
-            false => "Give it new credentials.",
+        let (what, advice) = match connection.state() {
+            ConnectionState::NeedsSignIn if sign_ins.browser || sign_ins.code => {
+                ("needs a sign-in", "Sign in, or give it new credentials.")
+            }
+            ConnectionState::NeedsSignIn => ("needs a sign-in", "Give it new credentials."),
+            ConnectionState::Misconfigured => (
+                "is refused by its provider, whoever signs in",
+                "Look whether its client secret has expired, and what the provider allows the application.",
+            ),
+            _ => continue,
         };
         troubles.push(Trouble {
-            what: format!("{} needs a sign-in: calls through it fail until then.", id(&connection.name)),
+            what: format!("{} {what}: calls through it fail until then.", id(&connection.name)),
             advice: advice.to_owned(),
             link: format!("/connections/{}", id(&connection.name)),
             go: "The connection",

@@ -9,13 +9,14 @@ use postern_proto::event::v1::TriggerState;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 
 use super::Nudge;
 use super::feed::{Feed, Standing};
 use super::lines::Lines;
+use super::missed::Missed;
 use super::notes::{self, NUDGES, Notes};
 use super::open::{Member, Turn, Watch};
 use super::waits::interval;
@@ -42,10 +43,6 @@ const PAGE: usize = 500;
 pub(super) const MAX_QUIET: Duration = Duration::from_secs(24 * 3_600);
 /// How long to wait before the store is asked again after it failed.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
-/// After changes were missed, how long it is until all triggers are read anew, and for how many times as long as the last
-/// such reading took. While very many looks are made at once, changes are missed as long as it reads.
-const MISSED_PATIENCE: Duration = Duration::from_millis(100);
-const MISSED_SHARE: u32 = 10;
 /// Within what time a trigger that comes to a watch is looked after: many that come together share a look.
 const JOIN_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -66,10 +63,7 @@ pub(super) struct Clock {
     pub(super) ending: HashMap<WatchName, CancellationToken>,
     /// The watches that are this gateway's to look after.
     pub(super) owned: Owned,
-    /// Changes were missed: when all triggers are read anew.
-    missed: Option<Instant>,
-    /// When that was done last, and how long it took.
-    read_anew: (Instant, Duration),
+    missed: Missed,
 }
 
 impl Clock {
@@ -85,8 +79,7 @@ impl Clock {
             looks: JoinSet::new(),
             lines: Lines::default(),
             ending: HashMap::new(),
-            missed: None,
-            read_anew: (Instant::now(), Duration::ZERO),
+            missed: Missed::new(),
         }
     }
 
@@ -111,34 +104,24 @@ impl Clock {
                     Ok(change) => self.hear(&change),
                     Err(RecvError::Lagged(missed)) => {
                         tracing::debug!(missed, "changes of the store came too fast: all triggers are read anew");
-                        self.miss();
+                        self.missed.note();
                     }
                     Err(RecvError::Closed) => return,
                 },
-                () = sleep_until(self.missed.unwrap_or_else(Instant::now)), if self.missed.is_some() => {
-                    self.read_anew().await;
-                }
+                () = self.missed.due() => self.read_anew().await,
             }
         }
     }
 
-    /// Changes were missed.
-    fn miss(&mut self) {
-        let (last, took) = self.read_anew;
-        let at = (Instant::now() + MISSED_PATIENCE).max(last + took * MISSED_SHARE);
-        self.missed.get_or_insert(at);
-    }
-
     /// Reads what was missed.
     async fn read_anew(&mut self) {
-        self.missed = None;
         let begun = Instant::now();
         // Which of them are alone may have been missed too: where nothing says so, a look asks again.
         for watch in self.watches.values_mut() {
             watch.members.iter_mut().for_each(|member| member.alone = true);
         }
         self.take_all(START_SPREAD).await;
-        self.read_anew = (Instant::now(), begun.elapsed());
+        self.missed.read(begun);
     }
 
     /// Leaves what is no longer this gateway's, and takes what has become its own.
