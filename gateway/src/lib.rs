@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod page;
 mod pages;
 pub mod pulse;
+mod requests;
 pub mod seal;
 pub mod serve;
 pub mod settings;

@@ -3,25 +3,23 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use postern_chassis::digest;
 use postern_chassis::fault::Fault;
 use postern_proto::approval::v1::{Approval, ApprovalRecipient, ApprovalState};
 use postern_proto::mail::v1::{Email, Importance};
 use prost::Message as _;
-use ring::hmac;
-use secrecy::zeroize::Zeroizing;
 use std::sync::atomic::Ordering;
 use tonic::Code;
 
 use super::language::{self, Language};
 use super::letter::{Choice, Letter};
 use super::question::Asked;
-use super::record::{REQUESTS, Record, RequestRecord, Stored, new_name};
+use super::record::{REQUESTS, Record, Stored, new_name};
 use super::{Approvals, Inner};
 use crate::error::Error;
 use crate::notifications::PublicUrl;
 use crate::outbox::NewMail;
-use crate::store::{Commit, Expect, StoreError, Write};
+use crate::requests::Known;
+use crate::store::{Commit, Expect, StoreError};
 
 /// The most bytes of all mails of a question: so much is held in memory and stored at once.
 const MAX_MAILS_BYTES: usize = 64 * 1024 * 1024;
@@ -45,9 +43,11 @@ impl Approvals {
             Error::from(Fault::new(Code::FailedPrecondition, "PUBLIC_URL_MISSING", message))
         })?;
         let notification_url = asked.question.notification_url.clone();
-        let known = (!asked.request_id.is_empty()).then(|| inner.known_by(caller, &asked, encoded));
-        if let Some((id, digest)) = &known
-            && let Some(approval) = inner.asked_before(id, digest).await?
+        let kind = if asked.approves { "approval" } else { "options" };
+        let parts = [caller, kind, &asked.connection, &asked.request_id];
+        let known = (!asked.request_id.is_empty()).then(|| Known::by(&inner.digests, parts, encoded));
+        if let Some(known) = &known
+            && let Some(approval) = inner.asked_before(known).await?
         {
             return Ok(Sent { approval, notification_url });
         }
@@ -63,7 +63,7 @@ impl Approvals {
             // The same request came by another way, and was faster.
             Err(Error::Store(StoreError::Conflict { key })) => {
                 let before = match &known {
-                    Some((id, digest)) => inner.asked_before(id, digest).await?,
+                    Some(known) => inner.asked_before(known).await?,
                     None => None,
                 };
                 before.ok_or(StoreError::Conflict { key })?
@@ -80,25 +80,10 @@ impl Approvals {
 }
 
 impl Inner {
-    /// What a caller's request is known by: its id, and what was asked.
-    fn known_by(&self, caller: &str, asked: &Asked, encoded: Vec<u8>) -> (String, Bytes) {
-        let kind = if asked.approves { "approval" } else { "options" };
-        let id = digest::of_parts([caller, kind, &asked.connection, &asked.request_id]);
-        let id = hmac::sign(&self.digests, &id);
-        let encoded = Zeroizing::new(encoded);
-        let digest = Bytes::copy_from_slice(hmac::sign(&self.digests, &encoded).as_ref());
-        (digest::hex(&id.as_ref()[..16]), digest)
-    }
-
-    async fn asked_before(&self, id: &str, digest: &Bytes) -> Result<Option<Approval>, Error> {
-        let Some(entry) = self.store.get(&format!("{REQUESTS}{id}")).await? else { return Ok(None) };
-        let before = RequestRecord::decode(entry.value).unwrap_or_default();
-        if before.digest != *digest {
-            let message = "the request_id was used for another question within the time that it is kept";
-            return Err(Fault::new(Code::InvalidArgument, "REQUEST_ID_REUSED", message).into());
-        }
-        let stored = Stored::read(self.store.as_ref(), &before.name).await?;
-        Ok(Some(stored.record.shown(SystemTime::now())))
+    async fn asked_before(&self, known: &Known) -> Result<Option<Approval>, Error> {
+        let store = self.store.as_ref();
+        let Some(name) = REQUESTS.before(store, known).await? else { return Ok(None) };
+        Ok(Some(Stored::read(store, &name).await?.record.shown(SystemTime::now())))
     }
 
     /// Stores a question with its mails.
@@ -106,7 +91,7 @@ impl Inner {
         &self,
         asked: Asked,
         url: &PublicUrl,
-        known: Option<(String, Bytes)>,
+        known: Option<Known>,
     ) -> Result<Approval, Error> {
         let now = SystemTime::now();
         let mut record = self.record(&asked, now)?;
@@ -131,11 +116,9 @@ impl Inner {
             prepared.push(mail);
         }
         let mut writes = Vec::new();
-        if let Some((id, digest)) = known {
-            let request = RequestRecord { name: record.name().to_owned(), digest };
-            let (key, value) = (format!("{REQUESTS}{id}"), Some(request.encode_to_vec().into()));
-            record.request = id;
-            writes.push(Write { key, value, expect: Expect::Absent });
+        if let Some(known) = known {
+            writes.push(REQUESTS.write(&known, record.name()));
+            record.request = known.id;
         }
         writes.push(record.write(Expect::Absent));
         writes.extend(prepared.iter_mut().flat_map(|mail| std::mem::take(&mut mail.writes)));

@@ -14,12 +14,13 @@ use prost_types::Timestamp;
 use super::doubt::Doubt;
 use crate::error::Error;
 use crate::names;
+use crate::requests::Requests;
 use crate::store::{Entry, Expect, Revision, Store, Write};
 
 /// Where approvals lie, which is how their names begin too.
 pub(super) const APPROVALS: &str = "approvals/";
-/// Where request ids lie.
-pub(super) const REQUESTS: &str = "approval-requests/";
+/// The requests that make them.
+pub(super) const REQUESTS: Requests = Requests { prefix: "approval-requests/", resource: "question" };
 /// Where answers lie that are still to be posted.
 pub(super) const NOTICES: &str = "approval-notices/";
 /// How long an approval is kept after it ended.
@@ -61,17 +62,6 @@ pub(super) struct Record {
     /// At whose links something acted as a program does.
     #[prost(message, repeated, tag = "11")]
     pub(super) doubts: Vec<Doubt>,
-}
-
-/// Which approval a request id stands for.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct RequestRecord {
-    /// `approvals/{approval}`.
-    #[prost(string, tag = "1")]
-    pub(super) name: String,
-    /// A digest of what was asked.
-    #[prost(bytes = "bytes", tag = "2")]
-    pub(super) digest: Bytes,
 }
 
 /// An answer that is still to be posted.
@@ -188,10 +178,7 @@ impl Stored {
     pub(super) fn removal(self) -> Vec<Write> {
         let key = self.record.name().to_owned();
         let mut writes = vec![Write { key, value: None, expect: Expect::Revision(self.revision) }];
-        if !self.record.request.is_empty() {
-            let key = format!("{REQUESTS}{}", self.record.request);
-            writes.push(Write { key, value: None, expect: Expect::Any });
-        }
+        writes.extend(REQUESTS.removal(&self.record.request));
         writes
     }
 }

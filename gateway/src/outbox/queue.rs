@@ -1,24 +1,22 @@
 //! Queueing: a mail is checked, sealed and stored in one durable step. Parts of the gateway that send by themselves make
 //! that step their own: they take the writes and commit them with others.
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use postern_chassis::fault::{Fault, reason_of};
+use postern_chassis::fault::reason_of;
 use postern_proto::connector::v1::SendEmailRequest;
 use postern_proto::mail::v1::Email;
 use postern_proto::outbox::v1::{QueueEmailRequest, QueuedEmail, QueuedEmailState};
 use prost::Message as _;
-use ring::hmac;
 use secrecy::zeroize::Zeroizing;
 use tonic::{Code, Status};
 
-use super::record::{REQUESTS, Record, RequestRecord, Stored, new_name};
+use super::record::{REQUESTS, Record, Stored, new_name};
 use super::tally::Place;
 use super::{Outbox, cannot_send, content};
 use crate::error::Error;
 use crate::names;
+use crate::requests::Known;
 use crate::store::{Commit, Expect, StoreError, Write};
 
 /// The largest mail, encoded.
@@ -72,15 +70,13 @@ impl Prepared {
     }
 
     /// Has a request id stand for the mail from now on.
-    fn known_by(&mut self, id: String, digest: Bytes) {
-        let request = RequestRecord { name: self.name().to_owned(), digest };
-        let (key, value) = (format!("{REQUESTS}{id}"), Some(request.encode_to_vec().into()));
-        self.record.request = id;
+    fn known_by(&mut self, known: &Known) {
+        self.record.request.clone_from(&known.id);
         let own = self.record.write(Expect::Absent);
         for write in self.writes.iter_mut().filter(|write| write.key == own.key) {
             write.value.clone_from(&own.value);
         }
-        self.writes.push(Write { key, value, expect: Expect::Absent });
+        self.writes.push(REQUESTS.write(known, self.name()));
     }
 }
 
@@ -126,9 +122,11 @@ impl Outbox {
 
     /// Queues a mail for a caller: once for a request id, for as long as the mail is kept.
     pub(super) async fn queue(&self, caller: &str, request: QueueEmailRequest) -> Result<QueuedEmail, Error> {
-        let known = (!request.request_id.is_empty()).then(|| self.known_by(caller, &request));
-        if let Some((id, digest)) = &known
-            && let Some(queued) = self.queued_before(id, digest).await?
+        let parts = [caller, &request.connection, &request.request_id];
+        let known = (!request.request_id.is_empty())
+            .then(|| Known::by(&self.digests, parts, request.encode_to_vec()));
+        if let Some(known) = &known
+            && let Some(queued) = self.queued_before(known).await?
         {
             return Ok(queued);
         }
@@ -145,8 +143,8 @@ impl Outbox {
                 mailbox: request.mailbox,
             })
             .await?;
-        if let Some((id, digest)) = &known {
-            prepared.known_by(id.clone(), digest.clone());
+        if let Some(known) = &known {
+            prepared.known_by(known);
         }
         let writes = std::mem::take(&mut prepared.writes);
         match self.bench.log.commit(Commit { writes, ..Commit::default() }).await {
@@ -154,7 +152,7 @@ impl Outbox {
             // The same request came by another way, and was faster.
             Err(StoreError::Conflict { key }) => {
                 let before = match &known {
-                    Some((id, digest)) => self.queued_before(id, digest).await?,
+                    Some(known) => self.queued_before(known).await?,
                     None => None,
                 };
                 before.ok_or_else(|| StoreError::Conflict { key }.into())
@@ -163,30 +161,9 @@ impl Outbox {
         }
     }
 
-    /// What a caller's request is known by: its id, and what was asked.
-    fn known_by(&self, caller: &str, request: &QueueEmailRequest) -> (String, Bytes) {
-        let mut id = hmac::Context::with_key(&self.digests);
-        for part in [caller, &request.connection, &request.request_id] {
-            id.update(&(part.len() as u64).to_be_bytes());
-            id.update(part.as_bytes());
-        }
-        let mut hex = String::new();
-        for byte in id.sign().as_ref().iter().take(16) {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-        let asked = Zeroizing::new(request.encode_to_vec());
-        (hex, Bytes::copy_from_slice(hmac::sign(&self.digests, &asked).as_ref()))
-    }
-
-    async fn queued_before(&self, id: &str, digest: &Bytes) -> Result<Option<QueuedEmail>, Error> {
-        let Some(entry) = self.store().get(&format!("{REQUESTS}{id}")).await? else { return Ok(None) };
-        let before = RequestRecord::decode(entry.value).unwrap_or_default();
-        if before.digest != *digest {
-            let message = "the request_id was used for another mail within the time that it is kept";
-            return Err(Fault::new(Code::InvalidArgument, "REQUEST_ID_REUSED", message).into());
-        }
-        Ok(Some(Stored::read(self.store(), &before.name).await?.record.shown()))
+    async fn queued_before(&self, known: &Known) -> Result<Option<QueuedEmail>, Error> {
+        let Some(name) = REQUESTS.before(self.store(), known).await? else { return Ok(None) };
+        Ok(Some(Stored::read(self.store(), &name).await?.record.shown()))
     }
 
     /// Refuses connections that cannot send. One whose connector is not reached yet may.

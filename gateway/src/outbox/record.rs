@@ -6,18 +6,18 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use postern_proto::outbox::v1::{QueuedEmail, QueuedEmailState};
 use prost::Message as _;
 
 use crate::error::Error;
 use crate::names;
+use crate::requests::Requests;
 use crate::store::{Entry, Expect, Revision, Store, UNWATCHED, Write};
 
 /// Where mails lie, which is how their names begin too.
 pub(super) const OUTBOX: &str = "outbox/";
-/// Where request ids lie.
-pub(super) const REQUESTS: &str = "outbox-requests/";
+/// The requests that make them.
+pub(super) const REQUESTS: Requests = Requests { prefix: "outbox-requests/", resource: "mail" };
 
 /// A mail as stored.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -59,17 +59,6 @@ pub(super) struct Record {
     /// How many of its attempts reached no connector: its provider has not refused it as often.
     #[prost(uint32, tag = "12")]
     pub(super) unreached: u32,
-}
-
-/// Which mail a request id stands for.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct RequestRecord {
-    /// `outbox/{mail}`.
-    #[prost(string, tag = "1")]
-    pub(super) name: String,
-    /// A digest of what was asked.
-    #[prost(bytes = "bytes", tag = "2")]
-    pub(super) digest: Bytes,
 }
 
 impl Record {
@@ -193,10 +182,7 @@ impl Stored {
         let mut writes = self.record.without_content();
         let key = self.record.name().to_owned();
         writes.push(Write { key, value: None, expect: Expect::Revision(self.revision) });
-        if !self.record.request.is_empty() {
-            let key = format!("{REQUESTS}{}", self.record.request);
-            writes.push(Write { key, value: None, expect: Expect::Any });
-        }
+        writes.extend(REQUESTS.removal(&self.record.request));
         writes
     }
 }
