@@ -163,9 +163,11 @@ impl Ledger {
         caller: &mut oneshot::Sender<()>,
     ) -> Result<Begin, Error> {
         let Change { key, digest, terms } = change;
+        // Nearly all are new, and to write a new one tells whether it is: what is known is read where it was not.
+        let mut is_new = true;
         loop {
             let now = SystemTime::now();
-            let entry = self.store.get(&key).await?;
+            let entry = if is_new { None } else { self.store.get(&key).await? };
             let revision = entry.as_ref().map(|entry| entry.revision);
             let known = entry.and_then(|entry| Record::decode(entry.value).ok());
             let mut left_over = None;
@@ -226,7 +228,7 @@ impl Ledger {
                     if is_repeat { &LEDGER.left_over } else { &LEDGER.made }.inc();
                     return Ok(Begin::Run(Ticket::new(claim, revision, record, is_repeat)));
                 }
-                Err(StoreError::Conflict { .. }) => {}
+                Err(StoreError::Conflict { .. }) => is_new = false,
                 Err(error) => return Err(error.into()),
             }
         }
