@@ -2,6 +2,7 @@
 //! connections read, the newest events are in memory. What is answered is synced to disk.
 
 mod apply;
+mod batch;
 mod checkpoint;
 mod folder;
 mod ids;
@@ -171,8 +172,10 @@ impl EventLog for Sqlite {
         if let Some(found) = self.tail.read(after, events, bytes) {
             return Ok(found);
         }
-        let last = self.tail.bounds().last;
-        self.readers.run(move |connection| query::events(connection, after, last, events, bytes)).await
+        let Bounds { first, last, .. } = self.tail.bounds();
+        self.readers
+            .run(move |connection| query::events(connection, after, first..=last, events, bytes))
+            .await
     }
 
     async fn bounds(&self) -> Result<Bounds, StoreError> {
@@ -184,8 +187,8 @@ impl EventLog for Sqlite {
     }
 
     async fn place_at(&self, time: SystemTime) -> Result<Sequence, StoreError> {
-        let last = self.tail.bounds().last;
-        self.readers.run(move |connection| query::place_at(connection, time, last)).await
+        let Bounds { first, last, .. } = self.tail.bounds();
+        self.readers.run(move |connection| query::place_at(connection, time, first..=last)).await
     }
 
     fn tail(&self) -> watch::Receiver<Sequence> {

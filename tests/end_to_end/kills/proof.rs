@@ -8,6 +8,7 @@ use postern_proto::event::v1::Event;
 use postern_proto::event::v1::event_data::Kind;
 use postern_proto::outbox::v1::QueuedEmailState;
 use postern_sandbox::smtp::Delivery;
+use prost::Message as _;
 use rusqlite::{Connection, OpenFlags};
 
 use super::callers::Asked;
@@ -26,6 +27,19 @@ pub(super) struct Log {
     pub(super) failed: usize,
 }
 
+/// A row of the table of events, as far as it is looked at.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Batch {
+    #[prost(message, repeated, tag = "2")]
+    events: Vec<Kept>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Kept {
+    #[prost(bytes = "bytes", tag = "6")]
+    encoded: bytes::Bytes,
+}
+
 impl Log {
     /// Looks at what came: it goes on where the log ended, no id is there twice, and all that anybody was shown is there.
     pub(super) fn look(&mut self, data: &Path, shown: impl Iterator<Item = String>) {
@@ -33,24 +47,30 @@ impl Log {
         // Read only: what the dead gateway left is not to be tidied up before the next one finds it.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let database = Connection::open_with_flags(path, flags).unwrap();
-        let before: Option<String> = database
-            .query_row("SELECT id FROM events WHERE sequence = ?1", [self.last], |row| row.get(0))
-            .ok();
-        assert_eq!(before.is_some(), self.last > 0, "event {} is gone", self.last);
-        let sql = "SELECT sequence, id, type FROM events WHERE sequence > ?1 ORDER BY sequence";
+        let known = self.order.last().cloned();
+        // The one where it ended and those after it.
+        let sql = "SELECT sequence, batch FROM events WHERE sequence + count > ?1 ORDER BY sequence";
         let mut statement = database.prepare(sql).unwrap();
         let mut rows = statement.query([self.last]).unwrap();
-        let mut has_told = false;
+        let (mut has_told, mut before) = (false, None);
         while let Some(row) = rows.next().unwrap() {
-            let (sequence, id): (i64, String) = (row.get(0).unwrap(), row.get(1).unwrap());
-            let what: String = row.get(2).unwrap();
-            has_told |= what == "email.received";
-            self.failed += usize::from(what == "email.failed");
-            assert_eq!(sequence, self.last + 1, "a hole");
-            assert!(self.ids.insert(id.clone()), "{id} is stored twice");
-            self.order.push(id);
-            self.last = sequence;
+            let first: i64 = row.get(0).unwrap();
+            let batch = Batch::decode(row.get_ref(1).unwrap().as_blob().unwrap()).unwrap();
+            for (sequence, kept) in (first..).zip(batch.events) {
+                let Event { id, r#type: what, .. } = Event::decode(kept.encoded).unwrap();
+                if sequence <= self.last {
+                    before = Some(id).filter(|_| sequence == self.last).or(before);
+                    continue;
+                }
+                has_told |= what == "email.received";
+                self.failed += usize::from(what == "email.failed");
+                assert_eq!(sequence, self.last + 1, "a hole");
+                assert!(self.ids.insert(id.clone()), "{id} is stored twice");
+                self.order.push(id);
+                self.last = sequence;
+            }
         }
+        assert_eq!(before, known, "the event where the log ended before is gone");
         self.growths += usize::from(has_told);
         for id in shown {
             assert!(self.ids.contains(&id), "{id} was shown, and is not there after the kill");

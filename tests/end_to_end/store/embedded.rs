@@ -1,9 +1,12 @@
 //! What the embedded engine promises of its own: clear refusals of folders that it cannot use.
 
 use std::path::Path;
+use std::time::Duration;
 
 use postern_gateway::store::sqlite::Sqlite;
-use postern_gateway::store::{EventLog as _, Expect, Store as _, StoreError};
+use postern_gateway::store::{EventLog as _, Expect, Retention, Store as _, StoreError};
+use postern_proto::event::v1::Event;
+use prost::Message as _;
 
 use super::conformance::{events, put};
 
@@ -74,43 +77,76 @@ fn a_folder_without_the_right_to_write_is_refused() {
 async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     Sqlite::open(folder.path()).unwrap().close().await.unwrap();
-    with_database(folder.path(), "PRAGMA user_version = 4");
+    with_database(folder.path(), "PRAGMA user_version = 5");
     let problem = refusal(folder.path());
     assert!(problem.contains("a newer version made it"), "{problem}");
-    with_database(folder.path(), "PRAGMA user_version = 3");
+    with_database(folder.path(), "PRAGMA user_version = 4");
     Sqlite::open(folder.path()).unwrap();
 }
 
+/// What forms 1 and 3 had: each event in a row of its own, and ids in an index of the table or in another table.
+const FORM_1: &str = "
+    DROP TABLE ids; DROP TABLE ids_progress; DROP TABLE events;
+    ALTER TABLE counters DROP COLUMN first;
+    CREATE TABLE events (
+        sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, source TEXT NOT NULL, type TEXT NOT NULL,
+        recorded INTEGER NOT NULL, encoded BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX events_recorded ON events (recorded);
+    PRAGMA user_version = 1;
+";
+const FORM_3: &str = "
+    DROP TABLE ids; DROP TABLE events;
+    ALTER TABLE counters DROP COLUMN first;
+    CREATE TABLE events (
+        sequence INTEGER PRIMARY KEY, id TEXT NOT NULL, source TEXT NOT NULL, type TEXT NOT NULL,
+        recorded INTEGER NOT NULL, encoded BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE ids (id BLOB PRIMARY KEY, sequence INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO ids (id, sequence) VALUES (x'00112233445566778899aabbccddeeff', 1);
+    UPDATE ids_progress SET up_to = 2;
+    PRAGMA user_version = 3;
+";
+
 #[tokio::test]
 async fn a_database_of_an_earlier_form_is_brought_to_the_present_one_and_keeps_all() {
-    let folder = tempfile::tempdir().unwrap();
-    let sqlite = Sqlite::open(folder.path()).unwrap();
-    sqlite.append(events("e", 5), Vec::new()).await.unwrap();
-    let before = sqlite.read(0, 9, 9_000).await.unwrap();
-    sqlite.close().await.unwrap();
-    let index = "CREATE INDEX events_recorded ON events (recorded);";
-    let form_1 = "
-        DROP TABLE ids; DROP TABLE ids_progress;
-        ALTER TABLE events RENAME TO events_now;
-        CREATE TABLE events (
-            sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, source TEXT NOT NULL, type TEXT NOT NULL,
-            recorded INTEGER NOT NULL, encoded BLOB NOT NULL
-        ) STRICT;
-        INSERT INTO events SELECT * FROM events_now;
-        DROP TABLE events_now;
-        PRAGMA user_version = 1;
-    ";
-    with_database(folder.path(), &format!("{form_1} {index}"));
-    for _ in 0..2 {
+    for form in [FORM_1, FORM_3] {
+        let folder = tempfile::tempdir().unwrap();
         let sqlite = Sqlite::open(folder.path()).unwrap();
-        assert_eq!(sqlite.read(0, 9, 9_000).await.unwrap(), before);
-        // What it kept it still knows.
-        let again = sqlite.append(events("e", 5), Vec::new()).await.unwrap();
-        assert_eq!((again.stored, again.last), (0, 5));
+        for part in events("e", 500).chunks(100) {
+            sqlite.append(part.to_vec(), Vec::new()).await.unwrap();
+        }
+        let retention = Retention { age: Duration::from_secs(3_600), bytes: 40_000 };
+        let gone = sqlite.trim(retention).await.unwrap();
+        assert!(0 < gone && gone < 400, "{gone}");
+        let (before, bounds) = (sqlite.read(0, 999, 999_000).await.unwrap(), sqlite.bounds().await.unwrap());
         sqlite.close().await.unwrap();
+        with_database(folder.path(), form);
+        let mut database = rusqlite::Connection::open(folder.path().join("postern.db")).unwrap();
+        let writing = database.transaction().unwrap();
+        for stored in &before {
+            let event = Event::decode(stored.encoded.clone()).unwrap();
+            let recorded = event.record_time.unwrap();
+            let recorded = recorded.seconds * 1_000 + i64::from(recorded.nanos) / 1_000_000;
+            let sql = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            let sequence = i64::try_from(stored.sequence).unwrap();
+            let (id, source, encoded) = (event.id, &*stored.source, &*stored.encoded);
+            let row = rusqlite::params![sequence, id, source, &*stored.event_type, recorded, encoded];
+            writing.execute(sql, row).unwrap();
+        }
+        writing.commit().unwrap();
+        drop(database);
+        for _ in 0..2 {
+            let sqlite = Sqlite::open(folder.path()).unwrap();
+            assert_eq!(sqlite.bounds().await.unwrap(), bounds);
+            assert_eq!(sqlite.read(0, 999, 999_000).await.unwrap(), before);
+            // What it kept it still knows.
+            let kept = events("e", 500).split_off(usize::try_from(gone).unwrap());
+            let again = sqlite.append(kept, Vec::new()).await.unwrap();
+            assert_eq!((again.stored, again.last), (0, 500));
+            sqlite.close().await.unwrap();
+        }
     }
-    // The index of form 1 is gone: it can be made again.
-    with_database(folder.path(), index);
 }
 
 #[tokio::test]

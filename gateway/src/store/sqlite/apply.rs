@@ -1,12 +1,13 @@
 //! What the writer does with each request inside a transaction. Expectations are checked before anything is written, so
 //! that a request is applied whole or not at all, and a refusal needs no undoing.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::ids::Ids;
-use super::query::shared;
+use super::batch::{Filling, Placed, Stretch};
+use super::ids::{Ids, Key};
 use super::writer::{Done, TRIM_EVENTS};
 use crate::events::cursor::{self, Cursor};
 use crate::events::record;
@@ -27,6 +28,8 @@ pub(super) struct Pending {
     pub(super) counters: Counters,
     pub(super) events: Vec<StoredEvent>,
     pub(super) changes: Vec<Change>,
+    /// The last of the events, which have no row yet.
+    filling: Filling,
     /// How many ids went into their index.
     pub(super) moved: usize,
     /// The time of this commit: no earlier than that of any before.
@@ -40,7 +43,13 @@ impl Pending {
     pub(super) fn new(counters: Counters) -> Self {
         let clock = milliseconds(SystemTime::now());
         let now = clock.max(counters.recorded);
-        Self { counters, events: Vec::new(), changes: Vec::new(), moved: 0, now, clock }
+        let (events, changes, filling) = (Vec::new(), Vec::new(), Filling::default());
+        Self { counters, events, changes, filling, moved: 0, now, clock }
+    }
+
+    /// Writes what has no row yet.
+    pub(super) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.filling.write(connection, self.counters.last)
     }
 }
 
@@ -109,31 +118,36 @@ fn append_event(
     ids: &mut Ids,
     event: &NewEvent,
 ) -> rusqlite::Result<bool> {
-    let sequence = pending.counters.last + 1;
-    if !ids.add(connection, &event.id, sequence, pending.counters.first)? {
+    let (sequence, key) = (pending.counters.last + 1, Key::of(&event.id));
+    if !ids.add(connection, key, sequence, pending.counters.first)? {
         return Ok(false);
     }
     let fingerprint = cursor::fingerprint(&event.id, pending.now);
     let cursor = Cursor { epoch: pending.counters.epoch, sequence, fingerprint };
     let encoded = record::complete(&event.encoded, cursor, time_of(pending.now));
-    let sql = "INSERT INTO events (sequence, id, source, type, recorded, encoded)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    connection.prepare_cached(sql)?.execute(params![
-        sequence.cast_signed(),
-        event.id,
-        event.source,
-        event.event_type,
-        pending.now,
-        &*encoded,
-    ])?;
     pending.counters.last = sequence;
     pending.counters.recorded = pending.now;
     pending.counters.bytes += encoded.len() as u64;
+    let placed = Placed {
+        sequence,
+        recorded: pending.now,
+        source: &event.source,
+        event_type: &event.event_type,
+        key,
+        fingerprint,
+        encoded: encoded.clone(),
+    };
+    pending.filling.add(connection, placed)?;
     let before = pending.events.last();
     let source = shared(&event.source, before.map(|before| &before.source));
     let event_type = shared(&event.event_type, before.map(|before| &before.event_type));
     pending.events.push(StoredEvent { sequence, fingerprint, source, event_type, encoded });
     Ok(true)
+}
+
+/// A text, shared with the event before where that has the same.
+fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
+    before.filter(|before| ***before == *text).map_or_else(|| Arc::from(text), Arc::clone)
 }
 
 fn put(connection: &Connection, pending: &mut Pending, write: &Write) -> rusqlite::Result<()> {
@@ -164,27 +178,34 @@ pub(super) fn trim(
     ids: &mut Ids,
     retention: Retention,
 ) -> rusqlite::Result<Outcome> {
+    pending.write(connection)?;
     let age = i64::try_from(retention.age.as_millis()).unwrap_or(i64::MAX);
     let oldest = pending.clock.saturating_sub(age);
-    let sql = "SELECT sequence, recorded, length(encoded) FROM events ORDER BY sequence LIMIT ?1";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([i64::try_from(TRIM_EVENTS).unwrap_or(i64::MAX)])?;
+    let sql = format!("SELECT {} FROM events ORDER BY sequence", Stretch::COLUMNS);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([])?;
     let mut counters = pending.counters;
-    let mut removed: u64 = 0;
-    while let Some(row) = rows.next()? {
-        let recorded: i64 = row.get(1)?;
-        if recorded >= oldest && counters.bytes <= retention.bytes {
-            break;
+    let most = counters.first + TRIM_EVENTS as u64;
+    'rows: while let Some(row) = rows.next()? {
+        let stretch = Stretch::read(row)?;
+        for (sequence, bytes) in stretch.lengths().filter(|(sequence, _)| *sequence >= pending.counters.first)
+        {
+            let is_kept = stretch.recorded >= oldest && counters.bytes <= retention.bytes;
+            if is_kept || sequence == most {
+                break 'rows;
+            }
+            counters.first = sequence + 1;
+            counters.trimmed = Some(stretch.recorded);
+            counters.bytes = counters.bytes.saturating_sub(bytes as u64);
         }
-        counters.first = row.get::<_, i64>(0)?.cast_unsigned() + 1;
-        counters.trimmed = Some(recorded);
-        counters.bytes = counters.bytes.saturating_sub(row.get::<_, i64>(2)?.cast_unsigned());
-        removed += 1;
     }
     drop(rows);
+    let removed = counters.first - pending.counters.first;
     if removed > 0 {
         let first = counters.first.cast_signed();
-        connection.prepare_cached("DELETE FROM events WHERE sequence < ?1")?.execute([first])?;
+        // A row stays until all of its events are passed.
+        let sql = "DELETE FROM events WHERE sequence < ?1 AND sequence + count <= ?1";
+        connection.prepare_cached(sql)?.execute([first])?;
         pending.counters = counters;
         let kept = counters.last + 1 - counters.first;
         ids.sweep(connection, counters.first, kept, removed)?;

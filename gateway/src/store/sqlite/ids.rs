@@ -2,11 +2,16 @@
 //! go in batches and in their own order: an index page is then written for many ids at once, where ids that follow no
 //! order would each write one of their own at each append. What memory holds is read from the events after a restart.
 
+mod key;
+
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
-use postern_chassis::digest;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Statement};
 
+use self::key::AsGiven;
+pub(super) use self::key::Key;
+use super::batch::Stretch;
 use crate::store::Sequence;
 
 /// How many ids make a batch: at most about twice as many are in memory, some megabytes, and are read again after a
@@ -23,9 +28,10 @@ const FEW_STALE: u64 = BATCH as u64;
 /// id in the index is of an event before that place.
 pub(super) const TABLES: &str = "
     CREATE TABLE ids (
-        id BLOB PRIMARY KEY,
+        high INTEGER PRIMARY KEY,
+        low INTEGER NOT NULL,
         sequence INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;
     CREATE TABLE ids_progress (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         up_to INTEGER NOT NULL,
@@ -34,14 +40,10 @@ pub(super) const TABLES: &str = "
     INSERT INTO ids_progress (one, up_to, swept) VALUES (1, 0, 0);
 ";
 
-/// How an id is kept. Those that the gateway makes are 128 bits in hexadecimal digits; any other is known by as many bits
-/// of its digest.
-type Key = u128;
-
 /// What is known of ids. What changes within a transaction counts once [`Ids::keep`] says that it is durable.
 pub(super) struct Ids {
     /// Where each event is that is not in the index for certain.
-    recent: HashMap<Key, Sequence>,
+    recent: HashMap<Key, Sequence, BuildHasherDefault<AsGiven>>,
     /// The batch that moves into the index, by id. Its ids stay among the recent until all have moved.
     batch: Vec<(Key, Sequence)>,
     /// The place of the last event of the batch.
@@ -66,7 +68,7 @@ struct Progress {
 /// A way through the whole index, which takes out what is of events before a place.
 #[derive(Debug, Clone, Copy)]
 struct Sweep {
-    after: Key,
+    after: i64,
     before: Sequence,
 }
 
@@ -76,10 +78,14 @@ impl Ids {
         let (up_to, swept) = connection.query_row("SELECT up_to, swept FROM ids_progress", [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
         })?;
-        let mut statement = connection.prepare("SELECT id, sequence FROM events WHERE sequence > ?1")?;
-        let recent =
-            statement.query_map([up_to], |row| Ok((key(row.get_ref(0)?.as_str()?), place(row.get(1)?))));
-        let recent: HashMap<_, _> = recent?.collect::<rusqlite::Result<_>>()?;
+        let sql = format!("SELECT {} FROM events WHERE {}", Stretch::COLUMNS, Stretch::FROM);
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([up_to + 1])?;
+        let mut recent = HashMap::default();
+        while let Some(row) = rows.next()? {
+            let stretch = Stretch::read(row)?;
+            recent.extend(stretch.keys().filter(|(_, sequence)| *sequence > place(up_to)));
+        }
         let progress = Progress { up_to: place(up_to), moved: 0, swept, sweep: None };
         let mut ids =
             Self { recent, batch: Vec::new(), batch_end: 0, progress, durable: progress, added: Vec::new() };
@@ -87,16 +93,15 @@ impl Ids {
         Ok(ids)
     }
 
-    /// Takes in the id of the event that is to stand at a place; false where the log keeps the id already, whose first
-    /// event is at `first`.
+    /// Takes in the id of the event that is to stand at a place; false where the log keeps it already, whose first event is
+    /// at `first`.
     pub(super) fn add(
         &mut self,
         connection: &Connection,
-        id: &str,
+        key: Key,
         sequence: Sequence,
         first: Sequence,
     ) -> rusqlite::Result<bool> {
-        let key = key(id);
         let known = match self.recent.get(&key) {
             // One in the index is older.
             Some(known) => Some(*known),
@@ -117,13 +122,11 @@ impl Ids {
         if moving.is_empty() {
             return Ok(0);
         }
-        let sql = "INSERT INTO ids (id, sequence) VALUES (?1, ?2)
-                   ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence";
-        let mut insert = connection.prepare_cached(sql)?;
+        let mut insert = connection.prepare_cached(INSERT)?;
         for (key, sequence) in moving {
             // What retention has removed meanwhile need not be known.
             if *sequence >= first {
-                insert.execute(params![key.to_be_bytes(), sequence.cast_signed()])?;
+                put(&mut insert, *key, *sequence)?;
             }
         }
         let moved = moving.len();
@@ -149,20 +152,21 @@ impl Ids {
         let stale = first.min(self.progress.up_to + 1).saturating_sub(self.progress.swept);
         let Sweep { after, before } = match self.progress.sweep {
             Some(sweep) => sweep,
-            None if stale > kept.max(FEW_STALE) => Sweep { after: 0, before: first },
+            None if stale > kept.max(FEW_STALE) => Sweep { after: i64::MIN, before: first },
             None => return Ok(()),
         };
         let count = usize::try_from(removed).unwrap_or(usize::MAX).saturating_mul(SWEPT_EACH);
-        let sql = "SELECT id, sequence FROM ids WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let sql = "SELECT high, sequence FROM ids WHERE high > ?1 ORDER BY high LIMIT ?2";
         let mut select = connection.prepare_cached(sql)?;
         let limit = i64::try_from(count).unwrap_or(i64::MAX);
-        let rows = select.query_map(params![after.to_be_bytes(), limit], |row| {
-            Ok((Key::from_be_bytes(row.get(0)?), place(row.get(1)?)))
-        })?;
+        let rows = select.query_map([after, limit], |row| Ok((row.get::<_, i64>(0)?, place(row.get(1)?))))?;
         let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-        let mut delete = connection.prepare_cached("DELETE FROM ids WHERE id = ?1")?;
-        for (key, _) in rows.iter().filter(|(_, sequence)| *sequence < before) {
-            delete.execute([key.to_be_bytes()])?;
+        // One whose place was taken stands after those that took it: it is found through them.
+        let sql = "DELETE FROM ids
+                   WHERE high = ?1 AND NOT EXISTS (SELECT 1 FROM ids AS next WHERE next.high = ?1 + 1)";
+        let mut delete = connection.prepare_cached(sql)?;
+        for (high, _) in rows.iter().filter(|(_, sequence)| *sequence < before) {
+            delete.execute([high])?;
         }
         match rows.last() {
             Some((last, _)) if rows.len() == count => {
@@ -215,58 +219,67 @@ impl Ids {
     }
 }
 
-/// Fills the index from a table of events that has an index of its own by their ids.
+/// Fills the index from a table that has each event in a row of its own.
 pub(super) fn fill(connection: &Connection, events: &str) -> rusqlite::Result<()> {
     let mut select = connection.prepare(&format!("SELECT id, sequence FROM {events} ORDER BY id"))?;
-    let mut insert = connection.prepare("INSERT INTO ids (id, sequence) VALUES (?1, ?2)")?;
+    let mut insert = connection.prepare(INSERT)?;
     let mut rows = select.query([])?;
     let mut last = 0;
     while let Some(row) = rows.next()? {
-        let sequence: i64 = row.get(1)?;
+        let sequence = place(row.get(1)?);
         last = last.max(sequence);
-        insert.execute(params![key(row.get_ref(0)?.as_str()?).to_be_bytes(), sequence])?;
+        put(&mut insert, Key::of(row.get_ref(0)?.as_str()?), sequence)?;
     }
-    connection.execute("UPDATE ids_progress SET up_to = ?1", [last])?;
+    connection.execute("UPDATE ids_progress SET up_to = ?1", [last.cast_signed()])?;
     Ok(())
 }
 
-fn find(connection: &Connection, key: Key) -> rusqlite::Result<Option<Sequence>> {
-    let sql = "SELECT sequence FROM ids WHERE id = ?1";
-    let mut statement = connection.prepare_cached(sql)?;
-    statement.query_row([key.to_be_bytes()], |row| row.get(0).map(place)).optional()
+const INSERT: &str = "INSERT INTO ids (high, low, sequence) VALUES (?1, ?2, ?3)
+                      ON CONFLICT (high) DO UPDATE SET sequence = excluded.sequence WHERE low = excluded.low";
+
+/// Has the index know a key's place: at its high half, or after those that took that before and have another low half, of
+/// which there is hardly ever one.
+fn put(insert: &mut Statement<'_>, Key(high, low): Key, sequence: Sequence) -> rusqlite::Result<()> {
+    let mut at = high;
+    while insert.execute([at, low, sequence.cast_signed()])? == 0 {
+        at = at.wrapping_add(1);
+    }
+    Ok(())
+}
+
+fn find(connection: &Connection, Key(high, low): Key) -> rusqlite::Result<Option<Sequence>> {
+    let mut statement = connection.prepare_cached("SELECT low, sequence FROM ids WHERE high = ?1")?;
+    let mut at = high;
+    loop {
+        let found = statement.query_row([at], |row| Ok((row.get::<_, i64>(0)?, place(row.get(1)?))));
+        match found.optional()? {
+            Some((known, sequence)) if known == low => return Ok(Some(sequence)),
+            Some(_) => at = at.wrapping_add(1),
+            None => return Ok(None),
+        }
+    }
 }
 
 fn place(sequence: i64) -> Sequence {
     sequence.cast_unsigned()
 }
 
-fn key(id: &str) -> Key {
-    let digit = |byte: &u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let digits = id.bytes().try_fold(0, |key: Key, byte| Some(key << 4 | Key::from(digit(&byte)?)));
-    digits.filter(|_| id.len() == 32).unwrap_or_else(|| {
-        let digest = digest::of(id.as_bytes());
-        digest.iter().take(size_of::<Key>()).fold(0, |key, byte| key << 8 | Key::from(*byte))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sqlite::batch::{self, Filling, Placed};
+    use postern_chassis::digest;
 
     /// A database with what this module reads of events.
     fn database() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch("CREATE TABLE events (sequence INTEGER PRIMARY KEY, id TEXT)").unwrap();
+        connection.execute_batch(batch::TABLE).unwrap();
         connection.execute_batch(TABLES).unwrap();
         connection
     }
 
-    fn id(number: u64) -> String {
-        digest::hex(&digest::of(&number.to_be_bytes())[..16])
+    fn key(number: u64) -> Key {
+        Key::of(&digest::hex(&digest::of(&number.to_be_bytes())[..16]))
     }
 
     /// Appends in transactions of a hundred, as a writer does. Gives how many were taken.
@@ -277,22 +290,23 @@ mod tests {
         at: u64,
         first: u64,
     ) -> u64 {
-        let mut next = at;
+        let (mut next, mut filling) = (at, Filling::default());
         for number in numbers {
-            if ids.add(connection, &id(number), next, first).unwrap() {
-                let sql = "INSERT INTO events (sequence, id) VALUES (?1, ?2)";
-                connection
-                    .prepare_cached(sql)
-                    .unwrap()
-                    .execute(params![next.cast_signed(), id(number)])
-                    .unwrap();
+            let key = key(number);
+            if ids.add(connection, key, next, first).unwrap() {
+                let (source, event_type) = ("connections/office", "email.received");
+                let (sequence, recorded, fingerprint, encoded) = (next, 0, 0, bytes::Bytes::new());
+                let placed = Placed { sequence, recorded, source, event_type, key, fingerprint, encoded };
+                filling.add(connection, placed).unwrap();
                 next += 1;
             }
             if number % 100 == 99 {
+                filling.write(connection, next - 1).unwrap();
                 ids.move_some(connection, first).unwrap();
                 ids.keep();
             }
         }
+        filling.write(connection, next - 1).unwrap();
         ids.move_some(connection, first).unwrap();
         ids.keep();
         next - at
@@ -326,7 +340,8 @@ mod tests {
         append(&mut ids, &connection, 0..count, 1, 1);
         let (before, first) = (indexed(&connection), count - 99);
         let removed = first - 1;
-        connection.execute("DELETE FROM events WHERE sequence < ?1", [first.cast_signed()]).unwrap();
+        let sql = "DELETE FROM events WHERE sequence + count <= ?1";
+        connection.execute(sql, [first.cast_signed()]).unwrap();
         for _ in 0..before / 4_000 + 2 {
             ids.sweep(&connection, first, 100, 1_000).unwrap();
             ids.keep();
@@ -342,23 +357,35 @@ mod tests {
     fn what_is_undone_was_never_there() {
         let connection = database();
         let mut ids = Ids::open(&connection).unwrap();
-        assert!(ids.add(&connection, "one", 1, 1).unwrap());
-        assert!(!ids.add(&connection, "one", 2, 1).unwrap());
+        let (one, two) = (key(1), key(2));
+        assert!(ids.add(&connection, one, 1, 1).unwrap());
+        assert!(!ids.add(&connection, one, 2, 1).unwrap());
         ids.keep();
         // Its event goes and it comes again, both in a transaction that fails: it is still kept.
-        assert!(ids.add(&connection, "one", 2, 2).unwrap());
-        assert!(ids.add(&connection, "two", 3, 2).unwrap());
+        assert!(ids.add(&connection, one, 2, 2).unwrap());
+        assert!(ids.add(&connection, two, 3, 2).unwrap());
         ids.undo();
-        assert!(!ids.add(&connection, "one", 2, 1).unwrap());
-        assert!(ids.add(&connection, "two", 2, 1).unwrap());
+        assert!(!ids.add(&connection, one, 2, 1).unwrap());
+        assert!(ids.add(&connection, two, 2, 1).unwrap());
     }
 
     #[test]
-    fn ids_that_are_no_digits_are_told_apart_all_the_same() {
-        assert_eq!(key("000102030405060708090a0b0c0d0e0f"), 0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f);
-        let others = ["", "0", "00", "000102030405060708090A0B0C0D0E0F", "+00102030405060708090a0b0c0d0e0f"];
-        let keys: std::collections::HashSet<_> = others.into_iter().map(key).collect();
-        assert_eq!(keys.len(), others.len());
-        assert!(!keys.contains(&key("000102030405060708090a0b0c0d0e0f")) && !keys.contains(&0));
+    fn keys_with_one_high_half_are_told_apart_in_the_index_and_outlast_a_sweep() {
+        let connection = database();
+        let mut insert = connection.prepare(INSERT).unwrap();
+        let keys = [Key(7, 1), Key(8, 1), Key(7, 2), Key(7, 3), Key(i64::MAX, 1), Key(i64::MAX, 2)];
+        for (key, sequence) in keys.into_iter().zip(1..) {
+            assert_eq!(find(&connection, key).unwrap(), None);
+            put(&mut insert, key, sequence).unwrap();
+        }
+        put(&mut insert, Key(7, 2), 9).unwrap();
+        let found = |key| find(&connection, key).unwrap();
+        assert_eq!(keys.map(found), [Some(1), Some(2), Some(9), Some(4), Some(5), Some(6)]);
+
+        // The first two go, but for what the others are found through.
+        let mut ids = Ids::open(&connection).unwrap();
+        ids.progress.sweep = Some(Sweep { after: i64::MIN, before: 3 });
+        ids.sweep(&connection, 3, 4, 100).unwrap();
+        assert_eq!([Key(7, 2), Key(7, 3)].map(found), [Some(9), Some(4)]);
     }
 }

@@ -1,17 +1,15 @@
 //! The questions put to the database by readers. Each sees one commit, whole.
 
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::events::cursor;
+use super::batch::Stretch;
 use crate::store::tail::Budget;
 use crate::store::{Entry, Sequence, StoredEvent};
 
-/// How much room is made at once for what is read.
-const READ_BYTES: usize = 64 * 1024;
 /// Sorts after every key that begins as asked: keys hold ASCII only.
 const AFTER_ALL: char = char::MAX;
 
@@ -48,47 +46,33 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
-/// The events after a place and up to the last durable one.
+/// The events after a place and up to the last durable one, of those that the log keeps.
 pub(super) fn events(
     connection: &Connection,
     after: Sequence,
-    last: Sequence,
+    kept: RangeInclusive<Sequence>,
     events: usize,
     bytes: usize,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let sql = "SELECT sequence, source, type, encoded, id, recorded FROM events
-               WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3";
-    let limit = i64::try_from(events.max(1)).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![after.cast_signed(), last.cast_signed(), limit])?;
+    let (begin, last) = ((after + 1).max(*kept.start()), *kept.end());
+    let sql = format!(
+        "SELECT {} FROM events WHERE {} AND sequence <= ?2 ORDER BY sequence",
+        Stretch::COLUMNS,
+        Stretch::FROM
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![begin.cast_signed(), last.cast_signed()])?;
     let mut budget = Budget::new(bytes);
     let mut found: Vec<StoredEvent> = Vec::new();
-    // One buffer for all of them: they are read together and let go of together.
-    let mut buffer = BytesMut::new();
     while let Some(row) = rows.next()? {
-        let encoded = row.get_ref(3)?.as_blob()?;
-        if !budget.takes(encoded.len()) {
-            break;
+        for event in Stretch::read(row)?.events().skip_while(|event| event.sequence < begin) {
+            if event.sequence > last || found.len() == events.max(1) || !budget.takes(event.encoded.len()) {
+                return Ok(found);
+            }
+            found.push(event);
         }
-        if buffer.capacity() < encoded.len() {
-            buffer.reserve(encoded.len().max(bytes.min(READ_BYTES)));
-        }
-        buffer.extend_from_slice(encoded);
-        let before = found.last();
-        found.push(StoredEvent {
-            sequence: row.get::<_, i64>(0)?.cast_unsigned(),
-            fingerprint: cursor::fingerprint(row.get_ref(4)?.as_str()?, row.get(5)?),
-            source: shared(row.get_ref(1)?.as_str()?, before.map(|before| &before.source)),
-            event_type: shared(row.get_ref(2)?.as_str()?, before.map(|before| &before.event_type)),
-            encoded: buffer.split().freeze(),
-        });
     }
     Ok(found)
-}
-
-/// A text, shared with the event before where that has the same.
-pub(super) fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
-    before.filter(|before| ***before == *text).map_or_else(|| Arc::from(text), Arc::clone)
 }
 
 /// The place before the first event recorded at or after a time; the last place where there is none. Times never go back
@@ -96,26 +80,30 @@ pub(super) fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
 pub(super) fn place_at(
     connection: &Connection,
     time: SystemTime,
-    last: Sequence,
+    kept: RangeInclusive<Sequence>,
 ) -> rusqlite::Result<Sequence> {
     // Recorded times are whole milliseconds: one that is at or after the time is so after rounding the time up.
     let age = time.duration_since(UNIX_EPOCH).unwrap_or_default() + Duration::from_nanos(999_999);
     let wanted = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-    let first: Option<i64> =
-        connection.prepare_cached("SELECT min(sequence) FROM events")?.query_row([], |row| row.get(0))?;
-    let sql = "SELECT sequence, recorded FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1";
+    // The row that holds a place, with what retention has not passed of it.
+    let sql =
+        "SELECT sequence, count, recorded FROM events WHERE sequence <= ?1 ORDER BY sequence DESC LIMIT 1";
     let mut statement = connection.prepare_cached(sql)?;
     // The place is one of these or between them.
-    let (mut low, mut high) = (first.map_or(last, |first| first.cast_unsigned() - 1).min(last), last);
+    let (mut low, mut high) = ((*kept.start() - 1).min(*kept.end()), *kept.end());
     while low < high {
-        let middle = low + (high - low) / 2;
-        let next = statement
-            .query_row([(middle + 1).cast_signed()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        let middle = low + (high - low) / 2 + 1;
+        let row = statement
+            .query_row([middle.cast_signed()], |row| {
+                let place = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
+                Ok((place(0)?, place(1)?, row.get::<_, i64>(2)?))
+            })
             .optional()?;
-        match next {
-            // Everything up to it is too old.
-            Some((sequence, recorded)) if recorded < wanted => low = sequence.cast_unsigned().min(high),
-            _ => high = middle,
+        match row {
+            Some((first, _, recorded)) if recorded >= wanted => high = (first - 1).max(low),
+            // Everything up to its end is too old; or has gone meanwhile.
+            Some((first, count, _)) => low = (first + count - 1).clamp(middle, high),
+            None => low = middle,
         }
     }
     Ok(low)

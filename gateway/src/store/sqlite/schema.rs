@@ -6,14 +6,14 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use super::folder::unusable;
-use super::ids;
+use super::{batch, ids};
 use crate::store::StoreError;
 use crate::store::tail::Counters;
 
 /// What tells our databases from other programs': "post".
 const APPLICATION_ID: i32 = 0x706f_7374;
 /// The form that this version writes, kept as `user_version`.
-const FORMAT: i32 = 3;
+const FORMAT: i32 = 4;
 /// A database up to this size is checked page by page when it is opened: it takes less than a second. Damage in a
 /// larger one shows when it is read.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
@@ -39,7 +39,8 @@ const TABLES: &str = "
         last INTEGER NOT NULL,
         recorded INTEGER NOT NULL,
         trimmed INTEGER,
-        bytes INTEGER NOT NULL
+        bytes INTEGER NOT NULL,
+        first INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE entries (
         key TEXT PRIMARY KEY,
@@ -48,25 +49,18 @@ const TABLES: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Events by their places; [`ids`] sees to it that no id is there twice.
-const EVENTS: &str = "
-    CREATE TABLE events (
-        sequence INTEGER PRIMARY KEY,
-        id TEXT NOT NULL,
-        source TEXT NOT NULL,
-        type TEXT NOT NULL,
-        recorded INTEGER NOT NULL,
-        encoded BLOB NOT NULL
-    ) STRICT;
+/// Where a database is brought to the present form: what was there makes way. Form 1 had another index; form 3, ids in
+/// another table.
+const BEFORE: &str = "
+    DROP INDEX IF EXISTS events_recorded;
+    DROP TABLE IF EXISTS ids;
+    DROP TABLE IF EXISTS ids_progress;
+    ALTER TABLE events RENAME TO events_before;
+    ALTER TABLE counters ADD COLUMN first INTEGER NOT NULL DEFAULT 1;
+    UPDATE counters SET first = coalesce((SELECT min(sequence) FROM events_before), last + 1);
 ";
-
-/// From form 1 to form 2: an index that nothing needs any more.
-const TO_FORM_2: &str = "DROP INDEX IF EXISTS events_recorded;";
-/// From form 2 to form 3: the events without an index by their ids, which belongs to the table and cannot be dropped.
-const TO_FORM_3: &str = "
-    INSERT INTO events SELECT sequence, id, source, type, recorded, encoded FROM events_before;
-    DROP TABLE events_before;
-";
+/// And what it held is in its new place.
+const AFTER: &str = "DROP TABLE events_before;";
 
 /// Opens the database for writing, makes it where it is empty, and reads its counters. One that was made before is not
 /// made again.
@@ -149,11 +143,12 @@ fn table_count(connection: &Connection) -> rusqlite::Result<i64> {
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    for tables in [TABLES, EVENTS, ids::TABLES] {
+    for tables in [TABLES, batch::TABLE, ids::TABLES] {
         transaction.execute_batch(tables)?;
     }
     transaction.execute(
-        "INSERT INTO counters (one, epoch, revision, last, recorded, bytes) VALUES (1, ?1, 0, 0, 0, 0)",
+        "INSERT INTO counters (one, epoch, revision, last, recorded, bytes, first)
+         VALUES (1, ?1, 0, 0, 0, 0, 1)",
         [fastrand::u64(..).cast_signed()],
     )?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -161,19 +156,20 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Brings a database of an earlier version to the present form: all or nothing, and in seconds for each gigabyte.
+/// Brings a database of an earlier version to the present form: all or nothing, and in seconds for each gigabyte. In all
+/// of them each event had a row of its own.
 fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
     let format: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if format == FORMAT {
         return Ok(());
     }
     let transaction = connection.transaction()?;
-    transaction.execute_batch(TO_FORM_2)?;
-    transaction.execute_batch("ALTER TABLE events RENAME TO events_before")?;
-    transaction.execute_batch(EVENTS)?;
+    transaction.execute_batch(BEFORE)?;
+    transaction.execute_batch(batch::TABLE)?;
     transaction.execute_batch(ids::TABLES)?;
     ids::fill(&transaction, "events_before")?;
-    transaction.execute_batch(TO_FORM_3)?;
+    batch::fill(&transaction, "events_before")?;
+    transaction.execute_batch(AFTER)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }
@@ -204,20 +200,18 @@ fn check(
 }
 
 fn read_counters(connection: &Connection) -> rusqlite::Result<Option<Counters>> {
-    let first: Option<i64> =
-        connection.query_row("SELECT min(sequence) FROM events", [], |row| row.get(0))?;
-    let sql = "SELECT epoch, revision, last, recorded, trimmed, bytes FROM counters";
+    let sql = "SELECT epoch, revision, last, recorded, trimmed, bytes, first FROM counters";
     connection
         .query_row(sql, [], |row| {
-            let last = row.get::<_, i64>(2)?.cast_unsigned();
+            let count = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
             Ok(Counters {
-                epoch: row.get::<_, i64>(0)?.cast_unsigned(),
-                revision: row.get::<_, i64>(1)?.cast_unsigned(),
-                last,
+                epoch: count(0)?,
+                revision: count(1)?,
+                last: count(2)?,
                 recorded: row.get(3)?,
                 trimmed: row.get(4)?,
-                bytes: row.get::<_, i64>(5)?.cast_unsigned(),
-                first: first.map_or(last + 1, i64::cast_unsigned),
+                bytes: count(5)?,
+                first: count(6)?,
             })
         })
         .optional()
@@ -225,13 +219,15 @@ fn read_counters(connection: &Connection) -> rusqlite::Result<Option<Counters>> 
 
 /// Writes the counters, in the transaction that changed what they count.
 pub(super) fn write_counters(connection: &Connection, counters: &Counters) -> rusqlite::Result<()> {
-    let sql = "UPDATE counters SET revision = ?1, last = ?2, recorded = ?3, trimmed = ?4, bytes = ?5";
+    let sql = "UPDATE counters
+               SET revision = ?1, last = ?2, recorded = ?3, trimmed = ?4, bytes = ?5, first = ?6";
     connection.prepare_cached(sql)?.execute(params![
         counters.revision.cast_signed(),
         counters.last.cast_signed(),
         counters.recorded,
         counters.trimmed,
         counters.bytes.cast_signed(),
+        counters.first.cast_signed(),
     ])?;
     Ok(())
 }

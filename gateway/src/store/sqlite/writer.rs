@@ -174,6 +174,7 @@ impl Writer {
             // Nothing to make durable: spare the disk.
             transaction.rollback()?;
         } else {
+            pending.write(&transaction)?;
             pending.moved = ids.move_some(&transaction, pending.counters.first)?;
             write_counters(&transaction, &pending.counters)?;
             transaction.commit()?;
