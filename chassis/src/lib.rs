@@ -6,6 +6,7 @@ pub mod deadline;
 pub mod digest;
 pub mod fault;
 pub mod healthcheck;
+mod linger;
 pub mod metrics;
 pub mod opened;
 pub mod program;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use http::{Request, Response};
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -16,6 +17,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::server::HealthReporter;
 use tower::Service;
 
+use crate::linger::Lingering;
 use crate::settings::SettingsError;
 
 /// The largest header list taken: the connection that travels with a call must fit, base64 and all.
@@ -184,7 +186,8 @@ where
     S::Error: Into<BoxError> + Send + 'static,
     B: http_body_bound::Body,
 {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    // Who calls while it stops learns what was not taken, and can repeat it.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map(|io| io.map(Lingering::new));
     let serving =
         settings.server()?.serve_with_incoming_shutdown(service, incoming, stop.clone().cancelled_owned());
     let out_of_time = async {

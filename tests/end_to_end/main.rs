@@ -31,6 +31,7 @@ mod sign_in;
 mod simulation;
 mod slow;
 mod smtp;
+mod stopping;
 mod store;
 mod subscriptions;
 mod the_loop;
