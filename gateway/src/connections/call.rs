@@ -3,18 +3,20 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
 use postern_chassis::fault::{Fault, REFRESH_METADATA};
 use postern_chassis::opened::CONNECTION_METADATA;
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::BinaryMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::{Opened, Room, asks_for_refresh};
-use crate::connectors::{Connector, unavailable};
+use crate::connectors::{Connector, Replica, unavailable};
 use crate::error::Error;
 
 /// The largest answer taken from a connector: many occurrences of up to 60 KiB.
@@ -84,11 +86,12 @@ impl Room {
             let mut request = tonic::Request::new(request.clone());
             request.metadata_mut().insert_bin(CONNECTION_METADATA, metadata.clone());
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-            match timeout_at(deadline, method(client, request)).await {
+            match wait(method(client, request), &replica, deadline).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) if is_not_connected(&status) => replica.mark_lost(),
                 // What has a source was not said by the connector, but by the way to it.
                 Ok(Err(status)) if status.source().is_some() => {
+                    replica.doubt();
                     return Err(Error::Unanswered(unavailable("the call to it broke off")));
                 }
                 Ok(Err(status)) => return Err(status.into()),
@@ -97,6 +100,23 @@ impl Room {
         }
         Err(unavailable("it is not reached").into())
     }
+}
+
+/// Waits for an answer until the deadline. A copy that takes long is asked meanwhile whether it is still there.
+async fn wait<T>(
+    asking: impl Future<Output = T>,
+    replica: &Replica,
+    deadline: Instant,
+) -> Result<T, Elapsed> {
+    let mut asking = pin!(asking);
+    let suspicion = Instant::now() + replica.suspicion();
+    if suspicion < deadline {
+        if let Ok(answer) = timeout_at(suspicion, &mut asking).await {
+            return Ok(answer);
+        }
+        replica.doubt();
+    }
+    timeout_at(deadline, asking).await
 }
 
 /// Whether a call failed before there was a connection to make it on.

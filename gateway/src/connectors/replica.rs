@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hyper::rt;
 use postern_chassis::settings::SettingsError;
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
@@ -203,13 +204,19 @@ impl Replica {
         }
     }
 
+    /// Asks what it is, over each of its channels: one whose connection has gone finds out when it is used, and only then
+    /// ends a call that was put to it just when the connection went.
     async fn describe(&self) -> Result<DescribeResponse, tonic::Status> {
-        let mut client = ConnectorServiceClient::new(self.channel());
-        let asking = client.describe(DescribeRequest {});
-        match tokio::time::timeout(self.watchfulness.describe_timeout, asking).await {
-            Ok(answer) => Ok(answer?.into_inner()),
-            Err(_) => Err(tonic::Status::deadline_exceeded("no answer in time")),
-        }
+        let asked = self.channels.iter().map(|channel| async {
+            let mut client = ConnectorServiceClient::new(channel.clone());
+            let asking = client.describe(DescribeRequest {});
+            match tokio::time::timeout(self.watchfulness.describe_timeout, asking).await {
+                Ok(answer) => Ok(answer?.into_inner()),
+                Err(_) => Err(tonic::Status::deadline_exceeded("no answer in time")),
+            }
+        });
+        let nobody = Err(tonic::Status::unavailable("not asked"));
+        join_all(asked).await.into_iter().fold(nobody, Result::or)
     }
 }
 

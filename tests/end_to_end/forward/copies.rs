@@ -245,6 +245,33 @@ async fn a_copy_alone_that_goes_away_between_two_calls_loses_none() {
         .await;
 }
 
+/// A call can be put to a connection that has just gone, and is ended only when its channel is used again: where nothing
+/// else is asked of the copy, by the question that is asked in doubt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_doubted_is_asked_over_each_of_its_channels() {
+    let mut fake = Fake::of("outlook");
+    let door = Door::before(fake.address()).await;
+    let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let store = postern_gateway::store::sqlite::Sqlite::open(folder.path()).unwrap();
+    // Watched as it is in earnest: asked again after many seconds, unless it is doubted.
+    let edge = Edge::over(folder, store, &[door.address], None).await;
+    assert_eq!(edge.connectors.all_described(PATIENCE).await, Vec::<String>::new());
+    edge.create("office", outlook()).await.unwrap();
+    for _ in 0..4 {
+        edge.ask(SAFE, Request::new(say("x", ""))).await.unwrap();
+    }
+    let before = door.passed();
+    let breaking = edge.ask(REPEATABLE, Request::new(say("hang", "")));
+    let killing = async {
+        until("it has begun", || async { fake.state.begun.load(Ordering::SeqCst) == 5 }).await;
+        fake.kill();
+        fake.come_back();
+    };
+    let (broken, ()) = tokio::join!(breaking, killing);
+    assert_eq!(reason(&broken.unwrap_err()), "OUTCOME_UNKNOWN");
+    until("both are connected again", || async { door.passed() >= before + 2 }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_that_are_replaced_under_load_lose_no_call_at_all() {
     let mut fakes = [Fake::of("outlook"), Fake::of("outlook")];

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -37,6 +38,7 @@ pub(crate) enum Mood {
 pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     mood: watch::Sender<Mood>,
+    passed: Arc<AtomicUsize>,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -45,13 +47,21 @@ impl Door {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mood, moods) = watch::channel(Mood::Open);
+        let passed = Arc::new(AtomicUsize::new(0));
+        let passing_by = passed.clone();
         let serving = tokio::spawn(async move {
             let mut passing = tokio::task::JoinSet::new();
             while let Ok((outside, _)) = listener.accept().await {
+                passing_by.fetch_add(1, Ordering::SeqCst);
                 passing.spawn(pass(outside, behind, moods.clone()));
             }
         });
-        Self { address, mood, serving }
+        Self { address, mood, passed, serving }
+    }
+
+    /// How many connections have come to it.
+    pub(crate) fn passed(&self) -> usize {
+        self.passed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn turn(&self, mood: Mood) {
