@@ -30,6 +30,9 @@ const MAX_PAGES: usize = 20;
 struct Agreed {
     /// Graph's id of the notification.
     id: String,
+    /// Whose mailbox it is for, as Graph names it. Absent: it was not written down.
+    #[serde(default)]
+    owner: Option<String>,
 }
 
 /// The parts of Graph's subscription that are read.
@@ -69,14 +72,21 @@ pub(crate) async fn renew(
 ) -> Result<RenewNotificationResponse, Error> {
     check(asked)?;
     let (mailbox, resource, change_type) = watched(outlook, call, asked).await?;
-    if let Some(agreed) = agreed(&asked.notification)? {
+    let owner = owner(&mailbox).to_lowercase();
+    let before = agreed(&asked.notification)?;
+    let (kept, left) = match before {
+        // The connection's mailbox was changed since.
+        Some(agreed) if agreed.owner.as_ref().is_some_and(|of| *of != owner) => (None, Some(agreed)),
+        before => (before, None),
+    };
+    if let Some(agreed) = kept {
         // A longer life is leave given anew too: Graph wants one of the two, not both.
         let renewed = Renewed { expiration_date_time: expiry() };
         match mailbox
             .patch::<Subscription>(mailbox.service(&["subscriptions", &agreed.id]), &renewed, None)
             .await
         {
-            Ok(subscription) => return told(&subscription, false),
+            Ok(subscription) => return told(&subscription, owner, false),
             Err(failure) if failure.status() == Some(404) => {}
             Err(failure) => return Err(failure.into()),
         }
@@ -96,7 +106,14 @@ pub(crate) async fn renew(
         }
         made => made,
     };
-    told(&made.map_err(refused)?, true)
+    let told = told(&made.map_err(refused)?, owner, true)?;
+    if let Some(agreed) = left
+        && let Err(error) = mailbox.delete(mailbox.service(&["subscriptions", &agreed.id])).await
+    {
+        // It ends by itself, and nudges for nothing until then.
+        tracing::debug!(%error, "a notification for the mailbox before was not ended");
+    }
+    Ok(told)
 }
 
 /// Ends a notification.
@@ -209,10 +226,14 @@ fn refused(failure: Failure) -> Error {
     }
 }
 
-fn told(subscription: &Subscription, made_anew: bool) -> Result<RenewNotificationResponse, Error> {
+fn told(
+    subscription: &Subscription,
+    owner: String,
+    made_anew: bool,
+) -> Result<RenewNotificationResponse, Error> {
     let until = subscription.expiration_date_time.as_deref().and_then(times::from_graph);
     let until = until.ok_or_else(|| Failure::unreadable(200))?;
-    let agreed = Agreed { id: subscription.id.clone() };
+    let agreed = Agreed { id: subscription.id.clone(), owner: Some(owner) };
     let notification = serde_json::to_vec(&agreed).map_err(|_| Failure::unreadable(200))?;
     Ok(RenewNotificationResponse {
         notification: notification.into(),

@@ -13,6 +13,7 @@ use postern_proto::connector::v1::{
 };
 
 use crate::error::Error;
+use crate::graph::Mailbox;
 use crate::outlook::{Call, Outlook};
 use crate::times;
 
@@ -41,6 +42,18 @@ pub(crate) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) ->
         Some(kind) => entries::poll(outlook, call, asked, kind).await,
         None => mail::poll(outlook, call, asked).await,
     }
+}
+
+/// Whose a mailbox is, as a cursor names it.
+fn user(mailbox: &Mailbox) -> String {
+    mailbox.user.as_deref().unwrap_or("me").to_lowercase()
+}
+
+/// Whose a mailbox is, as what a trigger watches names it. The connection's own goes apart from the same one that a
+/// trigger names: it can be changed, and the triggers on the other do not go with it.
+fn owner(mailbox: &Mailbox, named: &str) -> String {
+    let own = if named.is_empty() { "own:" } else { "" };
+    format!("{own}{}", user(mailbox))
 }
 
 /// The most that the data of each of so many occurrences in an answer may take.

@@ -23,6 +23,7 @@ mod get_attachment;
 mod get_emails;
 mod interrupted;
 mod large_email;
+mod moved;
 mod new_email;
 mod notifications;
 mod originals;

@@ -19,7 +19,7 @@ use postern_proto::outlook::v1::{CalendarEvent, CalendarEventType};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::ahead;
+use super::{ahead, user};
 use crate::calendar::no_calendar;
 use crate::calendar::read::{self, Entry};
 use crate::error::Error;
@@ -118,7 +118,7 @@ impl Watched<'_> {
     /// # Errors
     /// What Graph answered; or the cursor is none.
     pub(super) async fn look(&self, wants: &[Wants], cursor: &[u8], most: usize) -> Result<Looked, Error> {
-        let mut place = place::read(cursor)?;
+        let mut place = place::read(cursor, &user(self.mailbox))?;
         let began = place.clone();
         let half = Instant::now() + self.mailbox.until.saturating_duration_since(Instant::now()) / 2;
         let mut told = Vec::new();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::calendar::{Wants, Watched};
 use super::soon::{self, Ahead};
-use super::{most, since};
+use super::{most, owner, since};
 use crate::calendar::no_calendar;
 use crate::error::Error;
 use crate::graph::{Mailbox, with_options};
@@ -56,9 +56,8 @@ pub(super) async fn check(
     }
     let mailbox = outlook.mailbox(call, &format!("{kind}.mailbox"), named)?;
     let id = find(&mailbox, table).await?;
-    let user = mailbox.user.as_deref().unwrap_or("me").to_lowercase();
     let what = if soon { "soon" } else { "calendar" };
-    Ok(CheckTriggerResponse { watch_key: format!("{what}:{user}:{id}") })
+    Ok(CheckTriggerResponse { watch_key: format!("{what}:{}:{id}", owner(&mailbox, named)) })
 }
 
 /// The id of a calendar, the default one's too.

@@ -9,7 +9,7 @@ use postern_proto::connector::v1::{CheckTriggerResponse, PollRequest, PollRespon
 use postern_proto::event::v1::Trigger;
 use tokio::time::Instant;
 
-use super::{ahead, most, since};
+use super::{ahead, most, owner, since, user};
 use crate::error::Error;
 use crate::folders::no_folder;
 use crate::graph::model::{Message, Page};
@@ -55,8 +55,8 @@ pub(super) async fn check(
     let folders = outlook.folders(call, &mailbox);
     let found = folders.find_anew("new_email.folder_path", &conditions.folder_path).await?;
     let folder = folders.show(&found.id).await?;
-    let user = mailbox.user.as_deref().unwrap_or("me").to_lowercase();
-    Ok(CheckTriggerResponse { watch_key: format!("mail:{user}:{}", folder.id) })
+    let owner = owner(&mailbox, &conditions.mailbox);
+    Ok(CheckTriggerResponse { watch_key: format!("mail:{owner}:{}", folder.id) })
 }
 
 /// Looks what happened.
@@ -64,13 +64,14 @@ pub(super) async fn poll(outlook: &Outlook, call: &Call, asked: &PollRequest) ->
     let sought = read(asked)?;
     let first = sought.first().ok_or_else(|| Error::field("triggers", "expected at least one"))?;
     let mailbox = outlook.mailbox(call, "new_email.mailbox", &first.conditions.mailbox)?;
-    let watch = cursor::read(&asked.cursor)?;
+    let user = user(&mailbox);
+    let watch = cursor::read(&asked.cursor, &user)?;
     let (size, cursor) = (page_size(asked, &sought)?, asked.cursor.as_ref());
     let look = Look { outlook, call, mailbox: &mailbox, sought: &sought, size, cursor };
     let (told, next, more) = look.run(watch).await?;
     let last_try = asked.failed_looks >= PATIENT_LOOKS;
     let occurrences = occurrence::write(&mailbox, told, last_try).await?;
-    Ok(PollResponse { occurrences, next_cursor: cursor::write(&next)?, more, retry_after: None })
+    Ok(PollResponse { occurrences, next_cursor: cursor::write(&next, &user)?, more, retry_after: None })
 }
 
 fn read(asked: &PollRequest) -> Result<Vec<Sought<'_>>, Error> {

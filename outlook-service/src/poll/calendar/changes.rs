@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     fn place(forgot: bool) -> Place {
-        let mut place = crate::poll::calendar::place::read(b"").unwrap();
+        let mut place = crate::poll::calendar::place::read(b"", "ann").unwrap();
         place.stage = Stage::Listing { link: None, began: None, told_until: Some(100_000) };
         place.forgot = forgot;
         place

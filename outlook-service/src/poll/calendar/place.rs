@@ -28,6 +28,8 @@ pub(super) struct Place {
     /// Whether entries had to be forgotten for want of room.
     pub(super) forgot: bool,
     pub(super) known: Known,
+    /// Whose mailbox it is in.
+    pub(super) user: String,
 }
 
 /// What is asked for. Times are the provider's, in seconds since 1970.
@@ -58,6 +60,9 @@ struct Head {
     horizon: Option<i64>,
     round: u8,
     forgot: bool,
+    /// Absent: it was not written down.
+    #[serde(default)]
+    user: Option<String>,
 }
 
 impl Stage {
@@ -119,24 +124,30 @@ impl Place {
     }
 }
 
-/// Reads a cursor. Empty: a watch that begins.
+/// Reads a cursor. Empty: a watch that begins. Of a place in another mailbox than that of `user` no more holds than until
+/// when changes were told: the connection's was changed, and in the one of now nothing is known.
 ///
 /// # Errors
 /// It is no cursor of a calendar.
-pub(super) fn read(bytes: &[u8]) -> Result<Place, Error> {
-    if bytes.is_empty() {
-        let stage = Stage::Listing { link: None, began: None, told_until: None };
-        return Ok(Place { stage, horizon: None, round: 0, forgot: false, known: Known::default() });
-    }
-    parse(bytes).ok_or_else(|| Error::field("cursor", "expected the next_cursor of a look before"))
+pub(super) fn read(bytes: &[u8], user: &str) -> Result<Place, Error> {
+    let wrong = || Error::field("cursor", "expected the next_cursor of a look before");
+    let before = if bytes.is_empty() { None } else { Some(parse(bytes, user).ok_or_else(wrong)?) };
+    let told_until = match before {
+        Some(place) if place.user == user => return Ok(place),
+        before => before.and_then(|place| place.stage.told_until()),
+    };
+    let stage = Stage::Listing { link: None, began: None, told_until };
+    let (known, user) = (Known::default(), user.to_owned());
+    Ok(Place { stage, horizon: None, round: 0, forgot: false, known, user })
 }
 
-fn parse(bytes: &[u8]) -> Option<Place> {
+fn parse(bytes: &[u8], user: &str) -> Option<Place> {
     let rest = bytes.strip_prefix(&[VERSION])?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let (head, known) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    let Head { stage, horizon, round, forgot } = serde_json::from_slice(head).ok()?;
-    Some(Place { stage, horizon, round, forgot, known: Known::read(known)? })
+    let Head { stage, horizon, round, forgot, user: of } = serde_json::from_slice(head).ok()?;
+    let user = of.unwrap_or_else(|| user.to_owned());
+    Some(Place { stage, horizon, round, forgot, known: Known::read(known)?, user })
 }
 
 /// The bytes of a watch.
@@ -144,8 +155,9 @@ fn parse(bytes: &[u8]) -> Option<Place> {
 /// # Errors
 /// Graph's link is longer than a cursor may be.
 pub(super) fn write(place: &Place) -> Result<bytes::Bytes, Error> {
-    let Place { stage, horizon, round, forgot, known } = place;
-    let head = Head { stage: stage.clone(), horizon: *horizon, round: *round, forgot: *forgot };
+    let Place { stage, horizon, round, forgot, known, user } = place;
+    let user = Some(user.clone());
+    let head = Head { stage: stage.clone(), horizon: *horizon, round: *round, forgot: *forgot, user };
     let head = serde_json::to_vec(&head).map_err(|_| unreadable())?;
     let length = u32::try_from(head.len()).map_err(|_| unreadable())?;
     let mut bytes = vec![VERSION];
@@ -165,20 +177,30 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
-        let mut place = read(b"").unwrap();
+        let mut place = read(b"", "ann").unwrap();
         place.stage.go_on("https://x".into(), at(7));
         place.horizon = Some(9);
         let bytes = write(&place).unwrap();
-        assert_eq!(read(&bytes).unwrap(), place);
+        assert_eq!(read(&bytes, "ann").unwrap(), place);
         for wrong in [&bytes[..4], &bytes[1..], &bytes[..bytes.len() - 1], b"\x01{}", b"\x03\xff\xff\xff\xff"]
         {
-            assert!(read(wrong).is_err());
+            assert!(read(wrong, "ann").is_err());
         }
     }
 
     #[test]
+    fn in_another_mailbox_no_more_holds_than_until_when_changes_were_told() {
+        let mut place = read(b"", "ann").unwrap();
+        place.end_round(at(1_000), false);
+        place.stage.go_on("https://x".into(), at(2_000));
+        let elsewhere = read(&write(&place).unwrap(), "bo").unwrap();
+        assert_eq!(elsewhere.stage, Stage::Listing { link: None, began: None, told_until: Some(1_000) });
+        assert_eq!(elsewhere.user, "bo");
+    }
+
+    #[test]
     fn a_quiet_calendar_keeps_its_cursor_and_is_listed_again_once_a_day() {
-        let mut place = read(b"").unwrap();
+        let mut place = read(b"", "ann").unwrap();
         place.end_round(at(1_000), false);
         let quiet = write(&place).unwrap();
         place.end_round(at(1_900), false);

@@ -114,11 +114,30 @@ impl Watch {
     }
 }
 
-/// Reads a cursor. Empty: a watch that begins.
+/// What the bytes hold.
+#[derive(Deserialize)]
+struct Held {
+    #[serde(flatten)]
+    watch: Watch,
+    /// Whose mailbox the place is in. Absent: it was not written down.
+    #[serde(default)]
+    user: Option<String>,
+}
+
+/// The same, to be written.
+#[derive(Serialize)]
+struct Holding<'a> {
+    #[serde(flatten)]
+    watch: &'a Watch,
+    user: &'a str,
+}
+
+/// Reads a cursor. Empty: a watch that begins. A place in another mailbox than that of `user` is none: the connection's
+/// was changed, and Graph's link would lead on through the one before.
 ///
 /// # Errors
 /// It is no cursor of this connector.
-pub(super) fn read(bytes: &[u8]) -> Result<Watch, Error> {
+pub(super) fn read(bytes: &[u8], user: &str) -> Result<Watch, Error> {
     let Some((version, rest)) = bytes.split_first() else {
         return Ok(Watch::Listing { link: None, since: None, began: None });
     };
@@ -126,16 +145,18 @@ pub(super) fn read(bytes: &[u8]) -> Result<Watch, Error> {
     if *version != VERSION {
         return Err(wrong());
     }
-    serde_json::from_slice(rest).map_err(|_| wrong())
+    let held: Held = serde_json::from_slice(rest).map_err(|_| wrong())?;
+    let is_elsewhere = held.user.is_some_and(|of| of != user);
+    Ok(if is_elsewhere { held.watch.anew() } else { held.watch })
 }
 
-/// The bytes of a watch.
+/// The bytes of a watch of a mailbox.
 ///
 /// # Errors
 /// Graph's link is longer than a cursor may be.
-pub(super) fn write(watch: &Watch) -> Result<bytes::Bytes, Error> {
+pub(super) fn write(watch: &Watch, user: &str) -> Result<bytes::Bytes, Error> {
     let mut bytes = vec![VERSION];
-    serde_json::to_writer(&mut bytes, watch).map_err(|_| Failure::unreadable(200))?;
+    serde_json::to_writer(&mut bytes, &Holding { watch, user }).map_err(|_| Failure::unreadable(200))?;
     if bytes.len() > MAX_CURSOR {
         return Err(Failure::unreadable(200).into());
     }
@@ -153,13 +174,21 @@ mod tests {
     #[test]
     fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
         let watch = Watch::Following { link: "https://x".into(), told_until: 5, began: Some(9) };
-        assert_eq!(read(&write(&watch).unwrap()).unwrap(), watch);
-        assert!(read(b"").unwrap().is_new());
+        assert_eq!(read(&write(&watch, "ann").unwrap(), "ann").unwrap(), watch);
+        assert!(read(b"", "ann").unwrap().is_new());
         let older = b"\x01{\"Following\":{\"link\":\"https://x\",\"told_until\":5}}";
-        assert_eq!(read(older).unwrap().began(), None);
+        assert_eq!(read(older, "ann").unwrap().began(), None);
         for wrong in [&b"\x02{}"[..], b"\x01{}", b"{", b"\x01"] {
-            assert!(read(wrong).is_err());
+            assert!(read(wrong, "ann").is_err());
         }
+    }
+
+    #[test]
+    fn a_place_in_another_mailbox_is_a_place_that_is_lost() {
+        let watch = Watch::Following { link: "https://x".into(), told_until: 5_000, began: Some(9) };
+        let elsewhere = read(&write(&watch, "ann").unwrap(), "bo").unwrap();
+        assert_eq!(elsewhere, watch.anew());
+        assert!(elsewhere.is_new() && elsewhere.lost_since().is_some());
     }
 
     #[test]
