@@ -8,4 +8,4 @@ mod scripted;
 mod sending;
 mod subscription;
 
-pub(crate) use relay::Relay;
+pub(crate) use relay::{Relay, dropping};

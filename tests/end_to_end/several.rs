@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use postern_proto::event::v1::start_position::Position;
+use postern_proto::event::v1::{PauseTriggerRequest, ResumeTriggerRequest};
 use tokio::time::Instant;
 
 use crate::edge::Fake;
@@ -45,6 +46,7 @@ on_each_engine!(
     a_nudge_and_a_question_may_go_to_any_gateway,
     an_owner_that_dies_is_replaced_in_less_than_ten_seconds,
     a_paused_owner_that_wakes_cannot_write,
+    a_paused_owner_that_wakes_cannot_write_what_a_trigger_catches_up_on,
     a_rolling_restart_under_load_loses_nothing,
 );
 
@@ -186,6 +188,49 @@ async fn a_paused_owner_that_wakes_cannot_write<E: Engine>(apart: bool) {
     assert_eq!(divided(&all, &ids).await, owners);
     watching.put(id, "fourth");
     assert_eq!(subject(&events(&mut stream, 1).await[0]), "fourth");
+}
+
+async fn a_paused_owner_that_wakes_cannot_write_what_a_trigger_catches_up_on<E: Engine>(apart: bool) {
+    let Some((stage, gateways)) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await else { return };
+    let all: Vec<&Gateway> = gateways.iter().collect();
+    let ids = ["watch-00".to_owned(), "behind".to_owned()];
+    let (folder, behind) = (&ids[0], &ids[1]);
+    all[0].make(folder, SECOND).await;
+    all[0].make_on(folder, behind, SECOND).await;
+    let owner = divided(&all, &ids).await[folder];
+    let (paused, other) = (all[owner], all[1 - owner]);
+    until("it was looked after", || async { paused.status(behind).await.last_poll_time }).await;
+    let mut stream = subscribe(&other.channel, None).await;
+    let watching = &stage.fake.state.watching;
+    other
+        .triggers()
+        .pause_trigger(PauseTriggerRequest { name: name(behind), ..Default::default() })
+        .await
+        .unwrap();
+    watching.put(folder, "first");
+    assert_eq!(events(&mut stream, 1).await[0].trigger, name(folder));
+    // There is nothing new: what stays on the way is what the one that was paused has missed.
+    paused.way.hold(true);
+    other
+        .triggers()
+        .resume_trigger(ResumeTriggerRequest { name: name(behind), ..Default::default() })
+        .await
+        .unwrap();
+    until("it has caught up", || async { (paused.way.waiting() > 0).then_some(()) }).await;
+    paused.way.cut(true);
+    watching.refuse("");
+    until("another looks after it", || async {
+        let status = other.status(behind).await;
+        (status.next_poll_time.is_some() && status.consecutive_failures > 0).then_some(())
+    })
+    .await;
+    paused.way.hold(false);
+    let refused = until("what it wrote arrives", || async { paused.way.conflicts().pop() }).await;
+    assert!(refused.starts_with("leases/"), "{refused}");
+    paused.way.cut(false);
+    watching.allow("");
+    let told = events(&mut stream, 1).await.remove(0);
+    assert_eq!((told.trigger.as_str(), subject(&told).as_str()), (name(behind).as_str(), "first"));
 }
 
 async fn a_rolling_restart_under_load_loses_nothing<E: Engine>(apart: bool) {

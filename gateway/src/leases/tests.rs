@@ -12,6 +12,8 @@ use crate::store::{Change, Commit, Entry, EventLog as _, Expect, Write};
 struct Shared {
     store: Arc<Sqlite>,
     cut: watch::Sender<bool>,
+    /// How long after a write the answer comes.
+    late: watch::Sender<Duration>,
 }
 
 impl Shared {
@@ -28,7 +30,10 @@ impl Store for Shared {
     }
 
     async fn write(&self, write: Write) -> Result<Revision, StoreError> {
-        self.open().await.write(write).await
+        let written = self.open().await.write(write).await;
+        let late = *self.late.borrow();
+        tokio::time::sleep(late).await;
+        written
     }
 
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
@@ -53,7 +58,8 @@ impl World {
     }
 
     async fn join(&self) -> (Arc<Leases>, Arc<Shared>) {
-        let shared = Arc::new(Shared { store: self.store.clone(), cut: watch::Sender::new(false) });
+        let (cut, late) = (watch::Sender::new(false), watch::Sender::default());
+        let shared = Arc::new(Shared { store: self.store.clone(), cut, late });
         (Leases::start(shared.clone(), "127.0.0.1:1".to_owned()).await.unwrap(), shared)
     }
 
@@ -184,6 +190,35 @@ async fn an_owner_that_is_cut_off_counts_its_leases_as_lost_before_others_take_t
     tokio::time::timeout(DEATH, owned.wait_for(|owned| owned.owns(&name))).await.unwrap().unwrap();
     divided(&[&first, &second]).await;
     assert!(world.takes(first.guard(&name).unwrap()).await && !world.takes(hold.guard()).await);
+}
+
+#[test]
+fn what_is_held_counts_for_nothing_once_the_word_is_over_on_which_it_hangs() {
+    let now = Instant::now();
+    let held = Some(Held { revision: 7, leaving: None });
+    let until = |until| {
+        let tenure = Tenure { held: [held; PARTITIONS], works: [0; PARTITIONS], until, since: now, life: 0 };
+        tenure.revision(0)
+    };
+    assert_eq!([until(None), until(Some(now + TENURE))], [Some(7); 2]);
+    assert_eq!(until(Some(now)), None);
+}
+
+#[tokio::test]
+async fn a_word_holds_from_before_it_was_given_however_late_the_store_answers() {
+    let world = World::new();
+    let (first, way) = world.join().await;
+    divided(&[&first]).await;
+    way.late.send_replace(HEARTBEAT / 4);
+    let mut changes = world.store.watch();
+    for _ in 0..2 {
+        let before = first.room.tenure().until;
+        while changes.recv().await.unwrap().key != member_key(first.id()) {}
+        let given = Instant::now();
+        reached(|| first.room.tenure().until != before).await;
+        let until = first.room.tenure().until.unwrap();
+        assert!(until <= given + TENURE, "{:?} more", until - (given + TENURE));
+    }
 }
 
 #[tokio::test]

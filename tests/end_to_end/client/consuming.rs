@@ -6,7 +6,7 @@ use postern_client::{Client, Consumed, Consumer, Settings};
 use postern_proto::event::v1::{ConsumeStart, Delivery};
 use tonic::Code;
 
-use super::Relay;
+use super::{Relay, dropping};
 use crate::store::conformance::events;
 use crate::subscriptions::world::{World, cursor_of, ids, ordered, shared, start};
 
@@ -46,6 +46,21 @@ async fn an_ordered_reader_goes_on_from_what_it_committed_over_a_stop_and_a_new_
     assert_eq!(ids(&read(&mut consumer, 10).await), expected(30)[15..25]);
     consumer.commit(cursor_of(&got[19])).await.unwrap();
     assert_eq!(world.status().await.backlog, 10);
+}
+
+#[tokio::test]
+async fn an_address_that_takes_readers_and_drops_them_is_left_for_the_next() {
+    let world = World::start().await;
+    world.create(ordered()).await;
+    world.append(events("e", 3)).await;
+    let mut settings = Settings::to(format!("http://{}", world.gateways[0].address));
+    settings.addresses.insert(0, dropping().await);
+    let client = Client::connect(&settings).unwrap();
+    let mut consumer = client.consume(start(""));
+    let got = read(&mut consumer, 3).await;
+    // The confirmation goes its own way.
+    consumer.commit(cursor_of(&got[2])).await.unwrap();
+    assert_eq!((ids(&got), world.status().await.backlog), (expected(3), 0));
 }
 
 #[tokio::test]

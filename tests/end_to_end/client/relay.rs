@@ -79,3 +79,11 @@ async fn pass(
         Ok(()) = cut.changed() => {}
     }
 }
+
+/// The URL of an address that takes callers and drops them, as one does behind which a gateway is dead.
+pub(crate) async fn dropping() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    url
+}

@@ -7,6 +7,7 @@ use postern_client::{Client, Error, Retry, Settings, new_request_id};
 use postern_proto::smtp::v1::{CheckEmailRequest, SendEmailRequest, SendEmailResponse};
 use tonic::Code;
 
+use super::dropping;
 use super::scripted::{Line, Scripted};
 
 fn busy(pause: Duration) -> Line {
@@ -90,10 +91,8 @@ async fn tries_and_time_are_bounded() {
 #[tokio::test]
 async fn an_address_that_takes_callers_and_drops_them_is_left_for_the_next() {
     let server = Scripted::saying([]).await;
-    let dropping = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = server.settings();
-    settings.addresses.insert(0, format!("http://{}", dropping.local_addr().unwrap()));
-    tokio::spawn(async move { while dropping.accept().await.is_ok() {} });
+    settings.addresses.insert(0, dropping().await);
     let client = Client::connect(&settings).unwrap();
     let check = |client: Client| async move { client.smtp().check_email(CheckEmailRequest::default()).await };
     client.retrying(check).await.unwrap();

@@ -7,7 +7,7 @@ use postern_gateway::store::{EventLog as _, Retention};
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::Relay;
+use super::{Relay, dropping};
 use crate::events::world::World;
 use crate::store::conformance::events;
 
@@ -83,6 +83,18 @@ async fn a_peer_that_falls_silent_is_left_after_two_and_a_half_heartbeats() {
     assert_eq!(read(&mut subscription, 3).await, ids("e", 3));
     assert!(begun.elapsed() >= Duration::from_secs(12), "{:?}", begun.elapsed());
     assert!(subscription.last_break().unwrap().message().contains("silent"));
+}
+
+#[tokio::test]
+async fn an_address_that_takes_streams_and_drops_them_is_left_for_the_next() {
+    let world = World::start().await;
+    world.append(events("e", 3)).await;
+    let mut settings = Settings::to(format!("http://{}", world.address));
+    settings.addresses.insert(0, dropping().await);
+    let client = Client::connect(&settings).unwrap();
+    let mut subscription = client.subscribe(Wish::from(Start::Earliest));
+    assert_eq!(read(&mut subscription, 3).await, ids("e", 3));
+    assert!(subscription.last_break().is_some(), "the first address was tried");
 }
 
 #[tokio::test]

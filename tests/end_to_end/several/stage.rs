@@ -84,7 +84,12 @@ impl Gateway {
 
     /// Makes a trigger on the folder of its own name.
     pub(crate) async fn make(&self, id: &str, interval: Duration) {
-        let kind = NewEmailTrigger { folder_path: id.into(), ..Default::default() };
+        self.make_on(id, id, interval).await;
+    }
+
+    /// Makes a trigger on a folder.
+    pub(crate) async fn make_on(&self, folder: &str, id: &str, interval: Duration) {
+        let kind = NewEmailTrigger { folder_path: folder.into(), ..Default::default() };
         let trigger = Trigger {
             interval: Some(interval.try_into().unwrap()),
             kind: Some(Kind::NewEmail(kind)),

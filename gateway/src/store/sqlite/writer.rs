@@ -287,6 +287,28 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_that_fails_at_its_very_end_is_answered_so_and_shown_to_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(folder.path());
+        let mut watching = writer.changes.subscribe();
+        // Every statement of it succeeds: what is owed falls due with the commit itself.
+        let owing = "PRAGMA foreign_keys = ON; CREATE TABLE paid (id INTEGER PRIMARY KEY);
+             CREATE TABLE owed (id INTEGER REFERENCES paid DEFERRABLE INITIALLY DEFERRED);
+             CREATE TRIGGER owing AFTER INSERT ON entries BEGIN INSERT INTO owed VALUES (1); END;";
+        writer.connection.execute_batch(owing).unwrap();
+        let (asked, mut answer) = append(events(1), "key");
+        writer.commit(vec![asked]);
+        assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::Failed(_))));
+        assert!(watching.try_recv().is_err());
+        assert_eq!(writer.tail.bounds().last, 0);
+
+        writer.connection.execute_batch("DROP TRIGGER owing").unwrap();
+        let (asked, mut answer) = append(events(1), "key");
+        writer.commit(vec![asked]);
+        assert_eq!(answer.try_recv().unwrap().unwrap().appended, Appended { stored: 1, last: 1 });
+    }
+
+    #[test]
     fn a_conflict_refuses_its_own_request_of_a_group_and_sees_those_before_it() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = writer(folder.path());
