@@ -1,6 +1,7 @@
 //! Stored subscriptions as their subscribers see them, over a real socket, at one gateway and at two of one store.
 
 mod asking;
+mod at_once;
 mod bounds;
 mod breaking;
 mod chance;

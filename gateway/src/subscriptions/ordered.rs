@@ -58,10 +58,12 @@ impl Subscriptions {
         .await
     }
 
-    /// Commits a cursor, if `check` allows it of the reading as it then is.
+    /// Commits a cursor, if `check` allows it of the reading as it then is. One that is committed as far already stays: the
+    /// same client may have two commits on their way.
     async fn commit(
         &self,
         id: &str,
+        way: &Way,
         to: Cursor,
         is_ack: bool,
         check: impl Fn(&Reading) -> Result<(), Error> + Send + Sync,
@@ -69,6 +71,9 @@ impl Subscriptions {
         let now = is_ack.then(|| timestamp(self.clock.now()));
         self.change_reading(id, |reading| {
             check(reading)?;
+            if way.committed_by(reading).is_some_and(|place| place.sequence >= to.sequence) {
+                return Ok(None);
+            }
             let last_ack_time = now.or(reading.last_ack_time);
             Ok(Some(Reading { cursor: to.encode(), last_ack_time, ..reading.clone() }))
         })
@@ -83,6 +88,8 @@ struct Way {
     committed: Cursor,
     /// Everything up to here was read.
     after: Cursor,
+    /// A place that is of another log, though its epoch may be that of this one: the log went back to a backup.
+    elsewhere: Option<Cursor>,
 }
 
 /// What is next on the way.
@@ -110,8 +117,15 @@ impl Way {
         let Begin { opened, after, gap } = begin(log, start).await?;
         let is_reset = gap.as_ref().is_some_and(|gap| gap.reason() == GapReason::LogReset);
         // Where the log is another one, places of the old one are neither before nor after those of the new one.
+        let elsewhere = is_reset.then(|| reading.place());
         let committed = if is_reset { after } else { reading.place() };
-        Ok((Self { filter, committed, after }, gap, opened))
+        Ok((Self { filter, committed, after, elsewhere }, gap, opened))
+    }
+
+    /// Up to where a reading says that this log is committed. `None`: it is of another log still.
+    fn committed_by(&self, reading: &Reading) -> Option<Cursor> {
+        let place = reading.place();
+        (place.epoch == self.after.epoch && self.elsewhere != Some(place)).then_some(place)
     }
 
     /// Reads on: at most so many events and bytes; where nothing is outstanding, one event whatever its size.

@@ -12,7 +12,7 @@ use postern_proto::event::v1::{EventFilter, PullRequest, Settle, Subscription};
 use postern_sandbox::child;
 use tonic::Code;
 
-use super::rocky::Rocky;
+use super::rocky::beside;
 use super::world::{
     Gateway, NAME, Subscriber, World, acks, create, cursor_of, ids, nack, ordered, shared, start,
 };
@@ -22,15 +22,6 @@ use crate::world::{connect, until};
 
 fn expected(count: usize) -> Vec<String> {
     events("e", count).into_iter().map(|event| event.id).collect()
-}
-
-/// A gateway, and beside it one on a way to the store that may fail.
-async fn rocky(subscription: Subscription) -> (World, std::sync::Arc<Rocky>) {
-    let mut world = World::start().await;
-    let way = Rocky::new(&world.sqlite);
-    world.gateways.push(Gateway::start_apart(way.clone(), way.clone(), &world.clock));
-    world.create(subscription).await;
-    (world, way)
 }
 
 #[tokio::test]
@@ -126,7 +117,7 @@ async fn what_a_killed_process_had_given_comes_back_after_its_deadline_and_its_a
 
 #[tokio::test]
 async fn a_store_that_fails_ends_a_shared_stream_and_once_mended_its_deliveries_come_again_at_once() {
-    let (world, way) = rocky(shared()).await;
+    let (world, way) = beside(shared()).await;
     world.append(events("e", 5)).await;
     let mut first = world.start_at(1, start("a")).await;
     first.opened().await;
@@ -145,7 +136,7 @@ async fn a_store_that_fails_ends_a_shared_stream_and_once_mended_its_deliveries_
 
 #[tokio::test]
 async fn what_others_write_while_the_store_fails_costs_no_delivery_its_place() {
-    let (world, way) = rocky(shared()).await;
+    let (world, way) = beside(shared()).await;
     world.append(events("e", 3)).await;
     let mut first = world.start_at(1, start("a")).await;
     first.opened().await;
@@ -163,7 +154,7 @@ async fn what_others_write_while_the_store_fails_costs_no_delivery_its_place() {
 
 #[tokio::test]
 async fn a_store_that_fails_ends_an_ordered_stream_and_once_mended_it_goes_on_from_what_was_confirmed() {
-    let (world, way) = rocky(ordered()).await;
+    let (world, way) = beside(ordered()).await;
     world.append(events("e", 5)).await;
     let mut first = world.start_at(1, start("a")).await;
     first.opened().await;
@@ -182,7 +173,7 @@ async fn a_store_that_fails_ends_an_ordered_stream_and_once_mended_it_goes_on_fr
 
 #[tokio::test]
 async fn an_ack_at_a_gateway_that_has_not_heard_of_its_delivery_is_confirmed_only_when_it_is_done() {
-    let (world, way) = rocky(shared()).await;
+    let (world, way) = beside(shared()).await;
     // It knows the subscription as it is now.
     let none = Settle { ack_ids: vec!["nonsense".into()], ..Settle::default() };
     world.settle_at(1, none).await.unwrap();

@@ -4,7 +4,9 @@ use postern_chassis::fault::{reason_of, retry_after_of};
 use postern_gateway::events::cursor::Cursor;
 use postern_gateway::store::EventLog as _;
 use postern_proto::event::v1::start_position::Position;
-use postern_proto::event::v1::{GapPolicy, GapReason, SeekSubscriptionRequest, Subscription};
+use postern_proto::event::v1::{
+    GapPolicy, GapReason, SeekSubscriptionRequest, Subscription, UpdateSubscriptionRequest,
+};
 use tonic::{Code, Status};
 
 use super::world::{NAME, World, acks, at, cursor_of, ids, nack, ordered, shared, start};
@@ -130,24 +132,29 @@ async fn an_acknowledgement_from_before_a_move_does_not_undo_it() {
 
 #[tokio::test]
 async fn a_log_that_is_another_one_is_told_and_read_from_its_beginning() {
-    for kind in [ordered(), shared()] {
+    for (kind, other_epoch) in [(ordered(), 1), (ordered(), 0), (shared(), 1), (shared(), 0)] {
         let world = World::start().await;
         world.create(kind).await;
         world.append(events("e", 3)).await;
-        // As after a restore: the subscription is of a log with another epoch.
+        // As after a restore: the subscription is of a log with another epoch, or of the same one that was further.
         let epoch = world.sqlite.bounds().await.unwrap().epoch;
-        let elsewhere = Cursor { epoch: epoch ^ 1, sequence: 900, fingerprint: 3 }.encode();
+        let elsewhere = Cursor { epoch: epoch ^ other_epoch, sequence: 900, fingerprint: 3 }.encode();
         seek(&world, Position::Cursor(elsewhere)).await.unwrap();
         let mut subscriber = world.consume().await;
         assert_eq!(subscriber.gap().await.reason(), GapReason::LogReset);
         let got = subscriber.deliveries(3).await;
+        // It looks again, and still nothing of this log is committed.
+        let renamed = Subscription { name: NAME.into(), display_name: "Bills".into(), ..Default::default() };
+        let request = UpdateSubscriptionRequest { subscription: Some(renamed), ..Default::default() };
+        world.subscriptions().update_subscription(request).await.unwrap();
         if got[0].ack_id.is_empty() {
             subscriber.commit(&cursor_of(&got[2])).await;
+            assert_eq!(subscriber.confirmed().await.cursor, cursor_of(&got[2]));
         } else {
             subscriber.settle(acks(&got)).await;
+            assert_eq!(subscriber.confirmed().await.ack_ids.len(), 3);
         }
-        subscriber.confirmed().await;
-        assert_eq!(world.status().await.backlog, 0);
+        assert_eq!(world.status().await.cursor, cursor_of(&got[2]));
         drop(subscriber);
         world.append(events("later", 1)).await;
         assert_eq!(ids(&world.consume().await.deliveries(1).await), [events("later", 1)[0].id.clone()]);

@@ -1,4 +1,4 @@
-//! A gateway's way to a store on which it can fail, and hear late of what others write.
+//! A gateway's way to a store on which it can fail, be held up, and hear late of what others write.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,13 +8,26 @@ use postern_gateway::store::{
     Appended, Bounds, Change, Commit, Entry, EventLog, Retention, Revision, Sequence, Store, StoreError,
     StoredEvent, Write,
 };
+use postern_proto::event::v1::Subscription;
 use tokio::sync::{broadcast, watch};
+
+use super::world::{Gateway, World};
+
+/// Where calls can be held up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The log's bounds are asked for.
+    Bounds,
+}
 
 /// The way.
 pub(crate) struct Rocky {
     sqlite: Arc<Sqlite>,
     fails: watch::Sender<bool>,
     deaf: watch::Sender<bool>,
+    holds: watch::Sender<Option<Step>>,
+    /// How many calls were held up so far.
+    held: watch::Sender<usize>,
     told: broadcast::Sender<Change>,
 }
 
@@ -30,7 +43,32 @@ impl Rocky {
                 let _ = telling.send(change);
             }
         });
-        Arc::new(Self { sqlite: sqlite.clone(), fails, deaf, told })
+        let (holds, held) = Default::default();
+        Arc::new(Self { sqlite: sqlite.clone(), fails, deaf, holds, held, told })
+    }
+
+    /// Holds up the calls that come to a step.
+    pub(crate) fn hold(&self, step: Step) {
+        self.held.send_replace(0);
+        self.holds.send_replace(Some(step));
+    }
+
+    /// Waits until a call is held up.
+    pub(crate) async fn holds_one(&self) {
+        self.held.subscribe().wait_for(|held| *held > 0).await.unwrap();
+    }
+
+    /// Lets go on what is held up.
+    pub(crate) fn let_go(&self) {
+        self.holds.send_replace(None);
+    }
+
+    async fn come_to(&self, step: Step) {
+        let mut holds = self.holds.subscribe();
+        if *holds.borrow_and_update() == Some(step) {
+            self.held.send_modify(|held| *held += 1);
+            holds.wait_for(|holds| *holds != Some(step)).await.unwrap();
+        }
     }
 
     /// Has all fail, or go well again.
@@ -90,6 +128,7 @@ impl EventLog for Rocky {
     }
 
     async fn bounds(&self) -> Result<Bounds, StoreError> {
+        self.come_to(Step::Bounds).await;
         self.whole()?.bounds().await
     }
 
@@ -108,4 +147,13 @@ impl EventLog for Rocky {
     async fn trim(&self, retention: Retention) -> Result<u64, StoreError> {
         self.whole()?.trim(retention).await
     }
+}
+
+/// A gateway, and beside it one on such a way.
+pub(crate) async fn beside(subscription: Subscription) -> (World, Arc<Rocky>) {
+    let mut world = World::start().await;
+    let way = Rocky::new(&world.sqlite);
+    world.gateways.push(Gateway::start_apart(way.clone(), way.clone(), &world.clock));
+    world.create(subscription).await;
+    (world, way)
 }

@@ -199,13 +199,22 @@ impl World {
     }
 
     pub(crate) async fn acknowledge(&self, client_id: &str, cursor: &Bytes) -> Result<Confirmed, Status> {
+        self.acknowledge_at(0, client_id, cursor).await
+    }
+
+    pub(crate) async fn acknowledge_at(
+        &self,
+        gateway: usize,
+        client_id: &str,
+        cursor: &Bytes,
+    ) -> Result<Confirmed, Status> {
         let request = AcknowledgeRequest {
             subscription: NAME.to_owned(),
             client_id: client_id.to_owned(),
             cursor: cursor.clone(),
             settle: None,
         };
-        Ok(self.events(0).acknowledge(request).await?.into_inner().confirmed.unwrap())
+        Ok(self.events(gateway).acknowledge(request).await?.into_inner().confirmed.unwrap())
     }
 
     pub(crate) async fn settle(&self, settle: Settle) -> Result<Confirmed, Status> {

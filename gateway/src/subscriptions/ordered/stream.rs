@@ -16,7 +16,7 @@ use crate::subscriptions::Subscriptions;
 use crate::subscriptions::consume::{Inbound, Opening};
 use crate::subscriptions::news::Known;
 use crate::subscriptions::outlet::{Outlet, Worked};
-use crate::subscriptions::stored;
+use crate::subscriptions::stored::{self, Reading};
 use crate::subscriptions::wire::Said;
 
 struct Reader<'a> {
@@ -146,8 +146,8 @@ impl Reader<'_> {
         self.hold.check(&kept.value)?;
         self.revision = kept.revision.max(known.reading);
         // The same client may commit by Acknowledge.
-        let place = kept.value.place();
-        if place.epoch == self.way.after.epoch && place.sequence > self.way.committed.sequence {
+        let place = self.way.committed_by(&kept.value);
+        if let Some(place) = place.filter(|place| place.sequence > self.way.committed.sequence) {
             self.settle_up_to(place);
         }
         let stored = stored::read(&*self.of.store, &self.opening.id).await?;
@@ -197,9 +197,10 @@ impl Reader<'_> {
 
     async fn commit(&mut self, to: Cursor, is_ack: bool) -> Result<(), Error> {
         let hold = self.hold;
-        let kept = self.of.commit(&self.opening.id, to, is_ack, |reading| hold.check(reading)).await?;
+        let check = |reading: &Reading| hold.check(reading);
+        let kept = self.of.commit(&self.opening.id, &self.way, to, is_ack, check).await?;
         self.revision = kept.revision;
-        self.settle_up_to(to);
+        self.settle_up_to(kept.value.place());
         Ok(())
     }
 

@@ -71,7 +71,7 @@ pub(in crate::subscriptions) async fn pull(
     let is_past = way.after != way.committed;
     if answer.deliveries.is_empty() && answer.gap.is_none() && is_past {
         // Nothing but what the filter dropped: a subscription that rarely matches would else fall behind retention.
-        of.commit(&asked.id, way.after, false, |reading| hold.check(reading)).await?;
+        of.commit(&asked.id, &way, way.after, false, |reading| hold.check(reading)).await?;
     }
     answer.cursor = way.after.encode();
     Ok(answer)
@@ -100,15 +100,14 @@ pub(in crate::subscriptions) async fn acknowledge(
     way.after = Cursor { epoch: bounds.epoch, sequence: bounds.last, fingerprint: 0 };
     let generation = kept.value.generation;
     if way.committing(&request.cursor)?.is_some() {
-        of.commit(id, given, true, |reading| {
+        let committed = of.commit(id, &way, given, true, |reading| {
             check(reading)?;
             if reading.generation != generation {
                 return Err(moved().into());
             }
             Ok(())
-        })
-        .await?;
-        way.committed = given;
+        });
+        way.committed = committed.await?.value.place();
     }
     Ok(Confirmed { cursor: way.committed.encode(), ..Confirmed::default() })
 }
