@@ -128,6 +128,14 @@ impl Way {
         (place.epoch == self.after.epoch && self.elsewhere != Some(place)).then_some(place)
     }
 
+    /// Takes over what is committed, be it by others: who has committed further than was read reads on from there.
+    fn commit_up_to(&mut self, to: Cursor) {
+        self.committed = to;
+        if to.sequence > self.after.sequence {
+            self.after = to;
+        }
+    }
+
     /// Reads on: at most so many events and bytes; where nothing is outstanding, one event whatever its size.
     async fn next(
         &mut self,

@@ -3,7 +3,7 @@
 use postern_proto::event::v1::ConsumeStart;
 
 use super::rocky::{Step, beside};
-use super::world::{cursor_of, ids, ordered, start};
+use super::world::{World, cursor_of, ids, ordered, start};
 use crate::store::conformance::events;
 
 fn expected(count: usize) -> Vec<String> {
@@ -41,4 +41,25 @@ async fn a_commit_of_a_stream_that_has_not_heard_of_a_further_one_leaves_it_as_i
     stream.commit(&cursor_of(&got[2])).await;
     assert_eq!(stream.confirmed().await.cursor, further);
     assert_eq!(world.status().await.cursor, further);
+    assert_eq!(ids(&stream.deliveries(5).await), expected(20)[15..]);
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_what_its_client_has_acknowledged_beyond_what_it_was_given() {
+    let world = World::of(2).await;
+    world.create(ordered()).await;
+    world.append(events("e", 20)).await;
+    for gateway in 0..2 {
+        let mut stream =
+            world.start_at(gateway, ConsumeStart { max_outstanding_events: 3, ..start("a") }).await;
+        stream.opened().await;
+        let from = 10 * gateway;
+        assert_eq!(ids(&stream.deliveries(3).await), expected(20)[from..from + 3]);
+        let further = cursor_of(&world.pull("a", 0).await.unwrap().deliveries[6]);
+        world.acknowledge("a", &further).await.unwrap();
+        let got = stream.deliveries(3).await;
+        assert_eq!(ids(&got), expected(20)[from + 7..from + 10]);
+        stream.commit(&cursor_of(&got[2])).await;
+        assert_eq!(stream.confirmed_once().await.cursor, cursor_of(&got[2]));
+    }
 }

@@ -206,7 +206,8 @@ impl Reader<'_> {
 
     /// What is outstanding up to a place is so no longer.
     fn settle_up_to(&mut self, to: Cursor) {
-        self.way.committed = to;
+        self.way.commit_up_to(to);
+        self.subscriber.reach(self.way.after.sequence);
         self.is_full = false;
         while let Some((sequence, bytes)) = self.outstanding.front().copied() {
             if sequence > to.sequence {
