@@ -1,9 +1,9 @@
 //! What several say and are given at the same time: what was confirmed is not taken back, and nothing is given to two.
 
-use postern_proto::event::v1::ConsumeStart;
+use postern_proto::event::v1::{ConsumeStart, Subscription};
 
 use super::rocky::{Step, beside};
-use super::world::{World, cursor_of, ids, ordered, start};
+use super::world::{World, acks, cursor_of, ids, nack, ordered, shared, start};
 use crate::store::conformance::events;
 
 fn expected(count: usize) -> Vec<String> {
@@ -62,4 +62,25 @@ async fn a_stream_goes_on_after_what_its_client_has_acknowledged_beyond_what_it_
         stream.commit(&cursor_of(&got[2])).await;
         assert_eq!(stream.confirmed_once().await.cursor, cursor_of(&got[2]));
     }
+}
+
+#[tokio::test]
+async fn what_another_gateway_gave_out_while_one_set_something_aside_is_not_given_out_again() {
+    let (world, way) = beside(Subscription { max_attempts: 1, ..shared() }).await;
+    world.append(events("e", 1)).await;
+    let mut subscriber = world.start_at(1, start("a")).await;
+    subscriber.opened().await;
+    let got = subscriber.deliveries(1).await;
+    way.hold(Step::Committed);
+    subscriber.settle(nack(&got[0], Some(0), "")).await;
+    way.holds_one().await;
+    world.append(events("others", 3)).await;
+    let others = world.pull("", 0).await.unwrap().deliveries;
+    assert_eq!(others.len(), 3);
+    way.let_go();
+    subscriber.confirmed().await;
+    world.append(events("own", 1)).await;
+    assert_eq!(ids(&subscriber.deliveries(1).await), [events("own", 1)[0].id.clone()]);
+    assert_eq!(world.settle(acks(&others)).await.unwrap().ack_ids.len(), 3);
+    assert_eq!(world.status().await.set_aside, 1);
 }

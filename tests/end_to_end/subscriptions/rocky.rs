@@ -18,6 +18,8 @@ use super::world::{Gateway, World};
 pub(crate) enum Step {
     /// The log's bounds are asked for.
     Bounds,
+    /// A commit is durable, and who made it does not know yet.
+    Committed,
 }
 
 /// The way.
@@ -115,7 +117,9 @@ impl Store for Rocky {
 #[tonic::async_trait]
 impl EventLog for Rocky {
     async fn commit(&self, commit: Commit) -> Result<Appended, StoreError> {
-        self.whole()?.commit(commit).await
+        let committed = self.whole()?.commit(commit).await;
+        self.come_to(Step::Committed).await;
+        committed
     }
 
     async fn read(

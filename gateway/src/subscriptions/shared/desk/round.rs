@@ -160,7 +160,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Makes the write, and gives what is then kept: others may have gone on from it already.
+    /// Makes the write, and gives what was written: others may have gone on from it already.
     async fn written(&self, reading: Reading, mut writes: Vec<Write>) -> Result<Kept, Error> {
         let write = self.kept.replaced(&self.id, &reading);
         if writes.is_empty() {
@@ -170,10 +170,9 @@ impl Desk {
         writes.push(write);
         self.of.log.append(Vec::new(), writes).await?;
         let kept = stored::read_reading(&*self.of.store, &self.id).await?;
-        // Moved in the moment after: what this gateway has to do then is done when it is read anew, which a revision
+        // Somebody else wrote in the moment after: that is taken over as a whole when it is read anew, which a revision
         // that nothing has brings about.
-        let is_moved = kept.value.generation != reading.generation;
-        Ok(if is_moved { Kept { value: reading, revision: 0 } } else { kept })
+        Ok(if kept.value == reading { kept } else { Kept { value: reading, revision: 0 } })
     }
 
     /// Tells those who asked what became of it, now that it is durable.
