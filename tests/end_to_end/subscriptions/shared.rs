@@ -232,6 +232,21 @@ async fn a_gap_is_told_once_and_what_is_kept_goes_on() {
 }
 
 #[tokio::test]
+async fn what_is_to_be_set_aside_and_is_no_longer_kept_is_told_as_a_gap_to_who_waits() {
+    let world = World::start().await;
+    world.create(Subscription { max_attempts: 1, ..shared() }).await;
+    world.append(vec![event("e")]).await;
+    let mut subscriber = world.consume().await;
+    let got = subscriber.deliveries(1).await;
+    world.trim(0).await;
+    subscriber.settle(nack(&got[0], Some(0), "")).await;
+    subscriber.confirmed().await;
+    let told = tokio::time::timeout(std::time::Duration::from_secs(10), subscriber.gap());
+    assert_eq!(told.await.expect("at once, and not with the next event").missed, 1);
+    assert_eq!(world.status().await.set_aside, 0);
+}
+
+#[tokio::test]
 async fn a_stop_sends_streams_on_and_gives_back_what_they_have() {
     let world = World::of(2).await;
     world.create(shared()).await;

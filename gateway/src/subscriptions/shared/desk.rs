@@ -117,6 +117,8 @@ struct Desk {
     scan: Cursor,
     /// Found when the place was looked up, and to be told.
     gap: Option<Gap>,
+    /// Still to be told too, though the place that is written is past it: no other gateway tells it.
+    owed: Option<Gap>,
     /// Whether the log is another one than what is outstanding is of.
     is_other_log: bool,
     more: bool,
@@ -191,6 +193,7 @@ impl Desk {
             kept,
             looked: 0,
             gap,
+            owed: None,
             is_other_log,
             more: false,
             is_stuck: false,

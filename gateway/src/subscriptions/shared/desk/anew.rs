@@ -65,6 +65,7 @@ impl Desk {
         }
         if is_moved {
             self.life.send_modify(|life| life.moves += 1);
+            self.owed = None;
             self.streams.clear();
             self.held.clear();
             for take in std::mem::take(&mut self.takes) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postern_proto::event::v1::Gap;
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Status;
@@ -101,8 +102,8 @@ impl Desk {
             draft.reading.generation += 1;
             draft.reading.unsettled.retain(|one| one.copy > 0);
         }
-        if let Some(gap) = self.gap.clone() {
-            plan.tell(gap);
+        for gap in [&self.gap, &self.owed].into_iter().flatten() {
+            plan.tell(gap.clone());
         }
         if !self.is_other_log || !rooms.is_empty() {
             let (spent, _) = draft.due(now, assigning.max_attempts);
@@ -145,10 +146,10 @@ impl Desk {
         }
         self.scan = plan.scan;
         if plan.told_gap {
-            (self.gap, self.is_other_log) = (None, false);
+            (self.gap, self.owed, self.is_other_log) = (None, None, false);
         }
         if let Some(gone) = gone {
-            self.gap = Some(self.gap.take().map_or(gone.clone(), |before| merged(before, gone)));
+            self.owe(gone);
         }
         (self.more, self.is_stuck) = (plan.more, plan.is_stuck);
         let is_all_settled = self.kept.value.unsettled.iter().all(|one| one.copy > 0) && self.gap.is_none();
@@ -207,12 +208,24 @@ impl Desk {
             } else {
                 // Gone in the moment: it was not sent to anybody, and is given to another at once.
                 self.leaving.extend(nonces.into_iter().map(|(nonce, _)| (nonce, false)));
-                self.gap = gap;
+                if let Some(gap) = gap {
+                    self.owe(gap);
+                }
             }
         }
+        // Who waits on is told it in the next round.
+        self.more |= self.owed.is_some() && !self.takes.is_empty();
         let open = self.kept.value.unsettled.iter().filter(|one| !one.waits).map(|one| one.nonce);
         let open: std::collections::HashSet<_> = open.collect();
         self.held.retain(|nonce, _| open.contains(nonce));
+    }
+
+    /// Has a gap told, which no reading leads to any more.
+    fn owe(&mut self, gap: Gap) {
+        self.owed = Some(match self.owed.take() {
+            Some(before) => merged(before, gap),
+            None => gap,
+        });
     }
 
     /// Whether an event that is not outstanding was set aside. Where that cannot be known it is taken to be so.
@@ -222,5 +235,104 @@ impl Desk {
         }
         let key = stored::set_aside_key(&self.id, generation, sequence);
         !matches!(self.of.store.get(&key).await, Ok(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Ask;
+    use super::*;
+    use crate::events::new_event;
+    use crate::store::sqlite::Sqlite;
+    use crate::store::{EventLog as _, Retention};
+    use crate::subscriptions::Subscriptions;
+    use crate::subscriptions::clock::Clock;
+    use postern_proto::event::v1::start_position::Position;
+    use postern_proto::event::v1::{
+        CreateSubscriptionRequest, StartPosition, Subscription, SubscriptionMode,
+    };
+    use std::sync::Arc;
+    use tokio::sync::oneshot;
+    use tokio_util::sync::CancellationToken;
+
+    const ID: &str = "billing";
+
+    /// A subscription that begins with a gap of three events.
+    async fn world() -> (tempfile::TempDir, Arc<Sqlite>, Arc<Subscriptions>) {
+        let folder = tempfile::tempdir().unwrap();
+        let sqlite = Sqlite::open(folder.path()).unwrap();
+        let stop = CancellationToken::new();
+        let of = Subscriptions::start(sqlite.clone(), sqlite.clone(), Clock::default(), stop);
+        let subscription = Subscription { mode: SubscriptionMode::Shared.into(), ..Default::default() };
+        let request = CreateSubscriptionRequest {
+            subscription_id: ID.to_owned(),
+            subscription: Some(subscription),
+            start: Some(StartPosition { position: Some(Position::Earliest(())) }),
+            ..Default::default()
+        };
+        of.create(request).await.unwrap();
+        append(&sqlite, 0..3).await;
+        sqlite.trim(Retention { age: Duration::from_secs(3_600), bytes: 0 }).await.unwrap();
+        (folder, sqlite, of)
+    }
+
+    async fn append(sqlite: &Sqlite, numbers: std::ops::Range<usize>) {
+        let event = |number: usize| {
+            new_event("connections/shop", "email.received", None, &number.to_string(), None, None)
+        };
+        sqlite.append(numbers.map(event).collect(), Vec::new()).await.unwrap();
+    }
+
+    fn ask(desk: &mut Desk, at_once: bool) -> oneshot::Receiver<Result<super::super::Given, Error>> {
+        let (answer, given) = oneshot::channel();
+        desk.take_in(Ask::Take { by: By::Pull(10), at_once, answer });
+        given
+    }
+
+    #[tokio::test]
+    async fn a_gap_whose_asker_has_gone_is_told_to_the_next_one_once() {
+        let (_folder, _sqlite, of) = world().await;
+        let mut desk = Desk::open(of, ID.to_owned(), 1).await.unwrap();
+        // Both go while it is written.
+        drop((ask(&mut desk, true), ask(&mut desk, true)));
+        desk.attempt().await.unwrap();
+        for missed in [Some(3), None] {
+            let mut next = ask(&mut desk, true);
+            desk.attempt().await.unwrap();
+            let told = next.try_recv().unwrap().unwrap().gap;
+            assert_eq!(told.map(|gap| gap.missed), missed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gap_whose_asker_has_gone_is_told_at_once_to_who_waits_on() {
+        let (_folder, _sqlite, of) = world().await;
+        let mut desk = Desk::open(of, ID.to_owned(), 1).await.unwrap();
+        drop(ask(&mut desk, false));
+        let mut waiting = ask(&mut desk, false);
+        desk.attempt().await.unwrap();
+        assert!(desk.more && waiting.try_recv().is_err());
+        desk.attempt().await.unwrap();
+        assert_eq!(waiting.try_recv().unwrap().unwrap().gap.map(|gap| gap.missed), Some(3));
+        assert!(!desk.more);
+    }
+
+    #[tokio::test]
+    async fn a_gap_whose_asker_has_gone_is_told_though_another_gateway_has_gone_on() {
+        let (_folder, sqlite, of) = world().await;
+        let mut desk = Desk::open(of.clone(), ID.to_owned(), 1).await.unwrap();
+        drop(ask(&mut desk, true));
+        desk.attempt().await.unwrap();
+        append(&sqlite, 3..5).await;
+        let mut other = Desk::open(of, ID.to_owned(), 2).await.unwrap();
+        let mut given = ask(&mut other, true);
+        other.attempt().await.unwrap();
+        let given = given.try_recv().unwrap().unwrap();
+        assert_eq!((given.deliveries.len(), given.gap), (2, None));
+        assert!(desk.catch_up().await.unwrap());
+        let mut next = ask(&mut desk, true);
+        desk.attempt().await.unwrap();
+        let next = next.try_recv().unwrap().unwrap();
+        assert_eq!((next.deliveries.len(), next.gap.map(|gap| gap.missed)), (0, Some(3)));
     }
 }
