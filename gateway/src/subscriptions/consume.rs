@@ -86,7 +86,9 @@ async fn open(of: &Subscriptions, inbound: &mut Inbound) -> Result<Option<Openin
         () = of.stop.cancelled() => return Err(draining().into()),
     };
     let start = match first {
-        Ok(Ok(None) | Err(_)) => return Ok(None),
+        Ok(Ok(None)) => return Ok(None),
+        // It cannot be read, or the peer is gone, which then does not hear of it.
+        Ok(Err(status)) => return Err(status.into()),
         Ok(Ok(Some(ConsumeRequest { kind: Some(Kind::Start(start)) }))) => start,
         Ok(Ok(Some(_))) => return Err(Error::field("start", "is absent: expected in the first message")),
         Err(_) => return Err(Error::field("start", "did not come: expected within 30 s")),

@@ -5,7 +5,7 @@ use postern_proto::event::v1::consume_request::Kind as Say;
 use postern_proto::event::v1::{Commit, ConsumeStart, PullRequest, Settle};
 use tonic::Code;
 
-use super::world::{NAME, Subscriber, World, ordered, shared, start};
+use super::world::{NAME, Subscriber, World, acks, cursor_of, ids, nack, ordered, shared, start};
 use crate::store::conformance::events;
 
 #[tokio::test]
@@ -59,6 +59,37 @@ async fn too_many_deliveries_in_one_message_are_refused() {
 }
 
 #[tokio::test]
+async fn a_message_that_cannot_be_read_ends_the_stream_with_why_and_what_was_said_before_holds() {
+    let long = "x".repeat(2 * 1024 * 1024);
+    for kind in [ordered(), shared()] {
+        let world = World::start().await;
+        world.create(kind).await;
+        world.append(events("e", 4)).await;
+        let mut subscriber = world.consume().await;
+        let got = subscriber.deliveries(4).await;
+        // In the same breath, so that the one is heard with the other.
+        if got[0].ack_id.is_empty() {
+            let done = cursor_of(&got[1]);
+            subscriber.say_all([&done, &long.clone().into()].map(|cursor| {
+                let cursor = cursor.clone();
+                Say::Commit(Commit { cursor })
+            }));
+            assert_eq!(subscriber.confirmed().await.cursor, done);
+        } else {
+            subscriber.say_all([acks(&got[..2]), nack(&got[2], None, &long)].map(Say::Settle));
+            assert_eq!(subscriber.confirmed().await.ack_ids.len(), 2);
+        }
+        let status = subscriber.end().await;
+        assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+        assert!(status.message().contains("too large"), "{status:?}");
+        assert_eq!(ids(&world.consume().await.deliveries(2).await), ids(&got[2..]));
+        let first = Say::Start(ConsumeStart { client_id: long.clone(), ..start("a") });
+        let status = Subscriber::begin(world.events(0), first).await.end().await;
+        assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_shared_subscription_has_so_many_outstanding_and_no_more() {
     let world = World::start().await;
     world.create(shared()).await;
@@ -78,7 +109,7 @@ async fn a_shared_subscription_has_so_many_outstanding_and_no_more() {
     assert_eq!(reason_of(&status), "TOO_MANY_OUTSTANDING");
     assert_eq!(world.status().await.outstanding, 4_096);
     for some in all.chunks(1_000) {
-        assert!(world.settle(super::world::acks(some)).await.unwrap().failures.is_empty());
+        assert!(world.settle(acks(some)).await.unwrap().failures.is_empty());
     }
     assert_eq!(world.consume().await.deliveries(100).await.len(), 100);
 }

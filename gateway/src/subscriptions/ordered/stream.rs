@@ -97,8 +97,10 @@ impl Reader<'_> {
                 }
                 message = inbound.message(), if outlet.may_listen() => match message {
                     Ok(Some(message)) => self.hear(message, inbound, outlet).await?,
-                    // It has nothing more to say, or is gone.
-                    Ok(None) | Err(_) => return Ok(()),
+                    // It has nothing more to say.
+                    Ok(None) => return Ok(()),
+                    // It cannot be read, or the peer is gone, which then does not hear of it.
+                    Err(status) => return Err(status.into()),
                 },
                 worked = outlet.work(|| place.encode()) => match worked {
                     Worked::Told => {}
@@ -164,7 +166,7 @@ impl Reader<'_> {
         outlet: &mut Outlet,
     ) -> Result<(), Error> {
         let mut to: Option<Cursor> = None;
-        let mut message = Some(message);
+        let (mut message, mut heard) = (Some(message), Ok(()));
         let mut is_confirmed_anew = false;
         while let Some(said) = message.take() {
             match said.kind {
@@ -181,7 +183,11 @@ impl Reader<'_> {
             }
             tokio::select! {
                 biased;
-                next = inbound.message() => message = next.ok().flatten(),
+                next = inbound.message() => match next {
+                    Ok(next) => message = next,
+                    // What was said before it holds all the same.
+                    Err(status) => heard = Err(status),
+                },
                 () = std::future::ready(()) => {}
             }
         }
@@ -192,7 +198,7 @@ impl Reader<'_> {
             let cursor = self.way.committed.encode();
             outlet.confirm(Confirmed { cursor, ..Confirmed::default() });
         }
-        Ok(())
+        heard.map_err(Error::from)
     }
 
     async fn commit(&mut self, to: Cursor, is_ack: bool) -> Result<(), Error> {

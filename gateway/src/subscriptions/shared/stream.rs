@@ -79,8 +79,10 @@ async fn serve(
             }
             message = inbound.message(), if outlet.may_listen() => match message {
                 Ok(Some(message)) => outlet.confirm(hear(desk, id, message).await?),
-                // It has nothing more to say, or is gone.
-                Ok(None) | Err(_) => return Ok(()),
+                // It has nothing more to say.
+                Ok(None) => return Ok(()),
+                // It cannot be read, or the peer is gone, which then does not hear of it.
+                Err(status) => return Err(status.into()),
             },
             given = given => {
                 taking = None;

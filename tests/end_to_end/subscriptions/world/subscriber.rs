@@ -35,6 +35,12 @@ impl Subscriber {
         drop(self.say.as_ref().unwrap().send(ConsumeRequest { kind: Some(say) }).await);
     }
 
+    /// Says several things at once, as far as there is room for them.
+    pub(crate) fn say_all(&self, all: impl IntoIterator<Item = Say>) {
+        let say = self.say.as_ref().unwrap();
+        all.into_iter().for_each(|one| say.try_send(ConsumeRequest { kind: Some(one) }).unwrap());
+    }
+
     /// Has nothing more to say.
     pub(crate) fn hush(&mut self) {
         self.say = None;
