@@ -1,16 +1,17 @@
 //! Subscriptions are made, listed, changed and deleted.
 
 use postern_chassis::fault::reason_of;
+use postern_gateway::events::new_event;
 use postern_proto::event::v1::start_position::Position;
 use postern_proto::event::v1::{
-    CreateSubscriptionRequest, DeleteSubscriptionRequest, EventFilter, GetSubscriptionRequest,
+    ConsumeStart, CreateSubscriptionRequest, DeleteSubscriptionRequest, EventFilter, GetSubscriptionRequest,
     ListSubscriptionsRequest, Subscription, SubscriptionMode, UpdateSubscriptionRequest,
 };
 use prost_types::FieldMask;
 use tonic::{Code, Status};
 
 use super::world::{NAME, World, at, create, ids, ordered, shared, start};
-use crate::store::conformance::events;
+use crate::store::conformance::{event, events};
 
 async fn update(world: &World, wanted: Subscription, paths: &[&str]) -> Result<Subscription, Status> {
     let update_mask =
@@ -129,19 +130,36 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
 
 #[tokio::test]
 async fn a_new_filter_holds_for_what_is_delivered_from_then_on() {
+    let old = |key: String| event(&key);
+    let wanted = |key: String| new_event("connections/office", "email.received", None, &key, None, None);
     for kind in [ordered(), shared()] {
         let world = World::of(2).await;
-        world.create(kind).await;
+        let of = |event_type: &str| {
+            Some(EventFilter { types: vec![event_type.to_owned()], ..EventFilter::default() })
+        };
+        world.create(Subscription { filter: of("connection.state_changed"), ..kind }).await;
         world.append(events("e", 2)).await;
-        let mut subscriber = world.start_at(1, start("a")).await;
+        let wish = ConsumeStart { max_outstanding_events: 1_000, ..start("a") };
+        let mut subscriber = world.start_at(1, wish).await;
         subscriber.opened().await;
         subscriber.deliveries(2).await;
-        let none = Some(EventFilter { types: vec!["email".into()], ..EventFilter::default() });
-        update(&world, Subscription { filter: none, ..Default::default() }, &["filter"]).await.unwrap();
-        // Until it is heard of at the other gateway.
-        assert!(subscriber.is_silent().await);
-        world.append(events("f", 2)).await;
-        assert!(subscriber.is_silent().await);
+        let filter = Subscription { filter: of("email"), ..Subscription::default() };
+        update(&world, filter, &["filter"]).await.unwrap();
+        // It is heard of at the other gateway once the first event comes that only the new one lets through.
+        for number in 0.. {
+            world.append(vec![old(format!("old-{number}")), wanted(format!("new-{number}"))]).await;
+            let got = ids(&subscriber.deliveries_once().await);
+            if (0..=number).any(|number| got.contains(&wanted(format!("new-{number}")).id)) {
+                break;
+            }
+        }
+        let last = wanted("last".to_owned());
+        world.append(vec![old("later".to_owned()), last.clone()]).await;
+        let mut got = Vec::new();
+        while !got.contains(&last.id) {
+            got.extend(ids(&subscriber.deliveries_once().await));
+        }
+        assert!(!got.contains(&old("later".to_owned()).id));
     }
 }
 
