@@ -5,6 +5,7 @@ use postern_proto::event::v1::{AcknowledgeRequest, EventFilter, PullRequest, Set
 use tokio::time::Instant;
 use tonic::Code;
 
+use super::rocky::beside;
 use super::world::{NAME, World, acks, ids, ordered, shared, start};
 use crate::store::conformance::{event, events};
 
@@ -48,8 +49,17 @@ async fn a_pull_waits_for_as_long_as_it_says() {
         let begun = Instant::now();
         assert!(world.pull("a", 1).await.unwrap().deliveries.is_empty());
         assert!(begun.elapsed() >= std::time::Duration::from_secs(1));
-        let (pulled, ()) = tokio::join!(world.pull("a", 60), async {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_pull_that_waits_is_given_what_comes() {
+    for kind in [ordered(), shared()] {
+        let (world, way) = beside(kind).await;
+        let mut empty_reads = way.empty_reads();
+        let (pulled, ()) = tokio::join!(world.pull_at(1, "a", 60), async {
+            // It has looked, and there was nothing.
+            empty_reads.changed().await.unwrap();
             world.append(vec![event("e")]).await;
         });
         assert_eq!(ids(&pulled.unwrap().deliveries), [event("e").id]);
@@ -58,16 +68,17 @@ async fn a_pull_waits_for_as_long_as_it_says() {
 
 #[tokio::test]
 async fn a_pull_that_waits_ends_when_somebody_takes_over() {
-    let world = World::start().await;
-    world.create(ordered()).await;
-    world.pull("a", 0).await.unwrap();
-    let (older, _newer) = tokio::join!(world.pull("a", 60), async {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        let mut newer = world.start_at(0, start("b")).await;
-        newer.opened().await;
-        newer
-    });
-    assert_eq!(reason_of(&older.unwrap_err()), "SUBSCRIPTION_TAKEN_OVER");
+    let (world, way) = beside(ordered()).await;
+    for newer in 0..2 {
+        let mut empty_reads = way.empty_reads();
+        let (older, _newer) = tokio::join!(world.pull_at(1, "a", 60), async {
+            empty_reads.changed().await.unwrap();
+            let mut newer = world.start_at(newer, start("b")).await;
+            newer.opened().await;
+            newer
+        });
+        assert_eq!(reason_of(&older.unwrap_err()), "SUBSCRIPTION_TAKEN_OVER");
+    }
 }
 
 #[tokio::test]

@@ -28,8 +28,9 @@ pub(crate) struct Rocky {
     fails: watch::Sender<bool>,
     deaf: watch::Sender<bool>,
     holds: watch::Sender<Option<Step>>,
-    /// How many calls were held up so far.
+    /// How many calls were held up so far, and how many reads of the log found nothing.
     held: watch::Sender<usize>,
+    empty: watch::Sender<usize>,
     told: broadcast::Sender<Change>,
 }
 
@@ -45,8 +46,8 @@ impl Rocky {
                 let _ = telling.send(change);
             }
         });
-        let (holds, held) = Default::default();
-        Arc::new(Self { sqlite: sqlite.clone(), fails, deaf, holds, held, told })
+        let (holds, held, empty) = Default::default();
+        Arc::new(Self { sqlite: sqlite.clone(), fails, deaf, holds, held, empty, told })
     }
 
     /// Holds up the calls that come to a step.
@@ -63,6 +64,11 @@ impl Rocky {
     /// Lets go on what is held up.
     pub(crate) fn let_go(&self) {
         self.holds.send_replace(None);
+    }
+
+    /// Tells of each read of the log that finds nothing from now on.
+    pub(crate) fn empty_reads(&self) -> watch::Receiver<usize> {
+        self.empty.subscribe()
     }
 
     async fn come_to(&self, step: Step) {
@@ -128,7 +134,11 @@ impl EventLog for Rocky {
         events: usize,
         bytes: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.whole()?.read(after, events, bytes).await
+        let found = self.whole()?.read(after, events, bytes).await?;
+        if found.is_empty() {
+            self.empty.send_modify(|empty| *empty += 1);
+        }
+        Ok(found)
     }
 
     async fn bounds(&self) -> Result<Bounds, StoreError> {

@@ -188,6 +188,15 @@ impl World {
     }
 
     pub(crate) async fn pull(&self, client_id: &str, wait: u64) -> Result<PullResponse, Status> {
+        self.pull_at(0, client_id, wait).await
+    }
+
+    pub(crate) async fn pull_at(
+        &self,
+        gateway: usize,
+        client_id: &str,
+        wait: u64,
+    ) -> Result<PullResponse, Status> {
         let wait = Some(prost_types::Duration { seconds: wait.cast_signed(), nanos: 0 });
         let request = PullRequest {
             subscription: NAME.to_owned(),
@@ -195,7 +204,7 @@ impl World {
             max_events: 0,
             wait,
         };
-        Ok(self.events(0).pull(request).await?.into_inner())
+        Ok(self.events(gateway).pull(request).await?.into_inner())
     }
 
     pub(crate) async fn acknowledge(&self, client_id: &str, cursor: &Bytes) -> Result<Confirmed, Status> {
