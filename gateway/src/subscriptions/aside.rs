@@ -11,7 +11,7 @@ use postern_proto::event::v1::{
 use prost::Message as _;
 use tonic::Code;
 
-use super::stored::{self, Kept, Reading, SetAside, Unsettled, id_of};
+use super::stored::{self, Kept, MOST_UNSETTLED, Reading, SetAside, Unsettled, id_of};
 use super::{Subscriptions, TRIES, pause};
 use crate::error::Error;
 use crate::names;
@@ -27,8 +27,6 @@ const MAX_IDS: usize = 100;
 const MOST_AT_ONCE: usize = 1_000;
 /// How many copies are read at once.
 const READ_AT_ONCE: usize = 64;
-/// The most events of a subscription that are handed out and not settled.
-const MOST_UNSETTLED: usize = 4_096;
 
 /// A set-aside event by its key: the generation in which it was set aside, and its place in the log.
 type Place = (u64, Sequence);

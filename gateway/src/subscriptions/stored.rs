@@ -23,6 +23,8 @@ pub(super) const SUBSCRIPTIONS: &str = "subscriptions/";
 pub(super) const READINGS: &str = "readings/";
 /// Where set-aside events lie.
 const SET_ASIDE: &str = "set-aside/";
+/// The most events of a subscription that are handed out and not settled, whoever has them.
+pub(super) const MOST_UNSETTLED: usize = 4_096;
 /// Within what time a delivery is to be acknowledged where nothing is said.
 pub(super) const DEFAULT_ACK_DEADLINE: Duration = Duration::from_secs(60);
 /// How often an event is delivered where nothing is said.

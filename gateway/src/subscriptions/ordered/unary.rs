@@ -1,7 +1,7 @@
 //! Pull and Acknowledge of ORDERED subscriptions.
 
 use bytes::Bytes;
-use postern_proto::event::v1::{AcknowledgeRequest, Confirmed, Gap};
+use postern_proto::event::v1::{AcknowledgeRequest, Confirmed};
 use tokio::time::Instant;
 
 use super::{Hold, Way};
@@ -13,7 +13,7 @@ use crate::subscriptions::news::Known;
 use crate::subscriptions::pull::Pulling;
 use crate::subscriptions::stored::{self, Stored};
 use crate::subscriptions::wire::{BATCH_BYTES, PullAnswer};
-use crate::subscriptions::{Subscriptions, moved, taken_over};
+use crate::subscriptions::{Subscriptions, merged, moved, taken_over};
 
 /// Gives what comes after the committed place.
 pub(in crate::subscriptions) async fn pull(
@@ -37,12 +37,7 @@ pub(in crate::subscriptions) async fn pull(
         let next = way.next(&*of.log, left, room, answer.deliveries.is_empty()).await?;
         bytes += next.places.iter().map(|(_, bytes)| bytes).sum::<usize>();
         if let Some(gap) = next.gap {
-            answer.gap = Some(match answer.gap.take() {
-                Some(before) => {
-                    Gap { missed: before.missed + gap.missed, to_cursor: gap.to_cursor, ..before }
-                }
-                None => gap,
-            });
+            answer.gap = Some(merged(answer.gap.take(), gap));
         }
         answer.deliveries.extend(next.deliveries);
         let has_some = !answer.deliveries.is_empty() || answer.gap.is_some();

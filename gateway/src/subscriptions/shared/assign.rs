@@ -7,13 +7,14 @@ use bytes::Bytes;
 use postern_proto::event::v1::{Gap, GapReason};
 use prost::Message as _;
 
-use super::draft::{Draft, MOST_UNSETTLED};
+use super::draft::Draft;
 use crate::error::Error;
 use crate::events::cursor::Cursor;
 use crate::events::filter::Filter;
 use crate::store::{EventLog, Store};
 use crate::subscriptions::ack_id::AckId;
-use crate::subscriptions::stored::{self, SetAside, Unsettled};
+use crate::subscriptions::merged;
+use crate::subscriptions::stored::{self, MOST_UNSETTLED, SetAside, Unsettled};
 use crate::subscriptions::wire::{BATCH_BYTES, Delivery};
 
 /// How many events are read at once, and of how many bytes.
@@ -101,10 +102,7 @@ impl Plan {
     pub(super) fn tell(&mut self, gap: Gap) {
         let Some(given) = self.given.first_mut() else { return };
         self.told_gap = true;
-        given.gap = Some(match given.gap.take() {
-            Some(before) => merged(before, gap),
-            None => gap,
-        });
+        given.gap = Some(merged(given.gap.take(), gap));
     }
 
     fn give(&mut self, taker: usize, delivery: Delivery, nonce: u64) {
@@ -113,11 +111,6 @@ impl Plan {
         given.nonces.push((nonce, delivery.event.len()));
         given.deliveries.push(delivery);
     }
-}
-
-/// Two gaps as one.
-pub(super) fn merged(before: Gap, after: Gap) -> Gap {
-    Gap { missed: before.missed + after.missed, to_cursor: after.to_cursor, ..before }
 }
 
 /// The gap that a place leaves which retention has passed.

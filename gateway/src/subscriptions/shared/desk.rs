@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use self::anew::Place;
 pub(in crate::subscriptions) use super::assign::Given;
 use super::assign::Room;
-use super::draft::{MOST_UNSETTLED, next_due};
+use super::draft::next_due;
 use crate::error::Error;
 use crate::events::cursor::Cursor;
 use crate::events::filter::Filter;
@@ -25,7 +25,7 @@ use crate::metrics::Subscriber;
 use crate::store::StoreError;
 use crate::subscriptions::news::Known;
 use crate::subscriptions::settle::Checked;
-use crate::subscriptions::stored::{self, Kept, Stored};
+use crate::subscriptions::stored::{self, Kept, MOST_UNSETTLED, Stored};
 use crate::subscriptions::wire::BATCH_EVENTS;
 use crate::subscriptions::{Subscriptions, moved};
 

@@ -11,8 +11,6 @@ use crate::subscriptions::clock::{milliseconds, timestamp};
 use crate::subscriptions::settle::{Checked, Verdict};
 use crate::subscriptions::stored::{Reading, Unsettled};
 
-/// The most events of a subscription that are handed out and not settled, whoever has them.
-pub(super) const MOST_UNSETTLED: usize = 4_096;
 /// The delay of a nack that names none, after the first attempt; doubled by each further one.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// The longest delay that nobody asked for.

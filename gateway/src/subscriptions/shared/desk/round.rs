@@ -7,12 +7,13 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::super::assign::{Assigning, Plan, lost, merged};
+use super::super::assign::{Assigning, Plan, lost};
 use super::super::draft::{Draft, Settled};
 use super::{By, Desk, FLUSH, Held};
 use crate::error::Error;
 use crate::store::{Expect, StoreError, Write};
 use crate::subscriptions::clock::{milliseconds, timestamp};
+use crate::subscriptions::merged;
 use crate::subscriptions::stored::{self, Kept, Reading, SetAside};
 
 /// How often a round is made anew because another gateway wrote first.
@@ -111,8 +112,7 @@ impl Desk {
             for one in spent.iter().take(ASIDE_AT_ONCE) {
                 draft.remove(one);
                 let Some(event) = assigning.event(one).await? else {
-                    let gap = lost(self.scan, one);
-                    gone = Some(gone.map_or(gap.clone(), |before| merged(before, gap)));
+                    gone = Some(merged(gone, lost(self.scan, one)));
                     continue;
                 };
                 let generation = if one.copy > 0 { one.copy } else { draft.reading.generation };
@@ -222,10 +222,7 @@ impl Desk {
 
     /// Has a gap told, which no reading leads to any more.
     fn owe(&mut self, gap: Gap) {
-        self.owed = Some(match self.owed.take() {
-            Some(before) => merged(before, gap),
-            None => gap,
-        });
+        self.owed = Some(merged(self.owed.take(), gap));
     }
 
     /// Whether an event that is not outstanding was set aside. Where that cannot be known it is taken to be so.
