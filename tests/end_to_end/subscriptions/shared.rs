@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use postern_chassis::fault::{reason_of, retry_after_of};
 use postern_proto::event::v1::{ConsumeStart, Extension, Settle, Subscription, SubscriptionMode};
 
-use super::world::{World, acks, ids, nack, shared, start};
+use super::world::{World, acks, cursor_of, ids, nack, shared, start};
 use crate::store::conformance::{event, events, sized_event};
+use crate::world::until;
 
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
@@ -244,6 +245,24 @@ async fn what_is_to_be_set_aside_and_is_no_longer_kept_is_told_as_a_gap_to_who_w
     let told = tokio::time::timeout(std::time::Duration::from_secs(10), subscriber.gap());
     assert_eq!(told.await.expect("at once, and not with the next event").missed, 1);
     assert_eq!(world.status().await.set_aside, 0);
+}
+
+#[tokio::test]
+async fn a_gap_that_nobody_was_there_to_be_told_of_is_told_to_whoever_comes() {
+    let world = World::start().await;
+    world.create(Subscription { max_attempts: 1, ..shared() }).await;
+    world.append(vec![event("e")]).await;
+    let got = world.pull("", 0).await.unwrap().deliveries;
+    world.trim(0).await;
+    world.pass(61);
+    let settled = || async { (world.status().await.cursor == cursor_of(&got[0])).then_some(()) };
+    until("its deadline has passed, and it is no longer kept", settled).await;
+    // Longer than anything of it is kept where nobody is.
+    tokio::time::pause();
+    tokio::time::sleep(std::time::Duration::from_secs(200)).await;
+    tokio::time::resume();
+    assert_eq!(world.pull("", 0).await.unwrap().gap.map(|gap| gap.missed), Some(1));
+    assert_eq!(world.pull("", 0).await.unwrap().gap, None);
 }
 
 #[tokio::test]

@@ -306,7 +306,8 @@ impl Desk {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let is_idle = self.streams.is_empty() && self.takes.is_empty();
+            // What is owed is known here only: it is kept until somebody comes.
+            let is_idle = self.streams.is_empty() && self.takes.is_empty() && self.owed.is_none();
             idle_since = if is_idle { idle_since.or_else(|| Some(Instant::now())) } else { None };
             let has_room = !self.is_stuck
                 && self.kept.value.unsettled.len() < MOST_UNSETTLED
