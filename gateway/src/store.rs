@@ -23,6 +23,9 @@ pub use surely::write_surely;
 pub const MAX_VALUE_BYTES: usize = 1000 * 1024;
 /// The longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 512;
+/// The most writes of one commit. NATS takes 1,000 messages as one: each write is one, and the other 200 hold 180 MiB of
+/// events, which is more than any look of a trigger tells. Guards are checked and not written: they do not count.
+pub const MAX_WRITES: usize = 800;
 /// How many changes a watcher may fall behind.
 pub const WATCH_BACKLOG: usize = 1024;
 
@@ -83,7 +86,7 @@ pub struct Guard {
 pub struct Commit {
     /// Events to append.
     pub events: Vec<NewEvent>,
-    /// Writes, each of another key.
+    /// Writes, each of another key: at most [`MAX_WRITES`].
     pub writes: Vec<Write>,
     /// What must hold besides.
     pub guards: Vec<Guard>,

@@ -1,9 +1,10 @@
 //! What every engine refuses, before it can hold up others.
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use super::tail::milliseconds;
-use super::{Commit, MAX_KEY_BYTES, MAX_VALUE_BYTES, NewEvent, StoreError, Write};
+use super::{Commit, MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_WRITES, NewEvent, StoreError, Write};
 use crate::events::record::MAX_EVENT_BYTES;
 
 /// Refuses what no store takes.
@@ -13,7 +14,11 @@ use crate::events::record::MAX_EVENT_BYTES;
 pub fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreError> {
     let refused = |problem: String| Err(StoreError::Refused(problem));
     events.iter().try_for_each(admit_event)?;
-    for (place, Write { key, value, .. }) in writes.iter().enumerate() {
+    if writes.len() > MAX_WRITES {
+        return refused(format!("{} writes in one commit: expected at most {MAX_WRITES}", writes.len()));
+    }
+    let mut keys = HashSet::with_capacity(writes.len());
+    for Write { key, value, .. } in writes {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let segments = || key.split('/').all(|segment| !segment.is_empty() && segment.chars().all(allowed));
         if key.len() > MAX_KEY_BYTES || !segments() {
@@ -24,7 +29,7 @@ pub fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreError> {
                 "the value of {key} is too large: expected at most {MAX_VALUE_BYTES} bytes"
             ));
         }
-        if writes[..place].iter().any(|other| other.key == *key) {
+        if !keys.insert(key) {
             return refused(format!("{key} is written twice at once"));
         }
     }

@@ -40,8 +40,6 @@ use super::{
     StoreError, StoredEvent, Write,
 };
 
-/// The most writes of one commit: with its events they must fit what a server takes as one.
-const MAX_WRITES: usize = 900;
 /// The pause between two tries to open it.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a close waits for the last commit.
@@ -159,11 +157,6 @@ impl Nats {
 
     async fn make(&self, commit: Commit) -> Result<Made, StoreError> {
         admit(&commit)?;
-        let writes = commit.writes.len();
-        if writes > MAX_WRITES {
-            let problem = format!("{writes} writes in one commit: expected at most {MAX_WRITES}");
-            return Err(StoreError::Refused(problem));
-        }
         self.ask(|answer| Request::Commit { commit, answer }).await
     }
 

@@ -47,6 +47,7 @@ macro_rules! conform {
                 a_list_pages_through_a_prefix_in_order,
                 watchers_see_each_change_once_and_in_order,
                 what_no_store_takes_is_refused,
+                a_commit_of_the_most_writes_is_made_with_its_events,
                 events_are_read_in_the_order_of_their_append,
                 an_event_holds_its_own_place_and_the_time_it_was_recorded,
                 an_id_that_is_kept_is_not_stored_again,

@@ -312,8 +312,8 @@ async fn a_watch_that_ends_in_line_is_looked_after_by_nobody_and_made_again_once
 async fn the_first_looks_of_very_many_keep_a_pace_and_none_waits_longer_than_its_interval() {
     const COUNT: usize = 12_000;
     let (mut clock, _folder) = clock().await;
-    for begin in (0..COUNT).step_by(1_000) {
-        let writes = (begin..begin + 1_000).map(|number| {
+    for begin in (0..COUNT).step_by(500) {
+        let writes = (begin..begin + 500).map(|number| {
             let interval = Duration::from_secs(if number % 100 == 0 { 2 } else { 3_600 });
             let name = format!("connections/office-{number:05}/triggers/new-mail");
             let Entry { key, value, .. } = record(&name, interval, 1, TriggerState::Active);

@@ -1,8 +1,8 @@
 //! What every store promises of values.
 
-use postern_gateway::store::{Expect, MAX_VALUE_BYTES, NewEvent, StoreError};
+use postern_gateway::store::{Expect, MAX_VALUE_BYTES, MAX_WRITES, NewEvent, StoreError};
 
-use super::{Engine, Opened, delete, event, is_conflict, put, value};
+use super::{Engine, Opened, delete, event, events, is_conflict, put, value};
 
 pub(crate) async fn what_is_written_is_read(engine: &impl Engine) {
     let Opened { store, .. } = engine.open().await;
@@ -150,8 +150,29 @@ pub(crate) async fn what_no_store_takes_is_refused(engine: &impl Engine) {
     refused(store.write(put("large", &format!("{large}x"), Expect::Any)).await);
     let twice = vec![put("a", "1", Expect::Any), put("a", "2", Expect::Any)];
     refused(log.append(Vec::new(), twice).await.map(|appended| appended.last));
+    let many: Vec<_> =
+        (0..=MAX_WRITES).map(|number| put(&format!("many/{number}"), "1", Expect::Any)).collect();
+    refused(log.append(Vec::new(), many).await.map(|appended| appended.last));
+    assert_eq!(store.list("many/", "", 1).await.unwrap(), []);
     let event = NewEvent { encoded: vec![0; 70_000].into(), ..event("too-large") };
     refused(log.append(vec![event], Vec::new()).await.map(|appended| appended.last));
     assert_eq!(value(&*store, "a").await, None);
     assert_eq!(log.bounds().await.unwrap().last, 0);
+}
+
+pub(crate) async fn a_commit_of_the_most_writes_is_made_with_its_events(engine: &impl Engine) {
+    let Opened { store, log, .. } = engine.open().await;
+    let key = |number: usize| format!("many/{number:03}");
+    let writes = |value| (0..MAX_WRITES).map(|number| put(&key(number), value, Expect::Any)).collect();
+    // As many events as a look tells at most.
+    let appended = log.append(events("e", 10_000), writes("one")).await.unwrap();
+    assert_eq!((appended.stored, appended.last), (10_000, 10_000));
+    // The last one is there twice.
+    let mut twice: Vec<_> = writes("two");
+    twice[MAX_WRITES - 1].key = key(0);
+    let refused = log.append(events("f", 1), twice).await;
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    let listed = store.list("many/", "", 1_000).await.unwrap();
+    assert_eq!(listed.len(), MAX_WRITES);
+    assert!(listed.iter().all(|entry| entry.value == "one") && log.bounds().await.unwrap().last == 10_000);
 }
