@@ -1,7 +1,9 @@
 //! Triggers: what TriggerService promises, and when triggers are looked after.
 
 mod interleaved;
+mod many;
 mod shared;
+mod stage;
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::events::new_event;
 use crate::leases::Leases;
 use crate::metrics::POLLS;
-use crate::store::{Commit, EventLog, Guard, NewEvent, Store, StoreError, Write};
+use crate::store::{Commit, EventLog, Guard, MAX_WRITES, NewEvent, Store, StoreError, Write};
 use groups::{Groups, Member};
 
 /// How long a look may take, waiting for a throttling provider included.
@@ -35,6 +35,8 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_OCCURRENCES: i32 = 50;
 /// How many places are read from the store at once.
 const READS_AT_ONCE: usize = 16;
+/// How many times of last events are written at once where they are too many for the look's own commit.
+const TIMES_AT_ONCE: usize = 64;
 
 /// What a look needs.
 pub(super) struct Poller {
@@ -58,6 +60,16 @@ pub(super) struct Looked {
     pub(super) retry_after: Option<Duration>,
     /// The triggers that were to catch up and could not, and why.
     pub(super) behind: Option<(Vec<String>, Error)>,
+}
+
+/// What a look does to the places of its triggers.
+struct Places {
+    /// Written with what it tells.
+    writes: Vec<Write>,
+    /// Of those whose writes had no room there: their places must be as they were read all the same.
+    guards: Vec<Guard>,
+    /// Those writes, which only say when a trigger last told of something.
+    times: Vec<Write>,
 }
 
 impl Poller {
@@ -133,7 +145,7 @@ impl Poller {
         let response = self.ask(watch, &groups.together, from.clone(), failed).await?;
         let (events, told) = self.events(&groups.together, &response.occurrences);
         let mut looked = outcome(watch, &response, from);
-        let mut writes = self.places(&groups.together, &told, |_| None).await?;
+        let Places { mut writes, mut guards, times } = self.places(&groups.together, &told, |_| None).await?;
         looked.told = told.into_iter().collect();
         let (before, midway) = (&reached.value, looked.more);
         // A nudge that came midway was not answered by what followed, nor is one of a time before this process.
@@ -144,7 +156,9 @@ impl Poller {
             let now = Some(SystemTime::now().into());
             let next = Reached { cursor: response.next_cursor, last_poll_time: now, midway };
             writes.push(reached.replaced(stored::reached_key(watch), &next));
-            self.log.commit(Commit { events, writes, guards: vec![guard] }).await?;
+            guards.push(guard);
+            self.log.commit(Commit { events, writes, guards }).await?;
+            self.write_times(times).await;
         }
         Ok(looked)
     }
@@ -177,44 +191,75 @@ impl Poller {
             looked = outcome(watch, &last, &next);
             next = last.next_cursor;
         }
-        let mut writes = self.places(behind, &told, |_| looked.more.then(|| next.clone())).await?;
+        // All of them are alone: each place is written, and they are no more than have room.
+        let Places { mut writes, mut guards, .. } =
+            self.places(behind, &told, |_| looked.more.then(|| next.clone())).await?;
         // Written as it is: whoever has moved it on meanwhile has not asked for these.
         writes.push(reached.replaced(key, &reached.value));
-        self.log.commit(Commit { events, writes, guards: vec![guard] }).await?;
+        guards.push(guard);
+        self.log.commit(Commit { events, writes, guards }).await?;
         looked.told = told.into_iter().collect();
         let done = !looked.more;
         Ok((looked, done))
     }
 
     /// The writes of the places of those who told of something or were alone. Afterwards they are alone where `alone`
-    /// says.
+    /// says. There is room for the place of the watch beside them.
     async fn places(
         &self,
         members: &[Member],
         told: &HashSet<String>,
         alone: impl Fn(&Member) -> Option<Bytes>,
-    ) -> Result<Vec<Write>, StoreError> {
-        let now = Some(SystemTime::now().into());
-        let mut writes = Vec::new();
-        for member in members {
-            let (name, tells) = (&member.trigger.name, told.contains(&member.trigger.name));
+    ) -> Result<Places, StoreError> {
+        let tells = |member: &Member| told.contains(&member.trigger.name);
+        let concerned = members.iter().filter(|member| member.place.is_some() || tells(member));
+        let concerned: Vec<_> = concerned.cloned().collect();
+        let read = |member: Member| async move {
             let place = match &member.place {
                 Some(place) => place.clone(),
-                None if tells => stored::read_place(self.store.as_ref(), name).await?,
-                None => continue,
+                None => stored::read_place(self.store.as_ref(), &member.trigger.name).await?,
             };
-            let key = stored::place_key(name);
+            Ok((member, place))
+        };
+        let placed = stream::iter(concerned.into_iter().map(read)).buffered(READS_AT_ONCE);
+        let placed: Vec<_> = placed.try_collect().await?;
+        let now = Some(SystemTime::now().into());
+        let (mut writes, mut telling) = (Vec::new(), Vec::new());
+        for (member, place) in placed {
+            let key = stored::place_key(&member.trigger.name);
+            let (is_alone, tells) = (place.value.alone.is_some(), tells(&member));
             // It was paused or changed during the look: what was asked for it holds no longer.
-            if member.place.is_none() && place.value.alone.is_some() {
+            if member.place.is_none() && is_alone {
                 return Err(StoreError::Conflict { key });
             }
-            if !tells && place.value.alone.is_none() {
-                continue;
-            }
             let last_event_time = if tells { now } else { place.value.last_event_time };
-            writes.push(place.replaced(key, &Place { alone: alone(member), last_event_time }));
+            let write = place.replaced(key, &Place { alone: alone(&member), last_event_time });
+            if is_alone {
+                writes.push(write);
+            } else if tells {
+                telling.push((place.revision, write));
+            }
         }
-        Ok(writes)
+        let room = (MAX_WRITES - 1).saturating_sub(writes.len()).min(telling.len());
+        let late = telling.split_off(room);
+        writes.extend(telling.into_iter().map(|(_, write)| write));
+        let guard = |(revision, write): &(_, Write)| Guard { key: write.key.clone(), revision: *revision };
+        let guards = late.iter().map(guard).collect();
+        Ok(Places { writes, guards, times: late.into_iter().map(|(_, write)| write).collect() })
+    }
+
+    /// Writes when triggers last told of something, each by itself: who has written there since keeps what it wrote, and
+    /// a time that is lost is made good by the next event.
+    async fn write_times(&self, times: Vec<Write>) {
+        let write = |write| async move { self.store.write(write).await };
+        let written = stream::iter(times.into_iter().map(write)).buffer_unordered(TIMES_AT_ONCE);
+        let written: Vec<_> = written.collect().await;
+        let is_failure =
+            |written: &&Result<_, _>| !matches!(written, Ok(_) | Err(StoreError::Conflict { .. }));
+        let failed = written.iter().filter(is_failure).count();
+        if failed > 0 {
+            tracing::warn!(count = failed, "when triggers last told of something could not be stored");
+        }
     }
 
     async fn ask(

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postern_proto::event::v1::Trigger;
 
+use crate::store::MAX_WRITES;
 use crate::triggers::stored::{At, Place};
+
+/// How many join their watch, or catch up, by one look: the place of each is written with the place of the watch.
+const JOIN_AT_ONCE: usize = MAX_WRITES - 1;
 
 /// A trigger that is looked after.
 #[derive(Debug, Clone)]
@@ -27,7 +31,7 @@ pub(super) struct Groups {
     /// Where those are who are looked after together.
     pub(super) cursor: Bytes,
     pub(super) together: Vec<Member>,
-    /// Those who have to catch up, by where they are.
+    /// Those who have to catch up, by where they are, and no more at once than one commit writes.
     pub(super) behind: Vec<(Bytes, Vec<Member>)>,
 }
 
@@ -51,13 +55,30 @@ impl Groups {
         let most = elsewhere.iter().max_by_key(|(_, members)| members.len());
         let most = most.filter(|(_, members)| !has_own && members.len() > together.len());
         let Some(next) = most.map(|(cursor, _)| cursor.clone()) else {
-            return Self { cursor, together, behind: elsewhere.into_iter().collect() };
+            return Self::bounded(cursor, together, elsewhere);
         };
         let leading = elsewhere.remove(&next).unwrap_or_default();
         if !together.is_empty() {
             elsewhere.insert(cursor, together);
         }
-        Self { cursor: next, together: leading, behind: elsewhere.into_iter().collect() }
+        Self::bounded(next, leading, elsewhere)
+    }
+
+    /// Those who would join beyond what one look can write stay where they are, and catch up from there.
+    fn bounded(cursor: Bytes, together: Vec<Member>, mut elsewhere: BTreeMap<Bytes, Vec<Member>>) -> Self {
+        let mut joining = 0;
+        let (together, late): (Vec<_>, Vec<_>) = together.into_iter().partition(|member| {
+            joining += usize::from(member.alone().is_some());
+            member.alone().is_none() || joining <= JOIN_AT_ONCE
+        });
+        if !late.is_empty() {
+            elsewhere.insert(cursor.clone(), late);
+        }
+        let mut behind = Vec::new();
+        for (at, members) in elsewhere {
+            behind.extend(members.chunks(JOIN_AT_ONCE).map(|part| (at.clone(), part.to_vec())));
+        }
+        Self { cursor, together, behind }
     }
 }
 
@@ -102,5 +123,23 @@ mod tests {
     fn a_place_that_somebody_goes_by_is_kept_however_many_are_elsewhere() {
         let members = vec![member("a", None), member("b", Some("3")), member("c", Some("3"))];
         assert_eq!(divided(members, "5"), ("5".into(), "a".into(), vec!["bc".into()]));
+    }
+
+    #[test]
+    fn no_more_join_or_catch_up_at_once_than_one_commit_writes() {
+        let goes_along = (0..5_000).map(|_| member("w", None));
+        let joins = (0..JOIN_AT_ONCE + 3).map(|_| member("j", Some("5")));
+        let behind = (0..2 * JOIN_AT_ONCE + 1).map(|_| member("b", Some("3")));
+        let members = behind.chain(joins).chain(goes_along).collect();
+        let groups = Groups::divide(members, Bytes::from_static(b"5"));
+        assert_eq!(groups.together.len(), 5_000 + JOIN_AT_ONCE);
+        let sizes: Vec<_> = groups.behind.iter().map(|(at, part)| (&**at, part.len())).collect();
+        let (three, five) = (&b"3"[..], &b"5"[..]);
+        assert_eq!(sizes, [(three, JOIN_AT_ONCE), (three, JOIN_AT_ONCE), (three, 1), (five, 3)]);
+        // Nobody goes along: the place becomes that of the most.
+        let new = (0..JOIN_AT_ONCE + 3).map(|_| member("n", Some(""))).collect();
+        let groups = Groups::divide(new, Bytes::from_static(b"5"));
+        assert_eq!((&*groups.cursor, groups.together.len()), (&b""[..], JOIN_AT_ONCE));
+        assert_eq!((&*groups.behind[0].0, groups.behind[0].1.len()), (&b""[..], 3));
     }
 }
