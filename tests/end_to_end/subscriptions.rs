@@ -7,6 +7,7 @@ mod breaking;
 mod chance;
 mod changes;
 mod listing;
+mod many_aside;
 mod moving;
 mod ordered;
 mod rocky;

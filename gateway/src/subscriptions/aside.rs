@@ -16,15 +16,18 @@ use super::{Subscriptions, TRIES, pause};
 use crate::error::Error;
 use crate::names;
 use crate::page::Page;
-use crate::store::{Entry, Expect, Sequence, StoreError, Write};
+use crate::store::{Entry, Expect, MAX_WRITES, Sequence, StoreError, Write};
 
 /// The most events of a page, and the most bytes where there is more than one.
 const PAGE_EVENTS: usize = 100;
 const PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// The most ids in a request.
 const MAX_IDS: usize = 100;
-/// The most events that are dealt with where none is named.
-const MOST_AT_ONCE: usize = 1_000;
+/// The most events that are delivered again where none is named.
+const REPLAYED_AT_ONCE: usize = 1_000;
+/// The most events that are dropped where none is named: each is a write of one commit.
+const DROPPED_AT_ONCE: usize = 500;
+const _: () = assert!(DROPPED_AT_ONCE < MAX_WRITES);
 /// How many copies are read at once.
 const READ_AT_ONCE: usize = 64;
 
@@ -82,7 +85,7 @@ impl Subscriptions {
             stored::read(&*self.store, id).await?;
             let kept = stored::read_reading(&*self.store, id).await?;
             let room = MOST_UNSETTLED.saturating_sub(kept.value.unsettled.len());
-            let most = if ids.is_empty() { MOST_AT_ONCE.min(room) } else { MOST_AT_ONCE };
+            let most = if ids.is_empty() { REPLAYED_AT_ONCE.min(room) } else { REPLAYED_AT_ONCE };
             let Chosen { places, more } = self.choose(id, &kept, &ids, most).await?;
             if places.len() > room || (room == 0 && more) {
                 let message = "4,096 events of this subscription are not settled already";
@@ -119,7 +122,7 @@ impl Subscriptions {
         for tried in 0..TRIES {
             stored::read(&*self.store, id).await?;
             let kept = stored::read_reading(&*self.store, id).await?;
-            let Chosen { places, more } = self.choose(id, &kept, &ids, MOST_AT_ONCE).await?;
+            let Chosen { places, more } = self.choose(id, &kept, &ids, DROPPED_AT_ONCE).await?;
             let mut reading = kept.value.clone();
             reading.set_aside = reading.set_aside.saturating_sub(places.len() as u64);
             let dropped = i32::try_from(places.len()).unwrap_or(i32::MAX);

@@ -10,6 +10,9 @@ use crate::error::Error;
 
 /// The most deliveries in one message.
 const MOST: usize = 1_000;
+/// How many acks and extensions are done at once: an ack of an event that was set aside removes its copy, which is a
+/// write of its own.
+pub(super) const ACKS_AT_ONCE: usize = 640;
 /// How many nacks are done at once: each may copy its event.
 const NACKS_AT_ONCE: usize = 64;
 /// The longest delay of a nack.
@@ -52,12 +55,12 @@ impl Checked {
             // What is none is told as it came, and no more of it than one that is.
             (ack_id.chars().take(64).collect(), known)
         };
-        let mut first = Self::default();
-        first.verdicts.extend(settle.ack_ids.into_iter().map(|ack_id| known(ack_id, Verdict::Ack)));
+        let mut first: Vec<_> =
+            settle.ack_ids.into_iter().map(|ack_id| known(ack_id, Verdict::Ack)).collect();
         for (place, extension) in settle.extensions.into_iter().enumerate() {
             let deadline = extension.deadline.map(Duration::try_from).transpose().ok();
             match deadline.filter(|wish| wish.is_none_or(|wish| ACK_DEADLINES.contains(&wish))) {
-                Some(wish) => first.verdicts.push(known(extension.ack_id, Verdict::Extend(wish))),
+                Some(wish) => first.push(known(extension.ack_id, Verdict::Extend(wish))),
                 None => {
                     let path = format!("{field}.extensions[{place}].deadline");
                     wrong.push((path, "expected 10 s to 600 s".to_owned()));
@@ -81,10 +84,10 @@ impl Checked {
         if !wrong.is_empty() {
             return Err(Error::Fields(wrong));
         }
-        let mut parts: Vec<_> =
-            nacks.chunks(NACKS_AT_ONCE).map(|part| Self { verdicts: part.to_vec() }).collect();
-        if !first.verdicts.is_empty() || parts.is_empty() {
-            parts.insert(0, first);
+        let parts = first.chunks(ACKS_AT_ONCE).chain(nacks.chunks(NACKS_AT_ONCE));
+        let mut parts: Vec<_> = parts.map(|part| Self { verdicts: part.to_vec() }).collect();
+        if parts.is_empty() {
+            parts.push(Self::default());
         }
         Ok(parts)
     }
@@ -111,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn nacks_are_parted_into_what_is_done_at_once() {
+    fn what_is_said_is_parted_into_what_is_done_at_once() {
         let settle = Settle {
             ack_ids: vec!["a".repeat(100); 900],
             nacks: vec![Nack { reason: "é".repeat(300), ..Nack::default() }; 100],
             ..Settle::default()
         };
         let parts = Checked::parse(settle, "settle", "x").unwrap();
-        assert_eq!(parts.iter().map(|part| part.verdicts.len()).collect::<Vec<_>>(), [900, 64, 36]);
+        assert_eq!(parts.iter().map(|part| part.verdicts.len()).collect::<Vec<_>>(), [640, 260, 64, 36]);
         assert_eq!(parts[0].verdicts[0].0.len(), 64);
     }
 }

@@ -41,6 +41,12 @@ impl Draft {
         Self { reading: reading.clone(), reasons: HashMap::new(), done_copies: Vec::new() }
     }
 
+    /// How many copies are to be removed once it is done what a subscriber says, at most.
+    pub(super) fn copies_with(&self, checked: &Checked) -> usize {
+        let copies = self.reading.unsettled.iter().filter(|one| one.copy > 0).count();
+        self.done_copies.len() + copies.min(checked.verdicts.len())
+    }
+
     /// Takes back what was not settled in time.
     pub(super) fn expire(&mut self, now: i64) {
         for one in self.reading.unsettled.iter_mut().filter(|one| !one.waits && one.due <= now) {

@@ -11,15 +11,19 @@ use super::super::assign::{Assigning, Plan, lost};
 use super::super::draft::{Draft, Settled};
 use super::{By, Desk, FLUSH, Held};
 use crate::error::Error;
-use crate::store::{Expect, StoreError, Write};
+use crate::store::{Expect, MAX_WRITES, StoreError, Write};
 use crate::subscriptions::clock::{milliseconds, timestamp};
 use crate::subscriptions::merged;
+use crate::subscriptions::settle::ACKS_AT_ONCE;
 use crate::subscriptions::stored::{self, Kept, Reading, SetAside};
 
 /// How often a round is made anew because another gateway wrote first.
 const TRIES: u32 = 30;
 /// How many events are set aside at once: each is copied.
 const ASIDE_AT_ONCE: usize = 128;
+/// How many copies of events that were set aside are removed at once.
+const COPIES_AT_ONCE: usize = ACKS_AT_ONCE;
+const _: () = assert!(COPIES_AT_ONCE + ASIDE_AT_ONCE < MAX_WRITES);
 /// How many events are set aside at most. Beyond it those that were delivered in vain are delivered on.
 const MOST_SET_ASIDE: u64 = 100_000;
 
@@ -77,8 +81,15 @@ impl Desk {
         draft.expire(now);
         draft.give_back(&self.leaving, now);
         let ack_deadline = self.stored.ack_deadline();
-        let said = self.settles.iter();
-        let settled: Vec<_> = said.map(|(checked, _)| draft.settle(checked, ack_deadline, now)).collect();
+        let mut settled = Vec::new();
+        for (checked, _) in &self.settles {
+            // The rest is done in the next round.
+            if draft.copies_with(checked) > COPIES_AT_ONCE {
+                break;
+            }
+            settled.push(draft.settle(checked, ack_deadline, now));
+        }
+        let is_all_said = settled.len() == self.settles.len();
         let mut writes = Vec::new();
         for (generation, sequence) in &draft.done_copies {
             let key = stored::set_aside_key(&self.id, *generation, *sequence);
@@ -151,7 +162,7 @@ impl Desk {
         if let Some(gone) = gone {
             self.owe(gone);
         }
-        (self.more, self.is_stuck) = (plan.more, plan.is_stuck);
+        (self.more, self.is_stuck) = (plan.more || !is_all_said, plan.is_stuck);
         let is_all_settled = self.kept.value.unsettled.iter().all(|one| one.copy > 0) && self.gap.is_none();
         let floor = if is_all_settled { self.scan } else { self.kept.value.floor() };
         if self.floor.send_if_modified(|told| std::mem::replace(told, floor) != floor) {
@@ -179,7 +190,7 @@ impl Desk {
     /// Tells those who asked what became of it, now that it is durable.
     async fn answer(&mut self, settled: Vec<Settled>, plan: Plan) {
         self.leaving.clear();
-        let asked = std::mem::take(&mut self.settles);
+        let asked: Vec<_> = self.settles.drain(..settled.len()).collect();
         for ((_, answer), mut settled) in asked.into_iter().zip(settled) {
             for (ack_id, id) in std::mem::take(&mut settled.unknown) {
                 if self.is_set_aside(id.generation, id.sequence).await {
