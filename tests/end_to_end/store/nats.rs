@@ -1,6 +1,7 @@
 //! What the engine on NATS promises of its own: gateways that share a stream see each other's doings, servers that die
 //! and connections that break lose nothing, and what cannot be used is refused clearly.
 
+mod bounds;
 mod faults;
 mod moving;
 mod refusals;

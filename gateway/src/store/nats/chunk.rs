@@ -13,11 +13,11 @@ use crate::store::tail::time_of;
 use crate::store::{NewEvent, Sequence, StoredEvent};
 
 /// The most events of a chunk: their ids stand in a header, of which a message has 64 KiB.
-const CHUNK_EVENTS: usize = 1_000;
+pub(super) const CHUNK_EVENTS: usize = 1_000;
 /// The most bytes of a chunk's events: with its headers it is under the 1 MiB of a message.
-const CHUNK_BYTES: usize = 900 * 1024;
+pub(super) const CHUNK_BYTES: usize = 900 * 1024;
 /// What stands before each event: fingerprint, and three lengths.
-const FRAME_BYTES: usize = 4 + 4 + 2 + 2;
+pub(super) const FRAME_BYTES: usize = 4 + 4 + 2 + 2;
 
 /// Events in a row, recorded at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]

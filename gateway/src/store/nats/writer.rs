@@ -97,7 +97,7 @@ impl Writer {
                     let mut group = vec![(commit, answer)];
                     while next.is_none() && room.is_left() {
                         match requests.try_recv() {
-                            Ok(Request::Commit { commit, answer }) => {
+                            Ok(Request::Commit { commit, answer }) if room.fits(&commit) => {
                                 room.take(&commit);
                                 group.push((commit, answer));
                             }
