@@ -2,7 +2,7 @@
 //! connections are taken up again where the mirror stands, so that those who watch miss no last change.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures_util::StreamExt as _;
@@ -28,6 +28,26 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Messages applied at once.
 const APPLIED_AT_ONCE: usize = 256;
+
+/// When the stream was last heard, by both clocks: one may stand still while the machine sleeps, the other may be set
+/// back. Marks of deletions go by the server's time.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    at: Instant,
+    time: SystemTime,
+}
+
+impl Heard {
+    fn now() -> Self {
+        Self { at: Instant::now(), time: SystemTime::now() }
+    }
+
+    /// Whether marks of deletions may have gone since.
+    fn is_long_ago(&self) -> bool {
+        let by_time = self.time.elapsed().unwrap_or_default();
+        self.at.elapsed().max(by_time) > DELETED_FOR / 2
+    }
+}
 
 /// One reading of the stream's messages, in order and without holes but for those that are gone.
 struct Reading {
@@ -117,7 +137,7 @@ pub(super) async fn state(link: &Link) -> Result<State, StoreError> {
 /// Follows the stream until `stop` is cancelled.
 pub(super) async fn run(link: Arc<Link>, mirror: Arc<Mirror>, stop: CancellationToken) {
     let mut pause = PAUSE;
-    let mut heard = Instant::now();
+    let mut heard = Heard::now();
     loop {
         let (ended, begun) = tokio::select! {
             ended = follow(&link, &mirror, &mut heard) => ended,
@@ -136,15 +156,21 @@ pub(super) async fn run(link: Arc<Link>, mirror: Arc<Mirror>, stop: Cancellation
 }
 
 /// Follows it until that breaks off. Gives whether it had begun.
-async fn follow(link: &Link, mirror: &Mirror, heard: &mut Instant) -> (StoreError, bool) {
+async fn follow(link: &Link, mirror: &Mirror, heard: &mut Heard) -> (StoreError, bool) {
     let mut connected = link.connected.made.clone();
     connected.borrow_and_update();
+    let begun = Heard::now();
     let mut reading = match begin(link, mirror, *heard).await {
         Ok(reading) => reading,
         Err(error) => return (error, false),
     };
+    *heard = begun;
     loop {
-        *heard = Instant::now();
+        // What comes now may be what was under way before the machine slept.
+        if heard.is_long_ago() {
+            return (failed("following the stream broke off", "the machine slept"), true);
+        }
+        *heard = Heard::now();
         let next = tokio::select! {
             next = reading.next(link, false) => next,
             // What the server knew of this reading may be gone.
@@ -182,7 +208,7 @@ async fn follow(link: &Link, mirror: &Mirror, heard: &mut Instant) -> (StoreErro
 }
 
 /// Begins a reading where the mirror stands, or reads everything anew where marks of deletions may have gone meanwhile.
-async fn begin(link: &Link, mirror: &Mirror, heard: Instant) -> Result<Reading, StoreError> {
+async fn begin(link: &Link, mirror: &Mirror, heard: Heard) -> Result<Reading, StoreError> {
     // In this order: what is written while the stream's end is asked for takes the mirror past the answer.
     let at = mirror.state().at;
     let last = link.last().await?;
@@ -194,7 +220,7 @@ async fn begin(link: &Link, mirror: &Mirror, heard: Instant) -> Result<Reading, 
         mirror.state().broken = Some(problem.clone());
         return Err(failed("the stream", problem));
     }
-    if heard.elapsed() > DELETED_FOR / 2 {
+    if heard.is_long_ago() {
         let changed = mirror.replace(state(link).await?);
         for key in changed {
             if let Some(message) = link.last_of(&link.subjects.of_key(&key)).await? {
@@ -209,4 +235,23 @@ async fn begin(link: &Link, mirror: &Mirror, heard: Instant) -> Result<Reading, 
     }
     let at = mirror.state().at;
     Reading::begin(link, at, false).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_counts_by_whichever_clock_went_on() {
+        let heard = Heard::now();
+        assert!(!heard.is_long_ago());
+        // The machine slept: its own time stood still.
+        assert!(Heard { time: heard.time - DELETED_FOR, ..heard }.is_long_ago());
+        assert!(!Heard { time: heard.time - DELETED_FOR / 3, ..heard }.is_long_ago());
+        // The clock was set back.
+        let ahead = Heard { time: heard.time + DELETED_FOR, ..heard };
+        assert!(!ahead.is_long_ago());
+        tokio::time::advance(DELETED_FOR).await;
+        assert!(ahead.is_long_ago());
+    }
 }
