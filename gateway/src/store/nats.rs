@@ -31,7 +31,6 @@ use self::connect::Hindrance;
 use self::events::Events;
 use self::link::Link;
 use self::mirror::Mirror;
-use self::turns::Turns;
 use self::writer::{Answer, Made, QUEUE, Request, Writer};
 use super::admit::{admit, recorded};
 use super::migrate::Movable;
@@ -107,8 +106,8 @@ impl Nats {
         let events = Arc::new(Events::new(link.clone(), mirror.clone()));
         let stop = CancellationToken::new();
         let (requests, waiting) = mpsc::channel(QUEUE);
-        let (turns, own) = (Turns::default(), events.clone());
-        let writer = Writer { link: link.clone(), mirror: mirror.clone(), events: own, turns };
+        let own = events.clone();
+        let writer = Writer::new(link.clone(), mirror.clone(), own);
         let writing = tokio::spawn(writer.run(waiting, stop.clone()));
         let following = tokio::spawn(follow::run(link.clone(), mirror.clone(), stop.clone()));
         let rescuing = tokio::spawn(rescue::run(link.clone(), stop.clone()));

@@ -6,6 +6,7 @@ mod faults;
 mod moving;
 mod refusals;
 mod sharing;
+mod trimming;
 mod waiting;
 
 use std::sync::Arc;

@@ -37,10 +37,15 @@ impl NatsServer {
     pub(crate) async fn start_with(more: &str) -> Option<Self> {
         let program = outside::nats_server()?;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("more.conf"), more).expect("a file");
         let mut server = Self { program, folder, process: None, port: 0, route: None };
+        server.set(more);
         server.run().await;
         Some(server)
+    }
+
+    /// Gives it other lines in its settings, for when it is started the next time.
+    pub(crate) fn set(&self, more: &str) {
+        std::fs::write(self.folder.path().join("more.conf"), more).expect("a file");
     }
 
     pub(crate) fn servers(&self) -> Servers {

@@ -18,7 +18,7 @@ use super::message::Draft;
 use super::mirror::Mirror;
 use super::publish::{self, MAX_MESSAGES, Written};
 use super::turns::Turns;
-use crate::store::{Appended, Commit, NewEvent, Retention, Revision, StoreError};
+use crate::store::{Appended, Commit, NewEvent, Retention, Revision, Sequence, StoreError};
 use group::{Group, Room};
 
 /// Requests that may wait. Beyond them callers wait for room.
@@ -51,10 +51,13 @@ pub(super) struct Made {
 }
 
 pub(super) struct Writer {
-    pub(super) link: Arc<Link>,
-    pub(super) mirror: Arc<Mirror>,
-    pub(super) events: Arc<Events>,
-    pub(super) turns: Turns,
+    link: Arc<Link>,
+    mirror: Arc<Mirror>,
+    events: Arc<Events>,
+    turns: Turns,
+    /// The log's first place when the server last removed the chunks before it. Whoever moved it on since, and then died
+    /// or failed to have them removed, left that to the others.
+    purged: Sequence,
 }
 
 /// A group of commits, checked: what is to be written, and what each will be answered.
@@ -68,6 +71,10 @@ struct Checked {
 }
 
 impl Writer {
+    pub(super) fn new(link: Arc<Link>, mirror: Arc<Mirror>, events: Arc<Events>) -> Self {
+        Self { link, mirror, events, turns: Turns::default(), purged: 1 }
+    }
+
     /// Takes requests until all who may ask are gone, or `stop` is cancelled and none is waiting.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
         let mut next = None;
@@ -282,18 +289,17 @@ impl Writer {
                 let state = self.mirror.state();
                 (state.at, state.counters.first, self.events.passed(&state, retention))
             };
-            let Some(passed) = head else { return Ok(0) };
+            let Some(passed) = head else { return self.trimmed(0).await };
             let head = self.events.exactly(passed).await?;
             if head.first == before {
-                return Ok(0);
+                return self.trimmed(0).await;
             }
             let draft = Draft::head(&self.link.subjects, head);
             let name = publish::commit_name();
             match publish::write(&self.link, after, std::slice::from_ref(&draft), &name).await? {
                 Written::Done(message) => {
                     self.mirror.apply([(message, Some(draft.record))]);
-                    self.purge(message).await;
-                    return Ok(head.first - before);
+                    return self.trimmed(head.first - before).await;
                 }
                 Written::Moved => self.let_pass(after).await?,
             }
@@ -301,13 +307,24 @@ impl Writer {
         Err(StoreError::Failed("other gateways write all the time".to_owned()))
     }
 
-    /// Has the server remove the chunks before the first that is kept. Where that fails, the next trim does it.
-    async fn purge(&self, head: u64) {
-        let until = self.mirror.state().chunks.front().map_or(head, |chunk| chunk.message);
-        let chunks = self.link.subjects.every_chunk();
-        if let Err(error) = self.link.stream.purge().filter(chunks).sequence(until).await {
-            tracing::warn!(%error, "the server did not remove events that retention has passed");
+    /// Has the server remove the chunks before the first that is kept, unless that was done. Where it fails, the next trim
+    /// does it. Gives how many events went.
+    async fn trimmed(&mut self, events: u64) -> Result<u64, StoreError> {
+        let (first, until) = {
+            let state = self.mirror.state();
+            // Where none is kept: all that there are, and none that is yet to come. It has moved on: there is a message.
+            (state.counters.first, state.chunks.front().map_or(state.at, |chunk| chunk.message))
+        };
+        if first > self.purged {
+            let chunks = self.link.subjects.every_chunk();
+            match self.link.stream.purge().filter(chunks).sequence(until).await {
+                Ok(_) => self.purged = first,
+                Err(error) => {
+                    tracing::warn!(%error, "the server did not remove events that retention has passed");
+                }
+            }
         }
+        Ok(events)
     }
 }
 
