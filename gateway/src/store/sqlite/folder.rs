@@ -33,12 +33,18 @@ pub(super) fn unusable(place: &Path, problem: impl Into<String>) -> StoreError {
     StoreError::Unusable { place: place.display().to_string(), problem: problem.into() }
 }
 
+/// The folder that a folder lies in.
+fn above(folder: &Path) -> Option<&Path> {
+    folder.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
+}
+
 impl Folder {
     /// Makes the folder where it is missing, and locks it.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         if path.exists() && !path.is_dir() {
             return Err(unusable(path, "it is a file: expected a folder"));
         }
+        let missing: Vec<_> = path.ancestors().take_while(|folder| !folder.exists()).collect();
         DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
@@ -64,10 +70,14 @@ impl Folder {
         })?;
         let made = lock.metadata().is_ok_and(|lock| lock.len() > 0);
         file(DATABASE_FILE)?;
-        // Where power fails, the new files must not be gone from a folder that holds acknowledged events.
-        File::open(path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| unusable(path, format!("it cannot be synced to disk: {error}")))?;
+        // Where power fails, the new files must not be gone from a folder that holds acknowledged events, nor a new
+        // folder from the one above it.
+        let above = missing.into_iter().filter_map(above);
+        for folder in std::iter::once(path).chain(above) {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| {
+                unusable(path, format!("{} cannot be synced to disk: {error}", folder.display()))
+            })?;
+        }
         Ok(Self { database: path.join(DATABASE_FILE), made, lock })
     }
 
