@@ -94,7 +94,7 @@ async fn kill_again_and_again(way: Way, kills: usize) {
         "{killed} kills in {took:.1?}, {early} of them at a start; other starts took {starts:.1?} in all"
     );
     let (struck, ending) = (load.struck(), Instant::now());
-    load.finish(&data).await;
+    load.finish(&data).await.assert_bounded(killed);
     println!("all came to its end within {:.1?}", ending.elapsed());
     life.kill().await;
     assert!(struck.is_enough(kills), "{killed} kills hit too little to mean anything: {struck:?}");

@@ -200,8 +200,8 @@ impl Load {
         assert!(going.all(|task| !task.is_finished()), "a reader broke off");
     }
 
-    /// Asks for nothing more, waits until all has come to its end, and compares.
-    pub(crate) async fn finish(mut self, data: &Path) {
+    /// Asks for nothing more, waits until all has come to its end, and compares. Gives what was hit in all.
+    pub(crate) async fn finish(mut self, data: &Path) -> Struck {
         self.asked.cancel();
         for asking in std::mem::take(&mut self.asking) {
             asking.await.unwrap();
@@ -216,6 +216,7 @@ impl Load {
         let followed = self.known.followed.lock().unwrap();
         let followed = followed.iter().map(|event| &event.id);
         assert!(followed.eq(&self.log.order), "what was followed is not what is stored");
+        self.struck()
     }
 
     async fn status(&self, name: &str) -> SubscriptionStatus {

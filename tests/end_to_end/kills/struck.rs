@@ -1,5 +1,8 @@
 //! What deaths have hit: only so does it mean something that nothing was lost.
 
+/// How many mails of one connection the outbox hands over at once.
+const MAILS_AT_ONCE: usize = 4;
+
 /// What deaths have hit so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Struck {
@@ -27,5 +30,13 @@ impl Struck {
             && self.lives_that_told >= kills / 4
             && self.streams >= kills / 4
             && self.acknowledged >= kills
+    }
+
+    /// No more than so many kills can have hit: else what was not hit was told to be of unknown outcome. One caller sends,
+    /// one mail after the other, and of the queued mails of a connection a few are handed over at once.
+    pub(super) fn assert_bounded(&self, kills: usize) {
+        assert!(self.sent <= kills, "{kills} kills, and {} sends of unknown outcome", self.sent);
+        let most = MAILS_AT_ONCE * kills;
+        assert!(self.queued <= most, "{kills} kills, and {} queued mails of unknown outcome", self.queued);
     }
 }
