@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use postern_chassis::fault::reason_of;
-use postern_proto::event::v1::ListEventsRequest;
 use postern_proto::event::v1::event_service_client::EventServiceClient;
 use postern_proto::event::v1::start_position::Position;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
+use postern_proto::event::v1::{GetTriggerRequest, ListEventsRequest};
 use postern_proto::outbox::v1::QueueEmailRequest;
 use postern_proto::outbox::v1::outbox_service_client::OutboxServiceClient;
 use postern_sandbox::child::Gateway;
@@ -16,7 +16,10 @@ use tonic_types::StatusExt as _;
 use super::Disk;
 use crate::kills::{Doors, Listening, Load};
 use crate::outside;
-use crate::world::{OUTLOOK, SMTP, connect, create, events, mail, new_mail, place, send, subject, subscribe};
+use crate::world::{
+    OUTLOOK, PATIENCE, SMTP, TRIGGER, connect, create, events, mail, new_mail, place, send, subject,
+    subscribe,
+};
 
 /// Room for a small store and its write-ahead log.
 const MEBIBYTES: usize = 48;
@@ -69,8 +72,21 @@ async fn a_full_disk_refuses_changes_clearly_shows_nothing_unstored_and_freed_it
     // A mail that comes meanwhile is looked at again and again, and shown to nobody.
     let raw = b"From: bo@example.org\r\nTo: anna@example.org\r\nSubject: meanwhile\r\n\r\nHello\r\n";
     place.world.deliver("bo@example.org", &["anna@example.org".to_owned()], raw);
-    let early = tokio::time::timeout(Duration::from_millis(2_500), stream.message()).await;
-    assert!(early.is_err(), "shown and not stored: {early:?}");
+    let mut triggers = TriggerServiceClient::new(channel.clone());
+    let request = GetTriggerRequest { name: TRIGGER.to_owned() };
+    let looks_that_failed = async {
+        loop {
+            let got = triggers.get_trigger(request.clone()).await.unwrap().into_inner();
+            if got.trigger.unwrap().status.unwrap().consecutive_failures >= 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        shown = stream.message() => panic!("shown and not stored: {shown:?}"),
+        failed = tokio::time::timeout(PATIENCE, looks_that_failed) => failed.expect("looks fail"),
+    }
 
     disk.free();
     assert_eq!(subject(&events(&mut stream, 1).await[0]), "meanwhile");
