@@ -5,6 +5,8 @@
 //! their watch. Looks of a watch follow one another: two at once would undo each other (`StoreError::Conflict`).
 
 mod groups;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
