@@ -52,14 +52,13 @@ impl Door {
         let serving = tokio::spawn(async move {
             let mut passing = tokio::task::JoinSet::new();
             while let Ok((outside, _)) = listener.accept().await {
-                passing_by.fetch_add(1, Ordering::SeqCst);
-                passing.spawn(pass(outside, behind, moods.clone()));
+                passing.spawn(pass(outside, behind, moods.clone(), passing_by.clone()));
             }
         });
         Self { address, mood, passed, serving }
     }
 
-    /// How many connections have come to it.
+    /// How many connections have come through it.
     pub(crate) fn passed(&self) -> usize {
         self.passed.load(Ordering::SeqCst)
     }
@@ -75,8 +74,14 @@ impl Drop for Door {
     }
 }
 
-async fn pass(outside: TcpStream, behind: SocketAddr, moods: watch::Receiver<Mood>) {
+async fn pass(
+    outside: TcpStream,
+    behind: SocketAddr,
+    moods: watch::Receiver<Mood>,
+    passed: Arc<AtomicUsize>,
+) {
     let Ok(inside) = TcpStream::connect(behind).await else { return };
+    passed.fetch_add(1, Ordering::SeqCst);
     let ((from_client, to_client), (from_server, to_server)) = (outside.into_split(), inside.into_split());
     let to_client = Arc::new(Mutex::new(to_client));
     tokio::select! {

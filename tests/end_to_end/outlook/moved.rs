@@ -8,6 +8,7 @@ use postern_proto::event::v1::CreateTriggerRequest;
 use postern_proto::event::v1::event_data::Kind;
 use postern_proto::mail::v1::Email;
 use postern_proto::outlook::v1::NewEmailTrigger;
+use postern_sandbox::graph::Exchanged;
 use postern_sandbox::place::{ANNA, BO};
 
 use super::stage::{self, Stage, email};
@@ -79,6 +80,11 @@ async fn what_is_pushed_moves_with_the_connection() {
     for (resource, user) in resources.iter().zip([ANNA, BO]) {
         assert!(resource.starts_with(&format!("users/{user}/")), "{resource}");
     }
+    let ended = |one: &Exchanged| one.method == "DELETE" && one.url.starts_with("/v1.0/subscriptions");
+    until("the one before is ended", || async {
+        world.place.graph.recorder().exchanges().iter().any(ended).then_some(())
+    })
+    .await;
     // What is told first is that something may have been missed.
     assert_eq!(events(&mut stream, 1).await[0].r#type, "trigger.gap");
     let sent = Email { from: ANNA.into(), to: vec![BO.into()], ..mail("in the other") };
