@@ -89,8 +89,6 @@ impl Edge {
 
     /// An edge that soon finds out what hangs at these addresses, where something is.
     pub(crate) async fn watchful(addresses: &[SocketAddr]) -> Self {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
-        let store = Sqlite::open(folder.path()).unwrap();
         let watchfulness = Watchfulness {
             keepalive_interval: Duration::from_secs(1),
             keepalive_timeout: Duration::from_secs(2),
@@ -98,6 +96,13 @@ impl Edge {
             describe_timeout: Duration::from_secs(1),
             suspicion: Duration::from_millis(300),
         };
+        Self::watched(addresses, watchfulness).await
+    }
+
+    /// An edge that watches these addresses so closely, where something is.
+    pub(crate) async fn watched(addresses: &[SocketAddr], watchfulness: Watchfulness) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let store = Sqlite::open(folder.path()).unwrap();
         let edge = Self::watching(folder, store, addresses, None, watchfulness).await;
         assert_eq!(edge.connectors.all_described(PATIENCE).await, Vec::<String>::new());
         edge

@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) spent: AtomicU64,
     /// Calls of the echo service that were begun.
     pub(crate) begun: AtomicUsize,
+    /// Checks of connections that were begun.
+    pub(crate) checks: AtomicUsize,
     /// Calls of the echo service that were dropped before they had an answer.
     pub(crate) dropped: AtomicUsize,
     /// Client streams of the echo service that were read to their end and hang.
@@ -317,6 +319,8 @@ impl ConnectorService for Connector {
         request: Asked<CheckConnectionRequest>,
     ) -> Result<Answered<CheckConnectionResponse>, Status> {
         opened::decode(request.metadata())?;
+        self.0.checks.fetch_add(1, Ordering::SeqCst);
+        self.0.heed("", 0).await;
         let said = CheckConnectionResponse { account: "billing".into(), details: vec!["hello".into()] };
         unless(&self.0.check_refusal, said)
     }

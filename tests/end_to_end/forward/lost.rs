@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use postern_chassis::fault::retry_after_of;
 use postern_chassis::serve::ServeSettings;
-use postern_gateway::connectors::Connectors;
+use postern_gateway::connectors::{Connectors, Watchfulness};
 use postern_gateway::store::sqlite::Sqlite;
+use postern_proto::connection::v1::CheckConnectionRequest;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Certificate, ClientTlsConfig};
@@ -112,6 +113,40 @@ async fn a_connector_that_dies_during_a_call_leaves_the_outcome_open_where_it_ma
         let broken: Status = broken.unwrap_err();
         assert_eq!((broken.code(), reason(&broken)), (code, expected.into()), "{path}");
     }
+}
+
+/// Watched as it is in earnest, but for how soon a question without an answer is doubted.
+async fn check_while_deaf(fake: &Fake, suspicion: Duration) -> (Edge, tokio::task::JoinHandle<Status>) {
+    let describe_timeout = Duration::from_millis(500);
+    let watchfulness = Watchfulness { suspicion, describe_timeout, ..Default::default() };
+    let edge = Edge::watched(&[fake.address()], watchfulness).await;
+    edge.billing().await;
+    fake.state.is_deaf.store(true, Ordering::SeqCst);
+    let mut client = edge.client();
+    let asking = tokio::spawn(async move {
+        let request = CheckConnectionRequest { name: "connections/billing".into() };
+        client.check_connection(request).await.unwrap_err()
+    });
+    until("it began", || async { fake.state.checks.load(Ordering::SeqCst) == 1 }).await;
+    (edge, asking)
+}
+
+#[tokio::test]
+async fn a_question_of_the_gateways_own_that_takes_long_has_its_connector_doubted() {
+    let fake = Fake::of("smtp");
+    let (edge, asking) = check_while_deaf(&fake, Duration::from_millis(300)).await;
+    until("it is known not to answer", || async { !edge.connectors.unreached().is_empty() }).await;
+    assert!(!asking.is_finished(), "it may be answered yet");
+    asking.abort();
+}
+
+#[tokio::test]
+async fn a_question_of_the_gateways_own_that_breaks_off_has_its_connector_doubted() {
+    let mut fake = Fake::of("smtp");
+    let (edge, asking) = check_while_deaf(&fake, Duration::from_secs(60)).await;
+    fake.kill();
+    assert_eq!(reason(&asking.await.unwrap()), "CONNECTOR_UNAVAILABLE");
+    until("it is known to be gone", || async { !edge.connectors.unreached().is_empty() }).await;
 }
 
 #[tokio::test]
