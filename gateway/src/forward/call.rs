@@ -1,6 +1,7 @@
 //! One call on its way: handed to the copy of its connector that the connection sticks to, and to another where that
 //! cannot do anything twice.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tonic::body::Body;
 use tower::{Service as _, ServiceExt as _};
 
 use super::breaks::{self, WayError, cut_short, interrupted, out_of_time};
-use super::first::First;
+use super::first::{First, is_whole};
 use super::headers;
 use super::passing::{Handed, Passing};
 use super::returning::Bound;
@@ -68,14 +69,14 @@ enum Sent {
 /// A connector's answer, and what of the request it was handed.
 pub(super) struct Answer {
     pub(super) head: response::Parts,
-    /// The first frame of the body, where it was waited for.
-    pub(super) begun: Option<Frame<Bytes>>,
+    /// The first frames of the body, where they were waited for.
+    pub(super) begun: VecDeque<Frame<Bytes>>,
     pub(super) body: Body,
     pub(super) handed: Arc<Handed>,
 }
 
-/// An answer that has begun: its head, the first frame where that was waited for, and the rest.
-type Begun = (response::Parts, Option<Frame<Bytes>>, Body);
+/// An answer that has begun: its head, the first frames where they were waited for, and the rest.
+type Begun = (response::Parts, VecDeque<Frame<Bytes>>, Body);
 
 impl Call {
     pub(super) fn new(
@@ -146,14 +147,21 @@ impl Call {
         let mut channel = replica.channel();
         let may_move = are_others && self.repeats < MAX_REPEATS;
         let peeks = may_move && (self.terms.is_safe || self.is_known_by_id());
+        let is_one = !self.terms.gives_stream;
         let sending = async move {
             let response = channel.ready().await?.call(request).await?;
             let (head, mut body) = response.into_parts();
             // Until some of the answer has gone on to the caller, the call can still be made elsewhere.
-            let begun = match peeks && !body.is_end_stream() {
-                true => body.frame().await.transpose()?,
-                false => None,
-            };
+            let mut begun = VecDeque::new();
+            while peeks && !body.is_end_stream() {
+                let Some(frame) = body.frame().await.transpose()? else { break };
+                // The caller has nothing of one message without its status: that is waited for too.
+                let goes_on = begun.is_empty() && is_one && frame.data_ref().is_some_and(is_whole);
+                begun.push_back(frame);
+                if !goes_on {
+                    break;
+                }
+            }
             Ok((head, begun, body))
         };
         let error = match self.wait(sending, replica, may_move && self.terms.is_safe).await? {

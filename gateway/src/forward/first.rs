@@ -110,6 +110,11 @@ impl First {
     }
 }
 
+/// Whether bytes are one message with its prefix, and nothing else.
+pub(super) fn is_whole(bytes: &Bytes) -> bool {
+    needed(bytes).is_ok_and(|needed| needed == Some(bytes.len()))
+}
+
 /// How many bytes the first message needs with its prefix; `None` where the prefix is not there yet.
 fn needed(so_far: &[u8]) -> Result<Option<usize>, Fault> {
     let Some(mut prefix) = so_far.get(..PREFIX_BYTES) else {

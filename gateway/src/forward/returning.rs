@@ -1,6 +1,7 @@
 //! A connector's answer on its way to the caller: passed on as it is, but for metadata that is between gateway and
 //! connector, and for an end that is none: that becomes a status.
 
+use std::collections::VecDeque;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use crate::metrics;
 
 /// The body.
 pub(super) struct Returning {
-    /// The first frame, where it was taken from the body already.
-    begun: Option<Frame<Bytes>>,
+    /// The first frames, where they were taken from the body already.
+    begun: VecDeque<Frame<Bytes>>,
     inner: Body,
     terms: Terms,
     handed: Arc<Handed>,
@@ -45,13 +46,13 @@ pub(super) struct Bound {
 impl Returning {
     /// The answer to a call, what of its request was handed over, and until when it may take.
     pub(super) fn wrap(
-        begun: Option<Frame<Bytes>>,
+        begun: VecDeque<Frame<Bytes>>,
         inner: Body,
         terms: Terms,
         handed: Arc<Handed>,
         bound: Option<Bound>,
     ) -> Body {
-        if begun.is_none() && inner.is_end_stream() {
+        if begun.is_empty() && inner.is_end_stream() {
             return inner;
         }
         Body::new(Self { begun, inner, terms, handed, bound, sleep: None, is_late: false, is_over: false })
@@ -59,7 +60,7 @@ impl Returning {
 
     /// The next frame; an error where there is none in time.
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some(begun) = self.begun.take() {
+        if let Some(begun) = self.begun.pop_front() {
             return Poll::Ready(Some(Ok(begun)));
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
@@ -114,10 +115,10 @@ impl http_body::Body for Returning {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over || (self.begun.is_none() && self.inner.is_end_stream())
+        self.is_over || (self.begun.is_empty() && self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.begun.is_some() { SizeHint::default() } else { self.inner.size_hint() }
+        if self.begun.is_empty() { self.inner.size_hint() } else { SizeHint::default() }
     }
 }

@@ -181,7 +181,7 @@ impl Service<Request<Body>> for All {
             } else if path.ends_with("/SendLargeEmail") {
                 grpc.client_streaming(echo, request).await
             } else {
-                grpc.unary(echo, request).await
+                moods::without_end(grpc.unary(echo, request).await)
             })
         })
     }
@@ -252,7 +252,11 @@ impl UnaryService<Say> for Echo {
                 status.metadata_mut().insert("outer", "1".parse().unwrap());
                 return Err(status);
             }
+            let hangs_at_end = state.is_here(&say.text, "hang-at-end ");
             let mut answer = Answered::new(echo.said(&metadata, say));
+            if hangs_at_end {
+                answer.metadata_mut().insert(moods::WITHOUT_END, "1".parse().unwrap());
+            }
             answer.metadata_mut().insert("postern-inner", "1".parse().unwrap());
             answer.metadata_mut().insert("outer", "1".parse().unwrap());
             Ok(answer)

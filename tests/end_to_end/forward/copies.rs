@@ -117,6 +117,21 @@ async fn an_answer_that_had_only_begun_is_begun_anew_by_another_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_which_only_the_status_is_missing_is_given_by_another_copy() {
+    let mut copies = Copies::two().await;
+    let text = format!("hang-at-end {}", copies.home.address().port());
+    let channel = copies.edge.channel.clone();
+    let asking =
+        tokio::spawn(async move { crate::edge::ask(&channel, SAFE, Request::new(say(&text, ""))).await });
+    copies.home_has_begun().await;
+    // Long enough for what comes of the answer to have come.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    copies.home.kill();
+    let said = asking.await.unwrap().unwrap().into_inner();
+    assert_eq!(said.port, u32::from(copies.other.address().port()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_with_an_id_is_made_by_another_copy_that_is_told() {
     let mut copies = Copies::two().await;
     let said = copies.ask_and_kill(REPEATABLE, "a").await.unwrap();
