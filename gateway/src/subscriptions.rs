@@ -6,6 +6,7 @@ mod aside;
 mod change;
 mod clock;
 mod consume;
+mod gaps;
 mod news;
 mod ordered;
 mod outlet;
@@ -22,7 +23,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use postern_chassis::fault::Fault;
-use postern_proto::event::v1::Gap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -170,14 +170,6 @@ impl Subscriptions {
 async fn pause(tried: usize) {
     let most = 1_u64 << tried.min(6);
     tokio::time::sleep(Duration::from_millis(fastrand::u64(..=most))).await;
-}
-
-/// A gap, and the one before it where there is one, as one.
-fn merged(before: Option<Gap>, gap: Gap) -> Gap {
-    match before {
-        Some(before) => Gap { missed: before.missed + gap.missed, to_cursor: gap.to_cursor, ..before },
-        None => gap,
-    }
 }
 
 /// The subscription was moved.

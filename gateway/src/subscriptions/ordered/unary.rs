@@ -9,11 +9,12 @@ use crate::error::Error;
 use crate::events::cursor::Cursor;
 use crate::events::reading::draining;
 use crate::store::StoreError;
+use crate::subscriptions::gaps::merged;
 use crate::subscriptions::news::Known;
 use crate::subscriptions::pull::Pulling;
 use crate::subscriptions::stored::{self, Stored};
 use crate::subscriptions::wire::{BATCH_BYTES, PullAnswer};
-use crate::subscriptions::{Subscriptions, merged, moved, taken_over};
+use crate::subscriptions::{Subscriptions, moved, taken_over};
 
 /// Gives what comes after the committed place.
 pub(in crate::subscriptions) async fn pull(

@@ -13,7 +13,7 @@ use crate::events::cursor::Cursor;
 use crate::events::filter::Filter;
 use crate::store::{EventLog, Store};
 use crate::subscriptions::ack_id::AckId;
-use crate::subscriptions::merged;
+use crate::subscriptions::gaps::merged;
 use crate::subscriptions::stored::{self, MOST_UNSETTLED, SetAside, Unsettled};
 use crate::subscriptions::wire::{BATCH_BYTES, Delivery};
 

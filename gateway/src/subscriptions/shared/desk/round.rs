@@ -13,7 +13,7 @@ use super::{By, Desk, FLUSH, Held};
 use crate::error::Error;
 use crate::store::{Expect, MAX_WRITES, StoreError, Write};
 use crate::subscriptions::clock::{milliseconds, timestamp};
-use crate::subscriptions::merged;
+use crate::subscriptions::gaps::merged;
 use crate::subscriptions::settle::ACKS_AT_ONCE;
 use crate::subscriptions::stored::{self, Kept, Reading, SetAside};
 
