@@ -121,6 +121,8 @@ struct Desk {
     owed: Option<Gap>,
     /// Whether the log is another one than what is outstanding is of.
     is_other_log: bool,
+    /// The time that the last round went by: what is due since then, nobody was given yet.
+    judged: i64,
     more: bool,
     /// Whether what is new waits for somebody to have room, and not for more to come.
     is_stuck: bool,
@@ -195,6 +197,7 @@ impl Desk {
             gap,
             owed: None,
             is_other_log,
+            judged: i64::MIN,
             more: false,
             is_stuck: false,
             failed: false,
@@ -315,7 +318,7 @@ impl Desk {
             let is_to_flush = !self.takes.is_empty() && self.scan != self.kept.value.place();
             let scanned = self.scan.sequence;
             let now = self.of.clock.now();
-            let due = next_due(&self.kept.value, now).map(|due| (due - now).clamp(0, LONGEST_SLEEP));
+            let due = next_due(&self.kept.value, self.judged).map(|due| (due - now).clamp(0, LONGEST_SLEEP));
             let sleep = Duration::from_millis(due.unwrap_or_default().cast_unsigned());
             tokio::select! {
                 ask = asks.recv() => match ask {

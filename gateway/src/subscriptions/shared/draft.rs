@@ -154,10 +154,10 @@ impl Settled {
     }
 }
 
-/// When something is to be done though nobody asks: a deadline passes, or a wait ends. What waits and is due already
-/// comes with the next subscriber who has room.
-pub(super) fn next_due(reading: &Reading, now: i64) -> Option<i64> {
-    let timed = reading.unsettled.iter().filter(|one| !one.waits || one.due > now);
+/// When something is to be done though nobody asks: a deadline passes, or a wait ends. What waits and was due at the time
+/// that the last round went by comes with the next subscriber who has room.
+pub(super) fn next_due(reading: &Reading, judged: i64) -> Option<i64> {
+    let timed = reading.unsettled.iter().filter(|one| !one.waits || one.due > judged);
     timed.map(|one| one.due).min()
 }
 
@@ -241,6 +241,14 @@ mod tests {
         draft.settle(&said(1, Verdict::Extend(None)), DEADLINE, NOW);
         assert_eq!(draft.reading.unsettled[0].due, NOW + 60_000);
         assert_eq!(next_due(&draft.reading, NOW), Some(NOW + 60_000));
+    }
+
+    #[test]
+    fn what_falls_due_after_the_last_round_is_timed_and_what_was_due_then_is_not() {
+        let waiting = Unsettled { waits: true, due: NOW + 5, ..delivered(1, 1) };
+        let draft = draft(vec![waiting]);
+        assert_eq!(next_due(&draft.reading, NOW), Some(NOW + 5));
+        assert_eq!(next_due(&draft.reading, NOW + 5), None);
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl Desk {
 
     async fn attempt(&mut self) -> Result<(), Error> {
         let now = self.of.clock.now();
+        self.judged = now;
         let mut draft = Draft::new(&self.kept.value);
         draft.expire(now);
         draft.give_back(&self.leaving, now);
