@@ -14,12 +14,12 @@ use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use tonic::{Request, Status};
 
 use crate::machine::Gateway;
-use crate::weather::{Weather, lock};
+use crate::weather::{Counted, Weather, lock};
 
 /// The connection that all of it goes through.
 pub(crate) const CONNECTION: &str = "connections/mail";
 /// How long a caller waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a caller knows of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,13 +62,14 @@ impl Caller {
                 Some(request_id) => request_id,
                 None if self.weather.is_calm() => return,
                 None => {
-                    tokio::time::sleep(self.weather.within(1_500)).await;
+                    tokio::time::sleep(self.weather.within(700)).await;
                     let mut changes = lock(&self.changes);
                     let request_id = format!("{}-{}", self.name, changes.len());
                     changes.insert(request_id.clone(), Known::Asked);
                     request_id
                 }
             };
+            self.weather.count(Counted::Calls, 1);
             let called = tokio::time::timeout(PATIENCE, self.call(&gateway, &request_id)).await;
             let Ok(called) = called else {
                 self.weather.trace(format_args!("{request_id}: no answer"));
@@ -80,7 +81,13 @@ impl Caller {
                     let reason = postern_chassis::fault::reason_of(&status);
                     self.weather.trace(format_args!("{request_id}: {:?} {reason}", status.code()));
                     match reason.as_str() {
-                        "OUTCOME_UNKNOWN" => Known::Unknown,
+                        "OUTCOME_UNKNOWN" => {
+                            // Asked again, it is done no more often for it.
+                            let again =
+                                tokio::time::timeout(PATIENCE, self.call(&gateway, &request_id)).await;
+                            self.weather.trace(format_args!("{request_id}: again {}", again.is_ok()));
+                            Known::Unknown
+                        }
                         "PROVIDER_UNAVAILABLE" if !self.queues => Known::Failed(reason),
                         _ => return,
                     }

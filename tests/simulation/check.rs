@@ -1,10 +1,7 @@
 //! What must hold at the end of a run.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use postern_gateway::store::{EventLog as _, Store as _};
 use postern_proto::event::v1::Event;
-use postern_proto::event::v1::event_data::Kind;
 use postern_tests::memory::Memory;
 use prost::Message as _;
 
@@ -15,95 +12,102 @@ use crate::world::{TRIGGERS, World};
 
 /// More than a run makes.
 const ALL: usize = 1_000_000;
+/// Into how many parts the duties of gateways fall.
+const PARTS: usize = 64;
 
 impl World {
-    fn events(&self) -> Vec<Event> {
-        let log = Memory::open(self.disk.clone());
-        let stored = self.outside.on(async { log.read(0, ALL, usize::MAX).await });
-        let stored = stored.and_then(Result::ok).unwrap_or_default();
-        stored.into_iter().filter_map(|event| Event::decode(event.encoded).ok()).collect()
+    /// Whether all is settled.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.open_ends().next().is_none()
     }
 
-    /// The keys of things that came, of a trigger, as they lie in the log.
-    fn told(events: &[Event], trigger: &str) -> Vec<String> {
-        let name = format!("{CONNECTION}/triggers/{trigger}");
-        let own = events.iter().filter(|event| event.source == name);
-        let subject = |event: &Event| match event.data.as_ref()?.kind.as_ref()? {
-            Kind::NewEmail(email) => Some(email.subject.clone()),
-            _ => None,
-        };
-        own.filter_map(subject).collect()
+    /// What is not settled yet, the cheapest to find first.
+    pub(crate) fn open_ends(&self) -> impl Iterator<Item = String> {
+        let ways: [fn(&Self) -> Vec<String>; 4] =
+            [Self::who_waits, Self::untold, Self::unread, Self::without_owner];
+        ways.into_iter().flat_map(|way| way(self))
     }
 
-    /// What is not settled yet.
-    pub(crate) fn open_ends(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        let events = self.events();
+    fn who_waits(&self) -> Vec<String> {
+        let waiting = self.callers().filter(|caller| !caller.is_at_rest());
+        waiting.map(|caller| format!("{} waits: {:?}", caller.name, lock(&caller.changes))).collect()
+    }
+
+    fn untold(&self) -> Vec<String> {
+        let (mut open, written) = (Vec::new(), self.journal.read());
         for (trigger, folder) in TRIGGERS {
             let came = lock(&self.provider.folders).get(folder).copied().unwrap_or(0);
-            let told = Self::told(&events, trigger).len();
+            let told = written.came.get(&source(trigger)).map_or(0, Vec::len);
             if told < came {
                 open.push(format!("trigger {trigger} told {told} of {came}"));
             }
         }
-        let (delivered, failed) = settled(&events);
-        for caller in self.callers() {
-            if !caller.is_at_rest() {
-                open.push(format!("{} waits: {:?}", caller.name, lock(&caller.changes)));
-            }
-            for (id, known) in lock(&caller.changes).iter().filter(|_| caller.queues) {
+        for caller in self.callers().filter(|caller| caller.queues) {
+            for (id, known) in lock(&caller.changes).iter() {
                 // Where it is not known whether it was queued, it may not have been.
-                let is_told = delivered.contains_key(id) || failed.contains_key(id);
+                let is_told = written.delivered.contains_key(id) || written.failed.contains_key(id);
                 if !is_told && *known != Known::Unknown {
                     open.push(format!("{id} is neither delivered nor failed"));
                 }
             }
         }
-        let last = events.len() as u64;
-        for reader in self.readers() {
+        open
+    }
+
+    fn unread(&self) -> Vec<String> {
+        let last = self.journal.read().last();
+        let open = self.readers().filter_map(|reader| {
             let book = lock(&reader.book);
             let done = match reader.way {
-                Way::Follows => book.read.last().copied().unwrap_or(0),
+                Way::Follows => book.at,
                 Way::Commits => book.confirmed,
-                Way::Acks => book.acks() as u64,
+                Way::Acks => book.open(&self.journal).map_or(last, |place| place - 1),
             };
-            if done < last {
-                open.push(format!("{} is done with {done} of {last}", reader.name));
-            }
-        }
-        let owned = self
-            .gateways()
-            .into_iter()
-            .map(|gateway| gateway.map(|gateway| *gateway.leases.changes().borrow()));
+            (done < last).then(|| format!("{} is done with {done} of {last}", reader.name))
+        });
+        open.collect()
+    }
+
+    fn without_owner(&self) -> Vec<String> {
+        let gateways = self.gateways().into_iter();
+        let owned = gateways.map(|gateway| gateway.map(|gateway| *gateway.leases.changes().borrow()));
         let owned: Vec<_> = owned.collect();
-        for duty in 0..64 {
+        let open = (0..PARTS).filter_map(|duty| {
             let name = format!("duty-{duty}");
             let owners = owned.iter().flatten().filter(|owned| owned.owns(&name)).count();
-            if owners != 1 || owned.contains(&None) {
-                open.push(format!("{name} has {owners} owners"));
-                break;
-            }
-        }
-        open
+            (owners != 1 || owned.contains(&None)).then(|| format!("{name} has {owners} owners"))
+        });
+        let open: Vec<_> = open.take(1).collect();
+        let leases = self.leases();
+        // A gateway may tell that something is its own before all leases are taken.
+        if leases == PARTS { open } else { vec![format!("there are {leases} leases")] }
+    }
+
+    fn leases(&self) -> usize {
+        let store = Memory::open(self.disk.clone());
+        let leases = self.outside.on(async { store.list("leases/", "", ALL).await });
+        leases.and_then(Result::ok).map_or(0, |leases| leases.len())
     }
 
     /// What must not be, whatever came before.
     pub(crate) fn check(&self) {
-        let events = self.events();
         let wrong = |line| self.weather.wrong(line);
+        let written = self.journal.read();
         for (trigger, folder) in TRIGGERS {
             let came = lock(&self.provider.folders).get(folder).copied().unwrap_or(0);
-            let told = Self::told(&events, trigger);
-            let expected: Vec<_> = (0..came).map(|number| number.to_string()).collect();
-            if told != expected {
+            let told = written.came.get(&source(trigger)).cloned().unwrap_or_default();
+            if !told.iter().cloned().eq((0..came).map(|number| number.to_string())) {
                 wrong(format!("trigger {trigger} told {told:?} of {came}"));
             }
         }
-        let ids: BTreeSet<_> = events.iter().map(|event| &event.id).collect();
-        if ids.len() != events.len() {
-            wrong("an id is in the log twice".to_owned());
+        for trigger in &self.gaps_due {
+            if !written.trigger_gaps.contains_key(trigger) {
+                wrong(format!("{trigger} lost its cursor and did not say so"));
+            }
         }
-        let (delivered, failed) = settled(&events);
+        if !written.doubled.is_empty() {
+            wrong(format!("in the log twice: {:?}", written.doubled));
+        }
         for caller in self.callers() {
             for (id, known) in lock(&caller.changes).iter() {
                 let count = lock(&self.provider.taken).get(id).copied().unwrap_or(0);
@@ -121,7 +125,7 @@ impl World {
                     }
                     continue;
                 }
-                let (good, bad) = (delivered.get(id), failed.get(id));
+                let (good, bad) = (written.delivered.get(id), written.failed.get(id));
                 let fits = match (good, bad) {
                     (Some(1), None) => count == 1,
                     (None, Some(reasons)) => match &reasons[..] {
@@ -136,33 +140,25 @@ impl World {
                 }
             }
         }
-        for reader in self.readers().filter(|reader| reader.way == Way::Follows) {
-            let read = &lock(&reader.book).read;
-            if !read.iter().copied().eq(1..=events.len() as u64) {
-                wrong(format!("{} read {read:?} of {}", reader.name, events.len()));
-            }
+        let revoked = *lock(&self.provider.account.revoked);
+        if written.sign_ins > revoked {
+            wrong(format!(
+                "somebody had to sign in {} times, for {revoked} times that it was over",
+                written.sign_ins
+            ));
         }
         let store = Memory::open(self.disk.clone());
-        let leases = self.outside.on(async { store.list("leases/", "", 100).await }).and_then(Result::ok);
-        let count = leases.map_or(0, |leases| leases.len());
-        if count != 64 {
-            wrong(format!("there are {count} leases"));
+        let events = self.outside.on(async { store.read(0, ALL, usize::MAX).await }).and_then(Result::ok);
+        let events = events.unwrap_or_default();
+        let kept = events.into_iter().filter_map(|event| Some(Event::decode(event.encoded).ok()?.id));
+        let removed = usize::try_from(written.removed).unwrap_or(usize::MAX);
+        if !kept.eq(written.ids.iter().skip(removed).cloned()) {
+            wrong("the log does not hold what was stored".to_owned());
         }
     }
 }
 
-/// How often each request's mail was told to be delivered, and why each was told to have failed.
-fn settled(events: &[Event]) -> (BTreeMap<String, usize>, BTreeMap<String, Vec<String>>) {
-    let (mut delivered, mut failed) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
-    for event in events {
-        match event.data.as_ref().and_then(|data| data.kind.clone()) {
-            Some(Kind::EmailDelivered(told)) => *delivered.entry(told.request_id).or_insert(0) += 1,
-            Some(Kind::EmailFailed(told)) => {
-                let reason = told.failure.map(|failure| failure.reason).unwrap_or_default();
-                failed.entry(told.request_id).or_default().push(reason);
-            }
-            _ => {}
-        }
-    }
-    (delivered, failed)
+/// Whose events a trigger's are.
+fn source(trigger: &str) -> String {
+    format!("{CONNECTION}/triggers/{trigger}")
 }

@@ -5,19 +5,18 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clap::Parser as _;
+use futures_util::future::OptionFuture;
 use hyper_util::rt::TokioIo;
 use postern_chassis::serve::BoxError;
 use postern_gateway::connections::Connections;
 use postern_gateway::connectors::{ConnectorAddress, Connectors, Watchfulness};
 use postern_gateway::doors::Doors;
-use postern_gateway::events::EventServer;
+use postern_gateway::events::{EventServer, retention};
 use postern_gateway::forward::Forwarder;
 use postern_gateway::leases::Leases;
 use postern_gateway::ledger::{Ledger, Once};
-use postern_gateway::outbox::Outbox;
+use postern_gateway::outbox::{Outbox, OutboxSettings};
 use postern_gateway::seal::KeyRing;
-use postern_gateway::settings::Settings;
 use postern_gateway::subscriptions::{Clock, Subscriptions};
 use postern_gateway::triggers::{Schedule, Triggers};
 use postern_proto::event::v1::trigger_service_server::TriggerServiceServer;
@@ -32,10 +31,20 @@ use tower::service_fn;
 use crate::cable::{Cable, Cables};
 use crate::provider::{COPIES, Provider, is_up};
 use crate::way::Way;
-use crate::weather::lock;
+use crate::weather::{Climate, lock};
 
 /// How far a machine runs before the next one does: how long what passes between two of them takes at least.
-pub(crate) const TICK: Duration = Duration::from_millis(20);
+pub(crate) const TICK: Duration = Duration::from_millis(40);
+/// How often retention is seen to.
+const TRIM_INTERVAL: Duration = Duration::from_secs(2);
+/// How queued mails are tried.
+const OUTBOX: OutboxSettings = OutboxSettings {
+    back_off: Duration::from_secs(2),
+    give_up: Duration::from_secs(3_600),
+    keep: Duration::from_secs(7 * 86_400),
+    max_emails: 100_000,
+    max_bytes: 1 << 30,
+};
 /// How long a stop may take.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -86,6 +95,7 @@ pub(crate) struct Around {
     /// Where each copy of the connector takes connections.
     pub(crate) copies: Vec<mpsc::UnboundedSender<Cable>>,
     pub(crate) keys: Arc<KeyRing>,
+    pub(crate) climate: Climate,
     pub(crate) gateway: usize,
     pub(crate) stop: CancellationToken,
 }
@@ -102,7 +112,7 @@ pub(crate) type Ready = Arc<Mutex<Option<Gateway>>>;
 
 /// Starts a gateway and keeps it until it is told to stop.
 pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError> {
-    let Around { way, provider, cables, copies, keys, gateway, stop } = around;
+    let Around { way, provider, cables, copies, keys, climate, gateway, stop } = around;
     let addresses: Result<Vec<ConnectorAddress>, _> =
         (0..COPIES).map(|copy| format!("http://connector:{}", 1_000 + copy).parse()).collect();
     let dial = service_fn(move |uri: Uri| {
@@ -116,8 +126,6 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
         std::future::ready(connected.ok_or_else(|| std::io::ErrorKind::ConnectionRefused.into()))
     });
     let connectors = Arc::new(Connectors::dialled(addresses?, dial, Watchfulness::default())?);
-    let settings =
-        Settings::try_parse_from(["gateway", "--outbox-back-off", "2s", "--outbox-give-up", "1h"])?;
     let digests = keys.digest_key()?;
     let leases = Leases::start(way.clone(), format!("gateway-{gateway}")).await?;
     leases.id().clone_into(&mut lock(&way.id));
@@ -126,13 +134,16 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
     let connections = Arc::new(connections);
     let (schedule, scheduling) =
         Schedule::start(connections.clone(), leases.clone(), way.clone(), way.clone(), stop.clone());
+    let trimming = climate.retention.map(|kept| {
+        tokio::spawn(retention::every(TRIM_INTERVAL, way.clone(), kept, leases.clone(), stop.clone()))
+    });
     let (outbox, delivering) = Outbox::start(
         connections.clone(),
         way.clone(),
         way.clone(),
         leases.clone(),
         digests,
-        settings.outbox,
+        OUTBOX,
         (stop.clone(), GRACE),
     );
     let ledger = Ledger::new(leases.clone(), way.clone(), keys)?;
@@ -151,7 +162,7 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
     *lock(&ready) = Some(Gateway { doors, leases: leases.clone() });
     stop.cancelled().await;
     *lock(&ready) = None;
-    let _ = tokio::join!(scheduling, sweeping);
+    let _ = tokio::join!(scheduling, sweeping, OptionFuture::from(trimming));
     leases.retire().await;
     let _ = tokio::time::timeout(GRACE, ledger.finished()).await;
     let _ = tokio::time::timeout(GRACE, subscriptions.finished()).await;

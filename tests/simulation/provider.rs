@@ -1,29 +1,35 @@
-//! A simulated provider and the copies of its connector: folders into which things come, and a server that takes mail,
-//! refuses it, or takes it and says nothing. What it has done is what counts.
+//! A simulated provider and the copies of its connector: folders into which things come, a server that takes mail,
+//! refuses it, or takes it and says nothing, and an account whose user signs in. What it has done is what counts.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use postern_chassis::fault::Fault;
+use postern_proto::connection::v1::SignInKind;
 use postern_proto::connector::v1::connector_service_server::{ConnectorService, ConnectorServiceServer};
 use postern_proto::connector::v1::*;
 use postern_proto::event::v1::trigger::Kind;
-use postern_proto::event::v1::{EventData, Trigger, event_data};
+use postern_proto::event::v1::{EventData, Trigger, TriggerGap, event_data};
 use postern_proto::mail::v1::{Email, ReceivedEmail, RecipientResult, RecipientState};
 use postern_proto::smtp::v1 as smtp;
 use postern_proto::smtp::v1::smtp_service_server::{SmtpService, SmtpServiceServer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::account::Account;
 use crate::cable::Cable;
 use crate::weather::{Weather, lock};
 
 /// How many things a look gives at most.
 const AT_ONCE: usize = 3;
+/// How many things at most are listed again that were told, where a cursor was forgotten. Retention may have passed what
+/// was told: then none is.
+const LISTED_AGAIN: usize = 4;
 /// How many copies there are of its connector.
 pub(crate) const COPIES: usize = 2;
 
@@ -34,14 +40,22 @@ pub(crate) struct Provider {
     pub(crate) folders: Mutex<BTreeMap<String, usize>>,
     /// How often each mail was taken, by its subject.
     pub(crate) taken: Mutex<BTreeMap<String, usize>>,
+    /// How often it has forgotten all cursors.
+    pub(crate) forgotten: AtomicUsize,
+    pub(crate) account: Account,
     pub(crate) is_down: [AtomicBool; COPIES],
 }
 
 impl Provider {
     pub(crate) fn new(weather: &Arc<Weather>) -> Arc<Self> {
-        let weather = weather.clone();
-        let is_down = Default::default();
-        Arc::new(Self { weather, folders: Mutex::default(), taken: Mutex::default(), is_down })
+        Arc::new(Self {
+            weather: weather.clone(),
+            folders: Mutex::default(),
+            taken: Mutex::default(),
+            forgotten: AtomicUsize::new(0),
+            account: Account::new(weather),
+            is_down: Default::default(),
+        })
     }
 
     /// Something comes into a folder.
@@ -63,9 +77,10 @@ impl Provider {
     }
 
     /// The provider's answer to a mail.
-    async fn take(&self, email: Option<Email>) -> Result<RecipientResult, Status> {
+    async fn take(&self, metadata: &MetadataMap, email: Option<Email>) -> Result<RecipientResult, Status> {
         let email = email.unwrap_or_default();
         self.weather.wait(100, 8_000).await;
+        self.account.admits(metadata)?;
         if self.weather.strikes(120) {
             let fault = Fault::new(Code::Unavailable, "PROVIDER_UNAVAILABLE", "not now");
             return Err(fault.into());
@@ -75,13 +90,14 @@ impl Provider {
         if self.weather.strikes(50) {
             return Err(Fault::new(Code::Unknown, "OUTCOME_UNKNOWN", "it broke off").into());
         }
-        self.weather.wait(100, 40_000).await;
+        self.weather.wait(100, 20_000).await;
         let address = email.to.first().cloned().unwrap_or_default();
         Ok(RecipientResult { address, state: RecipientState::Accepted.into(), reply: None })
     }
 
-    async fn poll(&self, asked: PollRequest) -> Result<PollResponse, Status> {
+    async fn poll(&self, metadata: &MetadataMap, asked: PollRequest) -> Result<PollResponse, Status> {
         self.weather.wait(50, 12_000).await;
+        self.account.admits(metadata)?;
         if self.weather.strikes(40) {
             return Err(Fault::new(Code::Unavailable, "PROVIDER_UNAVAILABLE", "not now").into());
         }
@@ -89,25 +105,37 @@ impl Provider {
             return Ok(PollResponse { next_cursor: asked.cursor, ..PollResponse::default() });
         };
         let there = lock(&self.folders).get(&folder).copied().unwrap_or(0);
-        let from = String::from_utf8_lossy(&asked.cursor).parse().unwrap_or(0);
-        let end = there.min(from + AT_ONCE);
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
+        let cursor = String::from_utf8_lossy(&asked.cursor).into_owned();
+        let (is_lost, from): (bool, usize) = match cursor.split_once(' ') {
+            None => (false, 0),
+            Some((of, place)) => (of != forgotten.to_string(), place.parse().unwrap_or(0)),
+        };
         let names = asked.triggers.iter().filter_map(|watched| watched.trigger.as_ref());
         let triggers: Vec<_> = names.map(|trigger| trigger.name.clone()).collect();
-        let occurrences = (from..end).map(|number| Occurrence {
+        let occurrence = |key: String, r#type: &str, kind| Occurrence {
             triggers: triggers.clone(),
-            key: number.to_string(),
-            r#type: "email.received".into(),
+            key,
+            r#type: r#type.to_owned(),
             time: None,
-            data: Some(EventData {
-                kind: Some(event_data::Kind::NewEmail(ReceivedEmail {
-                    subject: number.to_string(),
-                    ..ReceivedEmail::default()
-                })),
-            }),
-        });
+            data: Some(EventData { kind: Some(kind) }),
+        };
+        let (mut occurrences, mut begin) = (Vec::new(), from);
+        if is_lost {
+            let gap = TriggerGap { reason: "PROVIDER_RESYNC".to_owned(), ..TriggerGap::default() };
+            let key = format!("gap {cursor}");
+            occurrences.push(occurrence(key, "trigger.gap", event_data::Kind::TriggerGap(gap)));
+            let again = if self.weather.climate.retention.is_some() { 0 } else { LISTED_AGAIN };
+            begin = from.saturating_sub(again);
+        }
+        let end = there.min(from + AT_ONCE);
+        occurrences.extend((begin..end).map(|number| {
+            let email = ReceivedEmail { subject: number.to_string(), ..ReceivedEmail::default() };
+            occurrence(number.to_string(), "email.received", event_data::Kind::NewEmail(email))
+        }));
         let response = PollResponse {
-            occurrences: occurrences.collect(),
-            next_cursor: end.to_string().into(),
+            occurrences,
+            next_cursor: format!("{forgotten} {end}").into(),
             more: end < there,
             retry_after: None,
         };
@@ -138,6 +166,7 @@ impl ConnectorService for Connector {
             services: vec!["postern.smtp.v1.SmtpService".into()],
             trigger_kinds: vec!["new_email".into()],
             sends_email: true,
+            sign_in_kinds: vec![SignInKind::DeviceCode.into()],
             ..DescribeResponse::default()
         }))
     }
@@ -146,7 +175,8 @@ impl ConnectorService for Connector {
         &self,
         _: Request<ValidateConnectionRequest>,
     ) -> Result<Response<ValidateConnectionResponse>, Status> {
-        Ok(Response::new(ValidateConnectionResponse::default()))
+        let needed = self.0.weather.climate.signs_in;
+        Ok(Response::new(ValidateConnectionResponse { needs_grant: needed, needs_sign_in: needed }))
     }
 
     async fn check_connection(
@@ -158,30 +188,31 @@ impl ConnectorService for Connector {
 
     async fn refresh_credentials(
         &self,
-        _: Request<RefreshCredentialsRequest>,
+        request: Request<RefreshCredentialsRequest>,
     ) -> Result<Response<RefreshCredentialsResponse>, Status> {
-        not_served()
+        self.0.account.renew(request.metadata()).await
     }
 
     async fn start_sign_in(
         &self,
         _: Request<StartSignInRequest>,
     ) -> Result<Response<StartSignInResponse>, Status> {
-        not_served()
+        self.0.account.begin().await
     }
 
     async fn complete_sign_in(
         &self,
-        _: Request<CompleteSignInRequest>,
+        request: Request<CompleteSignInRequest>,
     ) -> Result<Response<CompleteSignInResponse>, Status> {
-        not_served()
+        self.0.account.complete(request.get_ref()).await
     }
 
     async fn send_email(
         &self,
         request: Request<SendEmailRequest>,
     ) -> Result<Response<SendEmailResponse>, Status> {
-        let result = self.0.take(request.into_inner().email).await?;
+        let (metadata, _, asked) = request.into_parts();
+        let result = self.0.take(&metadata, asked.email).await?;
         Ok(Response::new(SendEmailResponse { recipients: vec![result], ..SendEmailResponse::default() }))
     }
 
@@ -194,7 +225,8 @@ impl ConnectorService for Connector {
     }
 
     async fn poll(&self, request: Request<PollRequest>) -> Result<Response<PollResponse>, Status> {
-        self.0.poll(request.into_inner()).await.map(Response::new)
+        let (metadata, _, asked) = request.into_parts();
+        self.0.poll(&metadata, asked).await.map(Response::new)
     }
 
     async fn renew_notification(
@@ -227,11 +259,12 @@ impl SmtpService for Connector {
         &self,
         request: Request<smtp::SendEmailRequest>,
     ) -> Result<Response<smtp::SendEmailResponse>, Status> {
-        let email = match request.into_inner().content {
+        let (metadata, _, asked) = request.into_parts();
+        let email = match asked.content {
             Some(smtp::send_email_request::Content::Email(email)) => Some(email),
             _ => None,
         };
-        let recipients = vec![self.0.take(email).await?];
+        let recipients = vec![self.0.take(&metadata, email).await?];
         Ok(Response::new(smtp::SendEmailResponse { recipients, ..smtp::SendEmailResponse::default() }))
     }
 

@@ -1,4 +1,5 @@
-//! Those who read events at the gateways of a simulation, go away and come back, and notice what must not be.
+//! Those who read events at the gateways of a simulation, go away and come back, and notice what must not be: each
+//! counts along, so that nothing is left out without a gap that says so, and no gap says more than is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -12,17 +13,27 @@ use postern_proto::event::v1::event_service_client::EventServiceClient;
 use postern_proto::event::v1::start_position::Position;
 use postern_proto::event::v1::subscribe_response::Kind as Answer;
 use postern_proto::event::v1::{
-    Commit, ConsumeRequest, ConsumeStart, Delivery, Event, Nack, Settle, StartPosition, SubscribeRequest,
+    Commit, ConsumeRequest, ConsumeStart, Delivery, Event, Gap, GapReason, Heartbeat, Nack, Opened, Settle,
+    StartPosition, SubscribeRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 
+use crate::journal::Journal;
 use crate::machine::Gateway;
-use crate::weather::{Weather, lock};
+use crate::weather::{Counted, Weather, lock};
 
-/// The longest silence of a stream: heartbeats come more often.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How often a stream has something to say.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The longest silence of a stream that is waited for.
+const SILENCE: Duration = Duration::from_secs(12);
+/// How long who was taken over from stays away at most.
+const RESPECT_MS: u64 = 8_000;
+
+/// How long a reader takes over what it was given, usually and at most.
+const USUAL_PAUSE_MS: u64 = 100;
+const LONGEST_PAUSE_MS: u64 = 7_000;
 
 /// How a reader reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,23 +50,34 @@ pub(crate) enum Way {
 #[derive(Default)]
 pub(crate) struct Book {
     /// Where who follows has come to.
-    pub(crate) cursor: Bytes,
-    /// The places of what was read, as it came, of who follows.
-    pub(crate) read: Vec<u64>,
+    cursor: Bytes,
+    /// The same as a place.
+    pub(crate) at: u64,
     /// The last place whose commit was confirmed.
     pub(crate) confirmed: u64,
-    /// The last place that was ever committed.
+    /// The last place that was ever committed, or told to be gone.
     committed: u64,
-    /// The ids whose acknowledgement was confirmed.
-    pub(crate) acked: BTreeSet<String>,
+    /// The ids whose acknowledgement was confirmed, and of which delivery it was.
+    acked: BTreeMap<String, i32>,
     /// What the ids of acknowledgements are for.
-    asked: BTreeMap<String, String>,
+    asked: BTreeMap<String, (String, i32)>,
+    /// Between which places a SHARED subscription's readers were told of gaps.
+    passed: Vec<(u64, u64)>,
+    /// Gaps up to here may have been told to a stream that ended before it was read.
+    untold: u64,
 }
 
 impl Book {
-    /// How many events are acknowledged, whether that was confirmed or not.
-    pub(crate) fn acks(&self) -> usize {
-        self.acked.iter().chain(self.asked.values()).collect::<BTreeSet<_>>().len()
+    /// The first place that is neither acknowledged, whether that was confirmed or not, nor told to be gone.
+    pub(crate) fn open(&self, journal: &Journal) -> Option<u64> {
+        let written = journal.read();
+        let ids: BTreeSet<_> = self.acked.keys().chain(self.asked.values().map(|(id, _)| id)).collect();
+        let is_gone = |place: u64| self.passed.iter().any(|(from, to)| *from < place && place <= *to);
+        let is_open = |place: &u64| {
+            let id = usize::try_from(*place - 1).ok().and_then(|at| written.ids.get(at));
+            !id.is_some_and(|id| ids.contains(id)) && !is_gone(*place)
+        };
+        (self.untold + 1..=written.last()).find(is_open)
     }
 }
 
@@ -64,6 +86,7 @@ pub(crate) struct Reader {
     pub(crate) name: &'static str,
     pub(crate) way: Way,
     pub(crate) book: Arc<Mutex<Book>>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) weather: Arc<Weather>,
 }
 
@@ -85,6 +108,43 @@ impl Reader {
         };
         let code = ended.err().map(|status| (status.code(), postern_chassis::fault::reason_of(&status)));
         self.weather.trace(format_args!("{}: ended {code:?}", self.name));
+        // What the gateway said before an error of its own was read.
+        if code.is_none() {
+            self.leave();
+        }
+        if code.is_some_and(|(code, _)| code == Code::Aborted) {
+            tokio::time::sleep(self.weather.within(RESPECT_MS)).await;
+        }
+    }
+
+    /// It is gone from its gateway, or its gateway is gone: what was on its way to it is lost.
+    pub(crate) fn leave(&self) {
+        lock(&self.book).untold = self.journal.read().removed;
+    }
+
+    /// Takes its time, sometimes so much that retention overtakes it.
+    async fn dawdle(&self) {
+        let end = if self.weather.strikes(60) { LONGEST_PAUSE_MS } else { USUAL_PAUSE_MS };
+        tokio::time::sleep(self.weather.within(end)).await;
+    }
+
+    /// What a gap at a place says is gone: as much as it says, and no more than retention has passed. Gives where it ends.
+    fn told_gap(&self, gap: &Gap, at: u64) -> u64 {
+        let (from, to) = (place(&gap.from_cursor), place(&gap.to_cursor));
+        let removed = self.journal.read().removed;
+        self.weather.count(Counted::Gaps, 1);
+        self.weather.trace(format_args!("{}: gap {from} {to}", self.name));
+        let is_exact =
+            from == at && to > from && u64::try_from(gap.missed).is_ok_and(|missed| missed == to - from);
+        if !is_exact || gap.reason() != GapReason::Retention || to > removed {
+            self.weather.wrong(format!(
+                "{}: at {at}, with all gone up to {removed}, it is told of a gap from {from} to {to} of {} ({:?})",
+                self.name,
+                gap.missed,
+                gap.reason()
+            ));
+        }
+        to
     }
 
     /// Whether it goes away now, of itself.
@@ -94,32 +154,51 @@ impl Reader {
 
     async fn follow(&self, mut client: EventServiceClient<crate::Doors>) -> Result<(), Status> {
         let cursor = lock(&self.book).cursor.clone();
-        let position = match cursor.is_empty() {
-            true => Position::Earliest(()),
-            false => Position::Cursor(cursor),
-        };
+        let is_first = cursor.is_empty();
+        let position = if is_first { Position::Earliest(()) } else { Position::Cursor(cursor) };
         let start = Some(StartPosition { position: Some(position) });
-        let request = SubscribeRequest { start, ..SubscribeRequest::default() };
+        let heartbeat_interval = HEARTBEAT.try_into().ok();
+        let request = SubscribeRequest { start, heartbeat_interval, ..SubscribeRequest::default() };
         let mut stream = client.subscribe(request).await?.into_inner();
         while let Ok(Some(answer)) = tokio::time::timeout(SILENCE, stream.message()).await.unwrap_or(Ok(None))
         {
-            match answer.kind {
+            let at = lock(&self.book).at;
+            let cursor = match answer.kind {
                 Some(Answer::Batch(batch)) => {
-                    let mut book = lock(&self.book);
-                    for event in batch.events {
-                        book.read.push(place(&event.cursor));
-                        book.cursor = event.cursor;
+                    self.weather.count(Counted::Deliveries, batch.events.len());
+                    let places = batch.events.iter().map(|event| place(&event.cursor));
+                    if !places.clone().eq((at + 1..).take(batch.events.len())) {
+                        let places: Vec<_> = places.collect();
+                        self.weather.wrong(format!("{}: at {at} it is given {places:?}", self.name));
                     }
+                    batch.events.last().map(|event| event.cursor.clone())
                 }
-                Some(Answer::Opened(opened)) => lock(&self.book).cursor = opened.cursor,
-                Some(Answer::Heartbeat(heartbeat)) => lock(&self.book).cursor = heartbeat.cursor,
-                Some(Answer::Gap(gap)) => self.weather.wrong(format!("{}: {gap:?}", self.name)),
-                None => {}
+                Some(Answer::Gap(gap)) => {
+                    self.told_gap(&gap, at);
+                    Some(gap.to_cursor)
+                }
+                Some(Answer::Opened(opened)) if is_first => Some(opened.cursor),
+                Some(Answer::Opened(Opened { cursor, .. }) | Answer::Heartbeat(Heartbeat { cursor })) => {
+                    if place(&cursor) != at {
+                        self.weather.wrong(format!(
+                            "{}: at {at} it is told to be at {}",
+                            self.name,
+                            place(&cursor)
+                        ));
+                    }
+                    None
+                }
+                None => None,
+            };
+            if let Some(cursor) = cursor {
+                let mut book = lock(&self.book);
+                book.at = place(&cursor);
+                book.cursor = cursor;
             }
             if self.leaves() {
                 return Ok(());
             }
-            self.weather.wait(100, 5_000).await;
+            self.dawdle().await;
         }
         Ok(())
     }
@@ -131,32 +210,61 @@ impl Reader {
             Way::Follows | Way::Acks => "subscriptions/shared",
         };
         let (subscription, client_id) = (subscription.to_owned(), self.name.to_owned());
-        let first = ConsumeStart { subscription, client_id, max_outstanding_events: 5, ..Default::default() };
+        let first = ConsumeStart {
+            subscription,
+            client_id,
+            max_outstanding_events: 5,
+            heartbeat_interval: HEARTBEAT.try_into().ok(),
+            ..Default::default()
+        };
         let send = |kind| say.try_send(ConsumeRequest { kind: Some(kind) });
         let _ = send(Say::Start(first));
         let floor = lock(&self.book).confirmed;
-        let mut last = None;
+        // How far an ORDERED stream has come.
+        let mut at = 0;
         let mut stream = client.consume(ReceiverStream::new(said)).await?.into_inner();
         while let Some(answer) = tokio::time::timeout(SILENCE, stream.message()).await.unwrap_or(Ok(None))? {
             match answer.kind {
-                Some(Told::Deliveries(all)) if self.way == Way::Commits => {
-                    for delivery in &all.deliveries {
-                        self.in_order(floor, &mut last, place_of(delivery.event.as_ref()));
+                // What was committed may not have been confirmed.
+                Some(Told::Opened(opened)) if self.way == Way::Commits => {
+                    at = place(&opened.cursor);
+                    let mut book = lock(&self.book);
+                    if at < floor || at > book.committed {
+                        let (name, committed) = (self.name, book.committed);
+                        self.weather.wrong(format!(
+                            "{name}: begins at {at}: confirmed {floor}, committed {committed}"
+                        ));
                     }
-                    let chosen = self.weather.below(all.deliveries.len());
-                    let chosen = all.deliveries.get(if self.weather.is_calm() {
-                        all.deliveries.len() - 1
-                    } else {
-                        chosen
-                    });
-                    self.weather.wait(100, 5_000).await;
-                    if let Some(event) = chosen.and_then(|delivery| delivery.event.clone()) {
-                        let mut book = lock(&self.book);
-                        book.committed = book.committed.max(place(&event.cursor));
-                        let _ = send(Say::Commit(Commit { cursor: event.cursor }));
+                    book.confirmed = book.confirmed.max(at);
+                }
+                Some(Told::Deliveries(all)) if self.way == Way::Commits => {
+                    self.weather.count(Counted::Deliveries, all.deliveries.len());
+                    for delivery in &all.deliveries {
+                        let place = place_of(delivery.event.as_ref());
+                        if place != at + 1 {
+                            self.weather.wrong(format!("{}: {place} came after {at}", self.name));
+                        }
+                        at = place;
+                    }
+                    let last = all.deliveries.len() - 1;
+                    let chosen = if self.weather.is_calm() { last } else { self.weather.below(last + 1) };
+                    self.dawdle().await;
+                    if let Some(event) =
+                        all.deliveries.get(chosen).and_then(|delivery| delivery.event.clone())
+                    {
+                        self.commit(event.cursor, &say);
+                    }
+                }
+                Some(Told::Gap(gap)) if self.way == Way::Commits => {
+                    at = self.told_gap(&gap, at);
+                    self.dawdle().await;
+                    // Else it is told again, or what comes after it is committed.
+                    if self.weather.is_calm() || self.weather.below(2) == 0 {
+                        self.commit(gap.to_cursor, &say);
                     }
                 }
                 Some(Told::Deliveries(all)) => {
+                    self.weather.count(Counted::Deliveries, all.deliveries.len());
                     // What comes meanwhile is looked at as it comes: until its deadline has passed it may be another's.
                     let (settle, say, weather) =
                         (self.settle(all.deliveries), say.clone(), self.weather.clone());
@@ -169,18 +277,13 @@ impl Reader {
                     let mut book = lock(&self.book);
                     book.confirmed = book.confirmed.max(place(&confirmed.cursor));
                     for ack_id in &confirmed.ack_ids {
-                        if let Some(id) = book.asked.get(ack_id).cloned() {
-                            book.acked.insert(id);
+                        if let Some((id, attempt)) = book.asked.get(ack_id).cloned() {
+                            book.acked.insert(id, attempt);
                         }
                     }
                 }
-                Some(Told::Gap(gap)) => self.weather.wrong(format!("{}: {gap:?}", self.name)),
-                // What was committed may not have been confirmed.
-                Some(Told::Opened(opened)) => {
-                    let mut book = lock(&self.book);
-                    book.confirmed = book.confirmed.max(place(&opened.cursor));
-                }
-                Some(Told::Heartbeat(_)) | None => {}
+                Some(Told::Gap(gap)) => self.pass(&gap),
+                Some(Told::Opened(_)) | Some(Told::Heartbeat(_)) | None => {}
             }
             if self.leaves() {
                 return Ok(());
@@ -189,38 +292,45 @@ impl Reader {
         Ok(())
     }
 
-    /// An ORDERED stream goes on after what is confirmed, leaves nothing out that was not committed, and then nothing.
-    fn in_order(&self, floor: u64, last: &mut Option<u64>, place: u64) {
-        let name = self.name;
-        match *last {
-            None if place <= floor => {
-                self.weather.wrong(format!("{name}: {place} came after {floor} was confirmed"));
-            }
-            None if place > lock(&self.book).committed + 1 => {
-                self.weather.wrong(format!("{name}: began at {place}, beyond what was committed"));
-            }
-            Some(last) if place != last + 1 => {
-                self.weather.wrong(format!("{name}: {place} came after {last}"));
-            }
-            None | Some(_) => {}
+    /// Commits a place.
+    fn commit(&self, cursor: Bytes, say: &mpsc::Sender<ConsumeRequest>) {
+        let mut book = lock(&self.book);
+        book.committed = book.committed.max(place(&cursor));
+        let _ = say.try_send(ConsumeRequest { kind: Some(Say::Commit(Commit { cursor })) });
+    }
+
+    /// Takes in a gap of a SHARED subscription: what is between two places and was delivered to nobody, or in vain.
+    fn pass(&self, gap: &Gap) {
+        let (from, to) = (place(&gap.from_cursor), place(&gap.to_cursor));
+        self.weather.count(Counted::Gaps, 1);
+        self.weather.trace(format_args!("{}: gap {from} {to} of {}", self.name, gap.missed));
+        // What was acknowledged too late may be among it.
+        let gone = to.min(self.journal.read().removed).saturating_sub(from);
+        let missed = u64::try_from(gap.missed).unwrap_or(0);
+        if !(1..=gone).contains(&missed) || gap.reason() != GapReason::Retention {
+            let name = self.name;
+            self.weather
+                .wrong(format!("{name}: {gone} are gone from {from} to {to}, and it is told of {missed}"));
         }
-        *last = Some(place);
+        lock(&self.book).passed.push((from, to));
     }
 
     /// What becomes of deliveries: most are acknowledged.
     fn settle(&self, deliveries: Vec<Delivery>) -> Settle {
         let mut settle = Settle::default();
-        for Delivery { event, ack_id, .. } in deliveries {
+        for Delivery { event, ack_id, attempt } in deliveries {
             let id = event.map(|event| event.id).unwrap_or_default();
+            self.weather.trace(format_args!("{}: given {id} ({attempt})", self.name));
             let mut book = lock(&self.book);
-            if book.acked.contains(&id) {
+            // One that was given out before may have taken longer than its deadline to come.
+            if book.acked.get(&id).is_some_and(|acked| *acked <= attempt) {
                 self.weather.wrong(format!("{}: {id} came after its ack was confirmed", self.name));
             }
             if self.weather.strikes(100) {
                 let delay = Duration::from_secs(1).try_into().ok();
                 settle.nacks.push(Nack { ack_id, delay, reason: String::new() });
             } else if !self.weather.strikes(50) {
-                book.asked.insert(ack_id.clone(), id);
+                book.asked.insert(ack_id.clone(), (id, attempt));
                 settle.ack_ids.push(ack_id);
             }
         }

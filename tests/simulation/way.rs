@@ -13,6 +13,7 @@ use postern_tests::memory::{Disk, Memory};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 
+use crate::journal::Journal;
 use crate::weather::{Weather, lock};
 
 /// How long an answer may take.
@@ -24,6 +25,7 @@ const LONGEST_MS: u64 = 9_000;
 pub(crate) struct Way {
     disk: Arc<Disk>,
     memory: Arc<Memory>,
+    journal: Arc<Journal>,
     weather: Arc<Weather>,
     /// Where what was sent goes on by itself.
     outside: Handle,
@@ -35,10 +37,16 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    pub(crate) fn new(disk: &Arc<Disk>, weather: &Arc<Weather>, outside: Handle, name: String) -> Arc<Self> {
+    pub(crate) fn new(
+        (disk, journal): (&Arc<Disk>, &Arc<Journal>),
+        weather: &Arc<Weather>,
+        outside: Handle,
+        name: String,
+    ) -> Arc<Self> {
         Arc::new(Self {
             disk: disk.clone(),
             memory: Memory::open(disk.clone()),
+            journal: journal.clone(),
             weather: weather.clone(),
             outside,
             name,
@@ -62,7 +70,7 @@ impl Way {
     async fn send(&self, commit: Commit) -> Result<(Appended, Revision), StoreError> {
         self.go().await?;
         let (disk, weather, now) = (self.disk.clone(), self.weather.clone(), SystemTime::now());
-        let (name, id) = (self.name.clone(), lock(&self.id).clone());
+        let (name, id, journal) = (self.name.clone(), lock(&self.id).clone(), self.journal.clone());
         let sent = self.outside.spawn(async move {
             if weather.strikes(10) {
                 // Held up on the way: its sender may be taken for dead before it arrives.
@@ -76,6 +84,9 @@ impl Way {
                 None => None,
             };
             let made = disk.commit(commit, now);
+            if let Ok((made, _)) = &made {
+                journal.note(&disk, made).await;
+            }
             let outcome = made.as_ref().map_or_else(ToString::to_string, |(made, _)| made.last.to_string());
             weather.trace(format_args!("{name} {moves:?} {events:?}: {outcome}"));
             if let (Ok(_), Some(owner)) = (&made, owner)
@@ -157,6 +168,13 @@ impl EventLog for Way {
     }
 
     async fn trim(&self, retention: Retention) -> Result<u64, StoreError> {
-        self.memory.trim(retention).await
+        self.go().await?;
+        if !self.weather.has_begun() {
+            return Ok(0);
+        }
+        let gone = self.memory.trim(retention).await?;
+        self.journal.trimmed(&self.disk).await;
+        self.weather.trace(format_args!("{} trims {gone}", self.name));
+        Ok(gone)
     }
 }

@@ -48,13 +48,14 @@ impl Trust {
     }
 }
 
-/// Trims the log at once and then each [`INTERVAL`], until `stop` is cancelled, while this is the gateway to do it. A
-/// failure is logged and tried again at the next turn.
+/// Trims the log at once and then each [`INTERVAL`], as [`every`] does.
 pub async fn run(log: Arc<dyn EventLog>, retention: Retention, leases: Arc<Leases>, stop: CancellationToken) {
     every(INTERVAL, log, retention, leases, stop).await;
 }
 
-async fn every(
+/// Trims the log at once and then each `interval`, until `stop` is cancelled, while this is the gateway to do it. A
+/// failure is logged and tried again at the next turn.
+pub async fn every(
     interval: Duration,
     log: Arc<dyn EventLog>,
     retention: Retention,

@@ -4,6 +4,10 @@
 //!
 //! The order of a `HashMap` and the choices of `select!` follow from randomness too, so that one seed is one run.
 
+mod apart;
+
+pub use apart::{Apart, apart, ended};
+
 use std::cell::Cell;
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
