@@ -17,14 +17,21 @@ async fn simulated(arguments: &[&str]) -> String {
     told
 }
 
-#[tokio::test]
-async fn under_delays_losses_crashes_and_clocks_that_step_all_that_is_promised_holds() {
-    simulated(&["--seeds", "16"]).await;
+/// What a run was, in a number.
+fn number(told: &str, seed: u64) -> &str {
+    let (_, told) = told.split_once(&format!("seed {seed}: ")).expect("the seed");
+    told.split([',', '\n']).next().unwrap()
 }
 
 #[tokio::test]
-async fn one_seed_is_one_run() {
-    let (one, two) = tokio::join!(simulated(&["--seed", "7"]), simulated(&["--seed", "7"]));
-    assert_eq!(one, two);
-    assert_ne!(one, simulated(&["--seed", "8"]).await.replace("seed 8", "seed 7"));
+async fn under_delays_losses_crashes_and_clocks_that_step_all_that_is_promised_holds() {
+    simulated(&["--seeds", "48"]).await;
+}
+
+#[tokio::test]
+async fn a_seed_is_the_same_run_alone_and_among_others() {
+    let alone = simulated(&["--seed", "7"]).await;
+    let among = simulated(&["--first", "5", "--seeds", "4", "--each"]).await;
+    assert_eq!(number(&alone, 7), number(&among, 7));
+    assert_ne!(number(&among, 7), number(&among, 8));
 }
