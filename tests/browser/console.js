@@ -19,6 +19,14 @@ async function fillOutlook(page, world, id, mailbox) {
 }
 
 // The figures that a chart tells.
+// Presses a button and waits for the page that it leads to: to load a page anew while another comes fails in the browser.
+async function press(page, button) {
+  const came = page.waitForEvent('framenavigated', { predicate: (frame) => frame === page.mainFrame() });
+  await button.click();
+  await came;
+  await page.waitForLoadState();
+}
+
 const chart = (page, title) => page.getByRole('img', { name: new RegExp(`^${title}:`) }).getAttribute('aria-label');
 
 module.exports = {
@@ -265,7 +273,7 @@ module.exports = {
     await signIn(page, world, '/triggers');
     const row = page.getByRole('row').filter({ hasText: 'in-vain' });
     // What the provider pushes is looked at seldom by itself.
-    await row.getByRole('button', { name: 'Look now' }).click();
+    await press(page, row.getByRole('button', { name: 'Look now' }));
     await until('it has failed three times', async () => {
       await page.reload();
       const text = await row.locator('.state').textContent();
@@ -291,7 +299,7 @@ module.exports = {
     await looks.at(page, 'outbox');
     await row('Next week').getByRole('button', { name: 'Take back' }).click();
     await row('Next week').locator('.state').getByText('cancelled', { exact: true }).waitFor();
-    await row('Next week').getByRole('button', { name: 'Try now' }).click();
+    await press(page, row('Next week').getByRole('button', { name: 'Try now' }));
     await until('it is delivered now', async () => {
       await page.reload();
       return row('Next week').locator('.state').getByText('delivered', { exact: true }).count();
