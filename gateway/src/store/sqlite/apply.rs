@@ -49,7 +49,7 @@ impl Pending {
 
     /// Writes what has no row yet.
     pub(super) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.filling.write(connection, self.counters.last)
+        self.filling.write(connection)
     }
 }
 

@@ -124,6 +124,8 @@ pub(super) struct Placed<'a> {
 #[derive(Default)]
 pub(super) struct Filling {
     batch: Batch,
+    /// The place of its first event.
+    first: Sequence,
     recorded: i64,
     bytes: usize,
 }
@@ -133,9 +135,11 @@ impl Filling {
     pub(super) fn add(&mut self, connection: &Connection, event: Placed<'_>) -> rusqlite::Result<()> {
         let Placed { sequence, recorded, source, event_type, key, fingerprint, encoded } = event;
         if self.bytes + encoded.len() > ROW_BYTES || self.recorded != recorded {
-            self.write(connection, sequence - 1)?;
+            self.write(connection)?;
         }
-        self.recorded = recorded;
+        if self.batch.events.is_empty() {
+            (self.first, self.recorded) = (sequence, recorded);
+        }
         self.bytes += encoded.len();
         let (source, event_type) = (self.text(source), self.text(event_type));
         let Key(id_high, id_low) = key;
@@ -153,16 +157,16 @@ impl Filling {
         u32::try_from(number).unwrap_or(u32::MAX)
     }
 
-    /// Writes what there is, up to its last place.
-    pub(super) fn write(&mut self, connection: &Connection, last: Sequence) -> rusqlite::Result<()> {
-        let Self { batch, recorded, .. } = std::mem::take(self);
+    /// Writes what there is.
+    pub(super) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let Self { batch, first, recorded, .. } = std::mem::take(self);
         let count = batch.events.len() as u64;
         if count == 0 {
             return Ok(());
         }
         let sql = "INSERT INTO events (sequence, count, recorded, batch) VALUES (?1, ?2, ?3, ?4)";
         connection.prepare_cached(sql)?.execute(params![
-            (last + 1 - count).cast_signed(),
+            first.cast_signed(),
             count.cast_signed(),
             recorded,
             batch.encode_to_vec(),
@@ -176,7 +180,7 @@ pub(super) fn fill(connection: &Connection, events: &str) -> rusqlite::Result<()
     let sql = format!("SELECT sequence, id, source, type, recorded, encoded FROM {events} ORDER BY sequence");
     let mut select = connection.prepare(&sql)?;
     let mut rows = select.query([])?;
-    let (mut filling, mut last) = (Filling::default(), 0);
+    let mut filling = Filling::default();
     while let Some(row) = rows.next()? {
         let (id, recorded) = (row.get_ref(1)?.as_str()?, row.get(4)?);
         let event = Placed {
@@ -188,8 +192,7 @@ pub(super) fn fill(connection: &Connection, events: &str) -> rusqlite::Result<()
             fingerprint: cursor::fingerprint(id, recorded),
             encoded: Bytes::copy_from_slice(row.get_ref(5)?.as_blob()?),
         };
-        last = event.sequence;
         filling.add(connection, event)?;
     }
-    filling.write(connection, last)
+    filling.write(connection)
 }
