@@ -149,6 +149,25 @@ async fn an_owner_that_dies_is_replaced_in_less_than_ten_seconds<E: Engine>(apar
     assert!(divided(&[&gateways[1]], &ids).await.values().all(|owner| *owner == 0));
 }
 
+/// Has an owner, whose write is held up, be cut off until another looks after its trigger: then the write is refused for
+/// the lease.
+async fn is_refused_late<E: Engine>(stage: &Stage<E>, paused: &Gateway, other: &Gateway, id: &str) {
+    let watching = &stage.fake.state.watching;
+    paused.way.cut(true);
+    // Nobody else writes there either: all that keeps the late one out is that the watch is no longer its own.
+    watching.refuse("");
+    until("another looks after it", || async {
+        let status = other.status(id).await;
+        (status.next_poll_time.is_some() && status.consecutive_failures > 0).then_some(())
+    })
+    .await;
+    paused.way.hold(false);
+    let refused = until("what it wrote arrives", || async { paused.way.conflicts().pop() }).await;
+    assert!(refused.starts_with("leases/"), "{refused}");
+    paused.way.cut(false);
+    watching.allow("");
+}
+
 async fn a_paused_owner_that_wakes_cannot_write<E: Engine>(apart: bool) {
     let Some((stage, gateways)) = Stage::<E>::set(Fake::of("outlook"), 2, apart).await else { return };
     let all: Vec<&Gateway> = gateways.iter().collect();
@@ -166,19 +185,7 @@ async fn a_paused_owner_that_wakes_cannot_write<E: Engine>(apart: bool) {
     paused.way.hold(true);
     watching.put(id, "first");
     until("it has seen it", || async { (paused.way.waiting() > 0).then_some(()) }).await;
-    paused.way.cut(true);
-    // Nobody else writes there either: all that keeps the late one out is that the watch is no longer its own.
-    watching.refuse("");
-    until("another looks after it", || async {
-        let status = other.status(id).await;
-        (status.next_poll_time.is_some() && status.consecutive_failures > 0).then_some(())
-    })
-    .await;
-    paused.way.hold(false);
-    let refused = until("what it wrote arrives", || async { paused.way.conflicts().pop() }).await;
-    assert!(refused.starts_with("leases/"), "{refused}");
-    paused.way.cut(false);
-    watching.allow("");
+    is_refused_late(&stage, paused, other, id).await;
     for thing in ["second", "third"] {
         watching.put(id, thing);
     }
@@ -217,18 +224,7 @@ async fn a_paused_owner_that_wakes_cannot_write_what_a_trigger_catches_up_on<E: 
         .await
         .unwrap();
     until("it has caught up", || async { (paused.way.waiting() > 0).then_some(()) }).await;
-    paused.way.cut(true);
-    watching.refuse("");
-    until("another looks after it", || async {
-        let status = other.status(behind).await;
-        (status.next_poll_time.is_some() && status.consecutive_failures > 0).then_some(())
-    })
-    .await;
-    paused.way.hold(false);
-    let refused = until("what it wrote arrives", || async { paused.way.conflicts().pop() }).await;
-    assert!(refused.starts_with("leases/"), "{refused}");
-    paused.way.cut(false);
-    watching.allow("");
+    is_refused_late(&stage, paused, other, behind).await;
     let told = events(&mut stream, 1).await.remove(0);
     assert_eq!((told.trigger.as_str(), subject(&told).as_str()), (name(behind).as_str(), "first"));
 }
