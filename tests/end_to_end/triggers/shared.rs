@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use postern_chassis::fault::reason_of;
 use postern_proto::event::v1::trigger::Kind;
@@ -61,6 +61,15 @@ async fn looked_anew(world: &World, id: &str) {
     }
 }
 
+/// Waits until no look is asked for any more: of a trigger whose interval is an hour.
+async fn at_rest(world: &World, id: &str) {
+    until("no look is due", || async {
+        let next = SystemTime::try_from(status(world, id).await.next_poll_time?).ok()?;
+        (next > SystemTime::now() + HOUR / 2).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_triggers_on_one_folder_are_one_look_to_the_provider() {
     let world = World::connected().await;
@@ -70,6 +79,7 @@ async fn a_hundred_triggers_on_one_folder_are_one_look_to_the_provider() {
         world.triggers().create_trigger(request).await.unwrap();
     }
     looked_anew(&world, "mail-99").await;
+    at_rest(&world, "mail-99").await;
     world.place.graph.recorder().clear();
     let mut stream = subscribe(&world.channel, None).await;
     send(&world.channel, "", mail("about #1")).await.unwrap();
