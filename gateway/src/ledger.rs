@@ -32,18 +32,14 @@ use crate::error::Error;
 use crate::leases::Leases;
 use crate::metrics::LEDGER;
 use crate::seal::{KeyRing, SealError};
-use crate::store::{Expect, Revision, Store, StoreError, Write, write_surely};
+use crate::store::{Entry, Expect, RECORDS, Revision, Store, StoreError, Write, write_surely};
 
-/// Where records lie in the store.
-const RECORDS: &str = "ledger/";
 /// How long a request id is remembered.
 const MEMORY: Duration = Duration::from_secs(24 * 3_600);
 /// How often forgotten records are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 /// The duty that one gateway has for all.
 const DUTY: &str = "ledger";
-/// How many records a sweep reads at a time.
-const SWEEP_PAGE: usize = 500;
 
 /// The ledger of changes.
 pub struct Ledger {
@@ -137,22 +133,12 @@ impl Ledger {
     }
 
     async fn sweep_once(&self, now: SystemTime) -> Result<(), StoreError> {
-        let mut after = String::new();
-        loop {
-            let page = self.store.list(RECORDS, &after, SWEEP_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after.clone_from(&last.key);
-            for entry in page {
-                if Record::decode(entry.value.clone()).is_ok_and(|record| remembered(&record, now)) {
-                    continue;
-                }
-                let expect = Expect::Revision(entry.revision);
-                match self.store.write(Write { key: entry.key, value: None, expect }).await {
-                    Ok(_) | Err(StoreError::Conflict { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
+        let is_over = move |entry: &Entry| {
+            let begin = Record::decode(entry.value.clone()).ok().and_then(|record| begin(&record));
+            // One that is to begin later than in a day was written by a clock that went wrong.
+            begin.is_none_or(|begin| begin + MEMORY <= now || begin > now + MEMORY)
+        };
+        self.store.forget(&is_over).await
     }
 
     /// Begins a change, or finds how it ended. Must run in a task that goes on when the caller is gone: dropped in
@@ -256,8 +242,11 @@ fn reused() -> Fault {
 }
 
 fn remembered(record: &Record, now: SystemTime) -> bool {
-    let begin = record.begin.and_then(|begin| SystemTime::try_from(begin).ok());
-    begin.is_some_and(|begin| now.duration_since(begin).unwrap_or_default() < MEMORY)
+    begin(record).is_some_and(|begin| now.duration_since(begin).unwrap_or_default() < MEMORY)
+}
+
+fn begin(record: &Record) -> Option<SystemTime> {
+    record.begin.and_then(|begin| SystemTime::try_from(begin).ok())
 }
 
 /// The key of a change: by caller, method and request id, of which only the digest shows.

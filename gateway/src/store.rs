@@ -26,11 +26,23 @@ pub const MAX_KEY_BYTES: usize = 512;
 /// The most writes of one commit. NATS takes 1,000 messages as one: each write is one, and the other 200 hold 180 MiB of
 /// events, which is more than any look of a trigger tells. Guards are checked and not written: they do not count.
 pub const MAX_WRITES: usize = 800;
+/// How many records are looked at, at a time, for whether they can be forgotten.
+const FORGET_PAGE: usize = 500;
 /// How many changes a watcher may fall behind.
 pub const WATCH_BACKLOG: usize = 1024;
 
-/// Where large values lie that nobody waits for: changes below it are told to no watcher, each of which would hold them.
-pub const UNWATCHED: &str = "content/";
+/// Where large values lie that nobody waits for.
+pub const CONTENT: &str = "content/";
+/// Where records lie: values that are written once or twice each, hardly ever read, and all forgotten after about as long.
+/// An engine may keep them apart from the others.
+pub const RECORDS: &str = "ledger/";
+
+/// Whether watchers are told of a key's changes: not of large values, which each of them would hold, and not of records,
+/// which change more often than all else.
+#[must_use]
+pub fn is_watched(key: &str) -> bool {
+    !key.starts_with(CONTENT) && !key.starts_with(RECORDS)
+}
 
 /// A value's revision: grows with each change in the store, never 0.
 pub type Revision = u64;
@@ -130,6 +142,25 @@ pub enum StoreError {
     Unknown(String),
 }
 
+/// Whether a record is to be forgotten.
+pub type IsOver = dyn Fn(&Entry) -> bool + Send + Sync;
+
+/// Removes records that are over one by one, as [`Store::forget`] does where they lie among the other values.
+pub async fn forget_each(store: &dyn Store, is_over: &IsOver) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = store.records(after.as_ref(), FORGET_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.clone());
+        for Entry { key, revision, .. } in page.into_iter().filter(|record| is_over(record)) {
+            match store.write(Write { key, value: None, expect: Expect::Revision(revision) }).await {
+                Ok(_) | Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
 /// Small values with revisions. A write is durable once it is answered.
 #[tonic::async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -140,11 +171,20 @@ pub trait Store: Send + Sync + 'static {
     async fn write(&self, write: Write) -> Result<Revision, StoreError>;
 
     /// The values whose keys begin with `prefix` and come after the key `after`, by key, at most `limit`. Fewer than
-    /// `limit` means that these were the last.
+    /// `limit` means that these were the last. Passes over those below [`RECORDS`], where `prefix` must not lie.
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError>;
 
-    /// All changes of all keys but those below [`UNWATCHED`], from now on, in order, each once it is durable. Where
-    /// another process changes a key again at once, the change in between may be left out; a key's last change never is.
+    /// The values below [`RECORDS`], in an order of the engine's own: those after the last one that was given, at most
+    /// `limit`. None means that there are no more.
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// Removes the values below [`RECORDS`] that are over: the older ones, as it must be, for an engine may leave those that
+    /// were written after one which is not.
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError>;
+
+    /// All changes of all keys but those below [`CONTENT`] and [`RECORDS`], from now on, in order, each once it is durable.
+    /// Where another process changes a key again at once, the change in between may be left out; a key's last change never
+    /// is.
     /// A watcher that falls more than [`WATCH_BACKLOG`] changes behind gets an error from its receiver and lists anew. To
     /// miss nothing: watch, then list.
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Change>;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use postern_gateway::store::{
-    Appended, Bounds, Change, Commit, Entry, EventLog, Retention, Revision, Sequence, Store, StoreError,
-    StoredEvent, Write,
+    Appended, Bounds, Change, Commit, Entry, EventLog, IsOver, Retention, Revision, Sequence, Store,
+    StoreError, StoredEvent, Write,
 };
 use postern_tests::memory::{Disk, Memory};
 use tokio::runtime::Handle;
@@ -134,6 +134,16 @@ impl Store for Way {
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.go().await?;
         self.memory.list(prefix, after, limit).await
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.go().await?;
+        self.memory.records(after, limit).await
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        self.go().await?;
+        self.memory.forget(is_over).await
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use postern_gateway::events::cursor::{Cursor, fingerprint};
 use postern_gateway::events::record::complete;
 use postern_gateway::store::{
-    Appended, Bounds, Change, Commit, Entry, EventLog, Expect, Guard, NewEvent, Retention, Revision,
-    Sequence, Store, StoreError, StoredEvent, UNWATCHED, WATCH_BACKLOG, Write, admit,
+    Appended, Bounds, Change, Commit, Entry, EventLog, Expect, Guard, IsOver, NewEvent, RECORDS, Retention,
+    Revision, Sequence, Store, StoreError, StoredEvent, WATCH_BACKLOG, Write, admit, forget_each, is_watched,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -106,7 +106,7 @@ impl Disk {
         let changes: Vec<_> = writes.into_iter().map(|write| kept.put(write)).collect();
         let (last, revision) = (kept.last, kept.revision);
         // Under the lock, so that nobody reads what watchers have not been told.
-        for change in changes.into_iter().filter(|change| !change.key.starts_with(UNWATCHED)) {
+        for change in changes.into_iter().filter(|change| is_watched(&change.key)) {
             let _ = self.changes.send(change);
         }
         drop(kept);
@@ -157,7 +157,16 @@ impl Store for Memory {
         let kept = self.disk()?.kept();
         let from = kept.entries.range(begin..).map(|(_, entry)| entry);
         let found = from.filter(|entry| entry.key.starts_with(prefix) && *entry.key > *after);
+        let found = found.filter(|entry| prefix.starts_with(RECORDS) || !entry.key.starts_with(RECORDS));
         Ok(found.take(limit).cloned().collect())
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.list(RECORDS, after.map_or("", |after| &after.key), limit).await
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        forget_each(self, is_over).await
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {

@@ -6,7 +6,7 @@ use tokio::sync::broadcast::Receiver;
 
 use super::*;
 use crate::store::sqlite::Sqlite;
-use crate::store::{Change, Commit, Entry, EventLog as _, Expect, Write};
+use crate::store::{Change, Commit, Entry, EventLog as _, Expect, IsOver, Write};
 
 /// A gateway's way to a store that it shares, which can be cut.
 struct Shared {
@@ -38,6 +38,14 @@ impl Store for Shared {
 
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.open().await.list(prefix, after, limit).await
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.open().await.records(after, limit).await
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        self.open().await.forget(is_over).await
     }
 
     fn watch(&self) -> Receiver<Change> {

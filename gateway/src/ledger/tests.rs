@@ -14,7 +14,7 @@ use tower::{Service as _, service_fn};
 
 use super::*;
 use crate::store::sqlite::Sqlite;
-use crate::store::{Change as Changed, Entry};
+use crate::store::{Change as Changed, Entry, IsOver};
 
 const UNARY: &str = "/postern.outlook.v1.CalendarService/CreateEvent";
 const GATHERING: &str = "/postern.smtp.v1.SmtpService/SendLargeEmail";
@@ -41,6 +41,14 @@ impl Store for Full {
 
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.store.list(prefix, after, limit).await
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.store.records(after, limit).await
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        self.store.forget(is_over).await
     }
 
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Changed> {
@@ -155,7 +163,7 @@ async fn an_answer_lies_sealed_and_without_its_key_nobody_knows_what_it_was() {
     let full = full(usize::MAX);
     let given = async |path: &str| ask(&full, &connector, path).await.into_body().collect().await.unwrap();
     assert_eq!(given(SENDING).await.to_bytes(), answer);
-    let kept = full.0.list(RECORDS, "", 10).await.unwrap().remove(0);
+    let kept = full.0.records(None, 10).await.unwrap().remove(0);
     assert!(!kept.value.windows(4).any(|bytes| bytes == b"code"), "the answer can be read in the store");
     // What was sealed for one call opens for no other.
     let sealed = Record::decode(kept.value).unwrap().answer;

@@ -12,7 +12,7 @@ use prost::Message as _;
 use crate::error::Error;
 use crate::names;
 use crate::requests::Requests;
-use crate::store::{Entry, Expect, Revision, Store, UNWATCHED, Write};
+use crate::store::{CONTENT, Entry, Expect, Revision, Store, Write};
 
 /// Where mails lie, which is how their names begin too.
 pub(super) const OUTBOX: &str = "outbox/";
@@ -189,7 +189,7 @@ impl Stored {
 
 /// The key of a piece of a mail's content.
 pub(super) fn content_key(name: &str, piece: u32) -> String {
-    format!("{UNWATCHED}{name}/{piece}")
+    format!("{CONTENT}{name}/{piece}")
 }
 
 /// The name of a mail that is queued now: names sort by time, the newest first.

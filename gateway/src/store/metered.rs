@@ -7,8 +7,8 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use super::{
-    Appended, Bounds, Change, Commit, Entry, EventLog, Retention, Revision, Sequence, Store, StoreError,
-    StoredEvent, Write,
+    Appended, Bounds, Change, Commit, Entry, EventLog, IsOver, Retention, Revision, Sequence, Store,
+    StoreError, StoredEvent, Write,
 };
 use crate::metrics::{self, STORE};
 use crate::pulse::PULSE;
@@ -61,6 +61,14 @@ impl Store for Metered {
 
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         counted(self.store.list(prefix, after, limit).await)
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        counted(self.store.records(after, limit).await)
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        counted(self.store.forget(is_over).await)
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {

@@ -125,7 +125,10 @@ async fn fill(
 ) -> Result<Moved, MigrateError> {
     let unfit = |place: &Place, problem: String| MigrateError::Unfit { place: place.to_string(), problem };
     check_finished(target).await.map_err(|problem| unfit(to, problem))?;
-    if target.bounds().await?.last != 0 || !target.list("", "", 1).await?.is_empty() {
+    let is_empty = target.bounds().await?.last == 0
+        && target.list("", "", 1).await?.is_empty()
+        && target.records(None, 1).await?.is_empty();
+    if !is_empty {
         return Err(unfit(to, "it is not empty: expected a store without values and events".to_owned()));
     }
     let mark = |value| Write { key: UNFINISHED.to_owned(), value, expect: Expect::Any };
@@ -150,6 +153,15 @@ async fn fill(
         after.clone_from(&last.key);
         moved.values += values.len() as u64;
         write_values(target, values).await?;
+        tell(moved);
+    }
+    let mut after = None;
+    loop {
+        let records = store.records(after.as_ref(), VALUES).await?;
+        let Some(last) = records.last() else { break };
+        after = Some(last.clone());
+        moved.values += records.len() as u64;
+        write_values(target, records).await?;
         tell(moved);
     }
     let mut place = begun.first - 1;

@@ -35,8 +35,8 @@ use self::writer::{Answer, Made, QUEUE, Request, Writer};
 use super::admit::{admit, recorded};
 use super::migrate::Movable;
 use super::{
-    Appended, Bounds, Change, Commit, Entry, EventLog, NewEvent, Retention, Revision, Sequence, Store,
-    StoreError, StoredEvent, Write,
+    Appended, Bounds, Change, Commit, Entry, EventLog, IsOver, NewEvent, RECORDS, Retention, Revision,
+    Sequence, Store, StoreError, StoredEvent, Write, forget_each,
 };
 
 /// The pause between two tries to open it.
@@ -184,6 +184,16 @@ impl Store for Nats {
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.catch_up().await?;
         values::list(&self.link, &self.mirror, prefix, after, limit).await
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.catch_up().await?;
+        let after = after.map_or("", |after| &after.key);
+        values::list(&self.link, &self.mirror, RECORDS, after, limit).await
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        forget_each(self, is_over).await
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {

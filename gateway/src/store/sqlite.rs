@@ -6,8 +6,10 @@ mod batch;
 mod checkpoint;
 mod folder;
 mod ids;
+mod index;
 mod query;
 mod readers;
+mod records;
 mod schema;
 mod writer;
 
@@ -21,15 +23,15 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use self::checkpoint::Checkpoints;
 pub(super) use self::folder::DATABASE_FILE;
 use self::folder::{Folder, unusable};
-use self::ids::Ids;
 use self::readers::Readers;
+use self::records::Records;
 use self::writer::{Answer, Done, QUEUE, Request, TRIM_EVENTS, Writer};
 use super::admit::{admit, recorded};
 use super::migrate::Movable;
 use super::tail::Tail;
 use super::{
-    Appended, Bounds, Change, Commit, Entry, EventLog, NewEvent, Retention, Revision, Sequence, Store,
-    StoreError, StoredEvent, WATCH_BACKLOG, Write,
+    Appended, Bounds, Change, Commit, Entry, EventLog, FORGET_PAGE, IsOver, NewEvent, RECORDS, Retention,
+    Revision, Sequence, Store, StoreError, StoredEvent, WATCH_BACKLOG, Write,
 };
 
 /// How long a close waits for the last commit: a disk that takes longer has stopped answering.
@@ -57,8 +59,10 @@ impl Sqlite {
         locked
             .mark()
             .map_err(|error| unusable(folder, format!("the file lock cannot be written: {error}")))?;
-        let ids = Ids::open(&connection)
+        let ids = ids::open(&connection)
             .map_err(|error| unusable(&locked.database, format!("its ids cannot be read: {error}")))?;
+        let records = Records::open(&connection, counters.revision)
+            .map_err(|error| unusable(&locked.database, format!("its records cannot be read: {error}")))?;
         let readers = Readers::open(&locked.database)
             .map_err(|error| unusable(&locked.database, format!("it cannot be read: {error}")))?;
         let tail = Arc::new(Tail::new(counters));
@@ -71,6 +75,7 @@ impl Sqlite {
             checkpoints: Some(checkpoints),
             counters,
             ids,
+            records,
             tail: tail.clone(),
             changes: changes.clone(),
             folder: Some(locked),
@@ -127,6 +132,9 @@ fn failed(error: &rusqlite::Error) -> StoreError {
 impl Store for Sqlite {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         let key = key.to_owned();
+        if key.starts_with(RECORDS) {
+            return Ok(self.ask(|answer| Request::Recall { key, answer }).await?.records.pop());
+        }
         self.readers.run(move |connection| query::get(connection, &key)).await
     }
 
@@ -137,6 +145,28 @@ impl Store for Sqlite {
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let (prefix, after) = (prefix.to_owned(), after.to_owned());
         self.readers.run(move |connection| query::list(connection, &prefix, &after, limit)).await
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let after = after.map_or(0, |after| after.revision);
+        Ok(self.ask(|answer| Request::Records { after, limit, answer }).await?.records)
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        let (mut after, limit) = (0, FORGET_PAGE);
+        let before = loop {
+            let found = self.ask(|answer| Request::Records { after, limit, answer }).await?;
+            if let Some(kept) = found.records.iter().find(|record| !is_over(record)) {
+                break kept.revision;
+            }
+            match found.records.last() {
+                Some(last) => after = last.revision,
+                // Deletions and what was written again go too.
+                None => break found.up_to + 1,
+            }
+        };
+        while self.ask(|answer| Request::Forget { before, answer }).await? > 0 {}
+        Ok(())
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {

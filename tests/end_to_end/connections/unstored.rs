@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use postern_gateway::store::sqlite::Sqlite;
-use postern_gateway::store::{Change, Entry, Revision, Store, StoreError, Write};
+use postern_gateway::store::{Change, Entry, IsOver, Revision, Store, StoreError, Write};
 use postern_proto::connection::v1::{Connection, ConnectionState};
 use postern_proto::connector::v1::OpenConnection;
 use prost::Message as _;
@@ -37,6 +37,14 @@ impl Store for FullForGrants {
 
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.store.list(prefix, after, limit).await
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.store.records(after, limit).await
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        self.store.forget(is_over).await
     }
 
     fn watch(&self) -> Receiver<Change> {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use postern_gateway::store::{
-    Appended, Bounds, Change, Commit, Entry, EventLog, Retention, Revision, Sequence, Store, StoreError,
-    StoredEvent, Write,
+    Appended, Bounds, Change, Commit, Entry, EventLog, IsOver, Retention, Revision, Sequence, Store,
+    StoreError, StoredEvent, Write,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
@@ -80,6 +80,16 @@ impl Store for Way {
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.open().await;
         self.store.list(prefix, after, limit).await
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.open().await;
+        self.store.records(after, limit).await
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        self.open().await;
+        self.store.forget(is_over).await
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {

@@ -1,6 +1,7 @@
 //! What every engine of the store and the event log promises, written once and run against each.
 
 mod log;
+mod records;
 mod values;
 
 use std::future::Future;
@@ -14,6 +15,7 @@ use postern_proto::event::v1::{ConnectionStateChanged, Event, EventData, event_d
 use prost::Message as _;
 
 pub(crate) use self::log::*;
+pub(crate) use self::records::*;
 pub(crate) use self::values::*;
 
 /// An engine under test: a place of its own where what is stored lasts, opened as often as wanted.
@@ -46,6 +48,9 @@ macro_rules! conform {
                 revisions_grow_over_deletions,
                 a_list_pages_through_a_prefix_in_order,
                 watchers_see_each_change_once_and_in_order,
+                records_are_kept_apart_and_told_to_no_watcher,
+                records_outlast_a_reopening,
+                records_that_are_over_are_forgotten,
                 what_no_store_takes_is_refused,
                 a_commit_of_the_most_writes_is_made_with_its_events,
                 events_are_read_in_the_order_of_their_append,

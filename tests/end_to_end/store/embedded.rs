@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use postern_gateway::store::sqlite::Sqlite;
-use postern_gateway::store::{EventLog as _, Expect, Retention, Store as _, StoreError};
+use postern_gateway::store::{EventLog as _, Expect, NewEvent, Retention, Store as _, StoreError};
 use postern_proto::event::v1::Event;
 use prost::Message as _;
 
@@ -77,14 +77,22 @@ fn a_folder_without_the_right_to_write_is_refused() {
 async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     Sqlite::open(folder.path()).unwrap().close().await.unwrap();
-    with_database(folder.path(), "PRAGMA user_version = 5");
+    with_database(folder.path(), "PRAGMA user_version = 6");
     let problem = refusal(folder.path());
     assert!(problem.contains("a newer version made it"), "{problem}");
-    with_database(folder.path(), "PRAGMA user_version = 4");
+    with_database(folder.path(), "PRAGMA user_version = 5");
     Sqlite::open(folder.path()).unwrap();
 }
 
-/// What forms 1 and 3 had: each event in a row of its own, and ids in an index of the table or in another table.
+/// What forms 1 to 4 had: records among the other values.
+const WITHOUT_RECORDS: &str = "
+    DROP TABLE records; DROP TABLE record_keys; DROP TABLE record_keys_progress;
+    WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 300)
+    INSERT INTO entries (key, revision, value)
+    SELECT 'ledger/' || number, 1000 - number, CAST('value ' || number AS BLOB) FROM numbers;
+    UPDATE counters SET revision = 1000;
+";
+/// What forms 1 and 3 had besides: each event in a row of its own, and ids in an index of the table or in another table.
 const FORM_1: &str = "
     DROP TABLE ids; DROP TABLE ids_progress; DROP TABLE events;
     ALTER TABLE counters DROP COLUMN first;
@@ -107,6 +115,49 @@ const FORM_3: &str = "
     UPDATE ids_progress SET up_to = 2;
     PRAGMA user_version = 3;
 ";
+const FORM_4: &str = "
+    ALTER TABLE ids RENAME COLUMN place TO sequence;
+    PRAGMA user_version = 4;
+";
+
+/// Finds the records of form 4 in a store, by key and in the order of their revisions.
+async fn assert_records(sqlite: &Sqlite) {
+    let records = sqlite.records(None, 999).await.unwrap();
+    assert_eq!(records.len(), 300);
+    for (record, number) in records.iter().zip((1..=300).rev()) {
+        let key = format!("ledger/{number}");
+        let value = format!("value {number}");
+        assert_eq!((&record.key, &*record.value, record.revision), (&key, value.as_bytes(), 1_000 - number));
+        assert_eq!(sqlite.get(&key).await.unwrap().as_ref(), Some(record));
+        assert!(sqlite.write(put(&key, "again", Expect::Absent)).await.is_err());
+    }
+    assert_eq!(sqlite.list("", "", 9).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn records_and_ids_of_form_4_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = Sqlite::open(folder.path()).unwrap();
+    sqlite.append(events("e", 100), Vec::new()).await.unwrap();
+    let before = sqlite.read(0, 999, 999_000).await.unwrap();
+    sqlite.close().await.unwrap();
+    with_database(folder.path(), WITHOUT_RECORDS);
+    with_database(folder.path(), FORM_4);
+    // As if they had moved into the index.
+    let indexed =
+        "INSERT INTO ids (high, low, sequence) VALUES (1, 2, 100); UPDATE ids_progress SET up_to = 99;";
+    with_database(folder.path(), indexed);
+    for _ in 0..2 {
+        let sqlite = Sqlite::open(folder.path()).unwrap();
+        assert_eq!(sqlite.read(0, 999, 999_000).await.unwrap(), before);
+        let known = NewEvent { id: format!("{:016x}{:016x}", 1, 2), ..events("new", 1).remove(0) };
+        let again =
+            sqlite.append([events("e", 100).split_off(99), vec![known]].concat(), Vec::new()).await.unwrap();
+        assert_eq!((again.stored, again.last), (0, 100));
+        assert_records(&sqlite).await;
+        sqlite.close().await.unwrap();
+    }
+}
 
 #[tokio::test]
 async fn a_database_of_an_earlier_form_is_brought_to_the_present_one_and_keeps_all() {
@@ -121,6 +172,7 @@ async fn a_database_of_an_earlier_form_is_brought_to_the_present_one_and_keeps_a
         assert!(0 < gone && gone < 400, "{gone}");
         let (before, bounds) = (sqlite.read(0, 999, 999_000).await.unwrap(), sqlite.bounds().await.unwrap());
         sqlite.close().await.unwrap();
+        with_database(folder.path(), WITHOUT_RECORDS);
         with_database(folder.path(), form);
         let mut database = rusqlite::Connection::open(folder.path().join("postern.db")).unwrap();
         let writing = database.transaction().unwrap();
@@ -144,6 +196,7 @@ async fn a_database_of_an_earlier_form_is_brought_to_the_present_one_and_keeps_a
             let kept = events("e", 500).split_off(usize::try_from(gone).unwrap());
             let again = sqlite.append(kept, Vec::new()).await.unwrap();
             assert_eq!((again.stored, again.last), (0, 500));
+            assert_records(&sqlite).await;
             sqlite.close().await.unwrap();
         }
     }

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use postern_gateway::store::sqlite::Sqlite;
 use postern_gateway::store::{
-    Appended, Bounds, Change, Commit, Entry, EventLog, Retention, Revision, Sequence, Store, StoreError,
-    StoredEvent, Write,
+    Appended, Bounds, Change, Commit, Entry, EventLog, IsOver, Retention, Revision, Sequence, Store,
+    StoreError, StoredEvent, Write,
 };
 use postern_proto::event::v1::Subscription;
 use tokio::sync::{broadcast, watch};
@@ -109,6 +109,14 @@ impl Store for Rocky {
 
     async fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.whole()?.list(prefix, after, limit).await
+    }
+
+    async fn records(&self, after: Option<&Entry>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.whole()?.records(after, limit).await
+    }
+
+    async fn forget(&self, is_over: &IsOver) -> Result<(), StoreError> {
+        self.whole()?.forget(is_over).await
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {

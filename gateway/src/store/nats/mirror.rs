@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::chunk;
 use super::message::{Id, Record};
 use crate::store::tail::{Counters, Tail};
-use crate::store::{Change, Entry, Revision, Sequence, UNWATCHED, WATCH_BACKLOG};
+use crate::store::{Change, Entry, Revision, Sequence, WATCH_BACKLOG, is_watched};
 
 /// Ids of events that are gone are forgotten in one sweep once there are this many more than events.
 const SPARE_IDS: usize = 10_000;
@@ -231,7 +231,7 @@ impl Mirror {
 
     /// Tells of a change, unless nobody is to be told of its key.
     pub(super) fn tell(&self, change: Change) {
-        if !change.key.starts_with(UNWATCHED) {
+        if is_watched(&change.key) {
             // Nobody may be watching.
             let _ = self.changes.send(change);
         }

@@ -8,7 +8,7 @@ use super::events::direct;
 use super::link::Link;
 use super::message;
 use super::mirror::Mirror;
-use crate::store::{Entry, Revision, StoreError};
+use crate::store::{Entry, RECORDS, Revision, StoreError};
 
 /// Values asked for at once, and about how many bytes of them.
 const AT_ONCE: usize = 256;
@@ -63,6 +63,7 @@ fn keys(mirror: &Mirror, prefix: &str, after: &str, limit: usize) -> Vec<(String
     let state = mirror.state();
     let range = state.keys.range::<str, _>((from, Bound::Unbounded));
     let within = range.take_while(|(key, _)| key.starts_with(prefix));
+    let within = within.filter(|(key, _)| prefix.starts_with(RECORDS) || !key.starts_with(RECORDS));
     within.take(limit).map(|(key, revision)| (key.clone(), *revision)).collect()
 }
 

@@ -7,20 +7,31 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::batch::{Filling, Placed, Stretch};
-use super::ids::{Ids, Key};
+use super::index::{Index, Key};
+use super::records::Records;
 use super::writer::{Done, TRIM_EVENTS};
 use crate::events::cursor::{self, Cursor};
 use crate::events::record;
 use crate::store::tail::{Counters, milliseconds, time_of};
 use crate::store::{
-    Appended, Change, Commit, Entry, Expect, NewEvent, Retention, StoreError, StoredEvent, UNWATCHED, Write,
+    Appended, Change, Commit, Entry, Expect, NewEvent, RECORDS, Retention, Revision, StoreError, StoredEvent,
+    Write, is_watched,
 };
 
 /// What became of one request, told once the transaction is durable.
 pub(super) enum Outcome {
     Done(Done),
     Trimmed(u64),
+    Found(Found),
+    Forgotten(usize),
     Refused(StoreError),
+}
+
+/// Records that were found.
+pub(super) struct Found {
+    pub(super) records: Vec<Entry>,
+    /// All that were written up to this revision were looked at.
+    pub(super) up_to: Revision,
 }
 
 /// What the transaction will have done once it commits.
@@ -30,8 +41,8 @@ pub(super) struct Pending {
     pub(super) changes: Vec<Change>,
     /// The last of the events, which have no row yet.
     filling: Filling,
-    /// How many ids went into their index.
-    pub(super) moved: usize,
+    /// About how many pages it adds to the write-ahead log.
+    pub(super) pages: usize,
     /// The time of this commit: no earlier than that of any before.
     now: i64,
     /// The machine's time. What is too old is told by this one: after events that were recorded by a clock that had gone
@@ -44,7 +55,7 @@ impl Pending {
         let clock = milliseconds(SystemTime::now());
         let now = clock.max(counters.recorded);
         let (events, changes, filling) = (Vec::new(), Vec::new(), Filling::default());
-        Self { counters, events, changes, filling, moved: 0, now, clock }
+        Self { counters, events, changes, filling, pages: 0, now, clock }
     }
 
     /// Writes what has no row yet.
@@ -57,13 +68,19 @@ impl Pending {
 pub(super) fn commit(
     connection: &Connection,
     pending: &mut Pending,
-    ids: &mut Ids,
+    ids: &mut Index,
+    records: &mut Records,
     Commit { events, writes, guards }: &Commit,
 ) -> rusqlite::Result<Outcome> {
     let writes_expect = writes.iter().map(|write| (&write.key, write.expect));
     let guards_expect = guards.iter().map(|guard| (&guard.key, Expect::Revision(guard.revision)));
     for (key, expect) in writes_expect.chain(guards_expect) {
-        if !holds(connection, key, expect)? {
+        let holds = if key.starts_with(RECORDS) {
+            records.holds(connection, key, expect)?
+        } else {
+            holds(connection, key, expect)?
+        };
+        if !holds {
             return Ok(Outcome::Refused(StoreError::Conflict { key: key.clone() }));
         }
     }
@@ -72,7 +89,12 @@ pub(super) fn commit(
         stored += usize::from(append_event(connection, pending, ids, event)?);
     }
     for write in writes {
-        put(connection, pending, write)?;
+        if write.key.starts_with(RECORDS) {
+            pending.counters.revision += 1;
+            records.put(connection, &write.key, write.value.as_ref(), pending.counters.revision)?;
+        } else {
+            put(connection, pending, write)?;
+        }
     }
     let appended = Appended { stored, last: pending.counters.last };
     Ok(Outcome::Done(Done { appended, revision: pending.counters.revision }))
@@ -82,7 +104,7 @@ pub(super) fn commit(
 pub(super) fn restore(
     connection: &Connection,
     pending: &mut Pending,
-    ids: &mut Ids,
+    ids: &mut Index,
     events: &[(NewEvent, i64)],
 ) -> rusqlite::Result<Outcome> {
     let now = pending.now;
@@ -115,13 +137,14 @@ fn holds(connection: &Connection, key: &str, expect: Expect) -> rusqlite::Result
 fn append_event(
     connection: &Connection,
     pending: &mut Pending,
-    ids: &mut Ids,
+    ids: &mut Index,
     event: &NewEvent,
 ) -> rusqlite::Result<bool> {
     let (sequence, key) = (pending.counters.last + 1, Key::of(&event.id));
-    if !ids.add(connection, key, sequence, pending.counters.first)? {
+    if ids.get(connection, key, pending.counters.first)?.is_some() {
         return Ok(false);
     }
+    ids.set(key, sequence);
     let fingerprint = cursor::fingerprint(&event.id, pending.now);
     let cursor = Cursor { epoch: pending.counters.epoch, sequence, fingerprint };
     let encoded = record::complete(&event.encoded, cursor, time_of(pending.now));
@@ -152,11 +175,13 @@ fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
 
 fn put(connection: &Connection, pending: &mut Pending, write: &Write) -> rusqlite::Result<()> {
     pending.counters.revision += 1;
+    // Each lies anywhere in the table.
+    pending.pages += 1;
     let revision = pending.counters.revision;
     let key = write.key.clone();
     let Some(value) = &write.value else {
         let sql = "DELETE FROM entries WHERE key = ?1";
-        if connection.prepare_cached(sql)?.execute([&key])? > 0 && !key.starts_with(UNWATCHED) {
+        if connection.prepare_cached(sql)?.execute([&key])? > 0 && is_watched(&key) {
             pending.changes.push(Change { key, value: None });
         }
         return Ok(());
@@ -164,7 +189,7 @@ fn put(connection: &Connection, pending: &mut Pending, write: &Write) -> rusqlit
     let sql = "INSERT INTO entries (key, revision, value) VALUES (?1, ?2, ?3)
                ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, value = excluded.value";
     connection.prepare_cached(sql)?.execute(params![key, revision.cast_signed(), &**value])?;
-    if !key.starts_with(UNWATCHED) {
+    if is_watched(&key) {
         let entry = Entry { key: key.clone(), value: value.clone(), revision };
         pending.changes.push(Change { key, value: Some(entry) });
     }
@@ -175,7 +200,7 @@ fn put(connection: &Connection, pending: &mut Pending, write: &Write) -> rusqlit
 pub(super) fn trim(
     connection: &Connection,
     pending: &mut Pending,
-    ids: &mut Ids,
+    ids: &mut Index,
     retention: Retention,
 ) -> rusqlite::Result<Outcome> {
     pending.write(connection)?;

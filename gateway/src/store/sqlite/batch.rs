@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use rusqlite::{Connection, Row, params};
 
-use super::ids::Key;
+use super::index::Key;
 use crate::events::cursor;
 use crate::store::{Sequence, StoredEvent};
 

@@ -6,14 +6,14 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use super::folder::unusable;
-use super::{batch, ids};
-use crate::store::StoreError;
+use super::{batch, ids, index, records};
 use crate::store::tail::Counters;
+use crate::store::{RECORDS, StoreError};
 
 /// What tells our databases from other programs': "post".
 const APPLICATION_ID: i32 = 0x706f_7374;
 /// The form that this version writes, kept as `user_version`.
-const FORMAT: i32 = 4;
+const FORMAT: i32 = 5;
 /// A database up to this size is checked page by page when it is opened: it takes less than a second. Damage in a
 /// larger one shows when it is read.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
@@ -49,7 +49,7 @@ const TABLES: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Where a database is brought to the present form: what was there makes way. Form 1 had another index; form 3, ids in
+/// Where a database of form 1 to 3 is brought to form 4: what was there makes way. Form 1 had another index; form 3, ids in
 /// another table.
 const BEFORE: &str = "
     DROP INDEX IF EXISTS events_recorded;
@@ -61,6 +61,8 @@ const BEFORE: &str = "
 ";
 /// And what it held is in its new place.
 const AFTER: &str = "DROP TABLE events_before;";
+/// Form 4 called the places of ids so.
+const RENAMED: &str = "ALTER TABLE ids RENAME COLUMN sequence TO place;";
 
 /// Opens the database for writing, makes it where it is empty, and reads its counters. One that was made before is not
 /// made again.
@@ -143,9 +145,10 @@ fn table_count(connection: &Connection) -> rusqlite::Result<i64> {
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    for tables in [TABLES, batch::TABLE, ids::TABLES] {
+    for tables in [TABLES, batch::TABLE, &index::tables(ids::TABLE)] {
         transaction.execute_batch(tables)?;
     }
+    create_records(&transaction)?;
     transaction.execute(
         "INSERT INTO counters (one, epoch, revision, last, recorded, bytes, first)
          VALUES (1, ?1, 0, 0, 0, 0, 1)",
@@ -156,20 +159,31 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Brings a database of an earlier version to the present form: all or nothing, and in seconds for each gigabyte. In all
-/// of them each event had a row of its own.
+fn create_records(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(records::TABLE)?;
+    connection.execute_batch(&index::tables(records::INDEX))
+}
+
+/// Brings a database of an earlier version to the present form: all or nothing, and in seconds for each gigabyte. Before
+/// form 4 each event had a row of its own; before form 5 records lay among the other values.
 fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
     let format: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if format == FORMAT {
         return Ok(());
     }
     let transaction = connection.transaction()?;
-    transaction.execute_batch(BEFORE)?;
-    transaction.execute_batch(batch::TABLE)?;
-    transaction.execute_batch(ids::TABLES)?;
-    ids::fill(&transaction, "events_before")?;
-    batch::fill(&transaction, "events_before")?;
-    transaction.execute_batch(AFTER)?;
+    if format < 4 {
+        transaction.execute_batch(BEFORE)?;
+        transaction.execute_batch(batch::TABLE)?;
+        transaction.execute_batch(&index::tables(ids::TABLE))?;
+        ids::fill(&transaction, "events_before")?;
+        batch::fill(&transaction, "events_before")?;
+        transaction.execute_batch(AFTER)?;
+    } else {
+        transaction.execute_batch(RENAMED)?;
+    }
+    create_records(&transaction)?;
+    records::fill(&transaction, RECORDS)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }

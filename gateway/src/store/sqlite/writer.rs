@@ -10,11 +10,12 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::apply::{self, Outcome, Pending};
+use super::apply::{self, Found, Outcome, Pending};
 use super::checkpoint::Checkpoints;
 use super::failed;
 use super::folder::Folder;
-use super::ids::Ids;
+use super::index::Index;
+use super::records::Records;
 use super::schema::write_counters;
 use crate::store::tail::{Counters, Tail};
 use crate::store::{Appended, Change, Commit, NewEvent, Retention, Revision, StoreError};
@@ -43,6 +44,12 @@ pub(super) enum Request {
     Restore { events: Vec<(NewEvent, i64)>, answer: Answer<Done> },
     /// Remove the oldest events that retention has passed, up to [`TRIM_EVENTS`].
     Trim { retention: Retention, answer: Answer<u64> },
+    /// Give the record of a key, if there is one.
+    Recall { key: String, answer: Answer<Found> },
+    /// Give up to so many records, in the order of their last writes: those after a revision.
+    Records { after: Revision, limit: usize, answer: Answer<Found> },
+    /// Forget some of the records that were written before a revision. Answers with how many rows they were.
+    Forget { before: Revision, answer: Answer<usize> },
     /// Stop, after what was asked before.
     Close { answer: oneshot::Sender<()> },
 }
@@ -63,7 +70,8 @@ pub(super) struct Writer {
     /// Absent: SQLite moves its log itself.
     pub(super) checkpoints: Option<Checkpoints>,
     pub(super) counters: Counters,
-    pub(super) ids: Ids,
+    pub(super) ids: Index,
+    pub(super) records: Records,
     pub(super) tail: Arc<Tail>,
     pub(super) changes: broadcast::Sender<Change>,
     /// Locked until the last commit is made.
@@ -94,7 +102,10 @@ impl Writer {
                     }
                     Request::Commit { ref commit, .. } => events += commit.events.len().max(1),
                     Request::Restore { events: ref restored, .. } => events += restored.len(),
-                    Request::Trim { .. } => events += TRIM_EVENTS,
+                    Request::Trim { .. } | Request::Records { .. } | Request::Forget { .. } => {
+                        events += TRIM_EVENTS;
+                    }
+                    Request::Recall { .. } => events += 1,
                 }
                 group.push(request);
                 if events < GROUP_EVENTS {
@@ -122,9 +133,8 @@ impl Writer {
         match self.transact(&group) {
             Ok((outcomes, pending)) => {
                 self.counters = pending.counters;
-                // Events go to the end of one table, ids side by side into an index; a value, anywhere into a third.
                 let bytes: usize = pending.events.iter().map(|event| event.encoded.len()).sum();
-                let pages = 3 + bytes / 3_000 + pending.moved / 2 + pending.changes.len();
+                let pages = pending.pages + 3 + bytes / 3_000;
                 self.tail.publish(pending.counters, pending.events);
                 for change in pending.changes {
                     // Nobody may be watching.
@@ -150,32 +160,55 @@ impl Writer {
     /// All of the group in one transaction, which an error undoes whole.
     fn transact(&mut self, group: &[Request]) -> rusqlite::Result<(Vec<Outcome>, Pending)> {
         let done = self.attempt(group);
-        match done {
-            Ok(_) => self.ids.keep(),
-            Err(_) => self.ids.undo(),
+        if done.is_ok() {
+            self.ids.keep();
+            self.records.keep();
+        } else {
+            self.ids.undo();
+            self.records.undo();
         }
         done
     }
 
     fn attempt(&mut self, group: &[Request]) -> rusqlite::Result<(Vec<Outcome>, Pending)> {
-        let ids = &mut self.ids;
+        let (ids, records) = (&mut self.ids, &mut self.records);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut pending = Pending::new(self.counters);
+        let mut changed = false;
         let outcomes = group
             .iter()
             .map(|request| match request {
-                Request::Commit { commit, .. } => apply::commit(&transaction, &mut pending, ids, commit),
+                Request::Commit { commit, .. } => {
+                    apply::commit(&transaction, &mut pending, ids, records, commit)
+                }
                 Request::Restore { events, .. } => apply::restore(&transaction, &mut pending, ids, events),
                 Request::Trim { retention, .. } => apply::trim(&transaction, &mut pending, ids, *retention),
+                Request::Recall { key, .. } => {
+                    let records = records.get(&transaction, key)?.into_iter().collect();
+                    Ok(Outcome::Found(Found { records, up_to: pending.counters.revision }))
+                }
+                Request::Records { after, limit, .. } => {
+                    let records = records.list(&transaction, *after, *limit)?;
+                    Ok(Outcome::Found(Found { records, up_to: pending.counters.revision }))
+                }
+                Request::Forget { before, .. } => {
+                    let forgotten = records.forget(&transaction, *before, pending.counters.revision)?;
+                    changed |= forgotten > 0;
+                    Ok(Outcome::Forgotten(forgotten))
+                }
                 Request::Close { .. } => Ok(Outcome::Trimmed(0)),
             })
             .collect::<rusqlite::Result<_>>()?;
-        if pending.counters == self.counters {
+        changed |= pending.counters != self.counters;
+        if !changed {
             // Nothing to make durable: spare the disk.
             transaction.rollback()?;
         } else {
             pending.write(&transaction)?;
-            pending.moved = ids.move_some(&transaction, pending.counters.first)?;
+            let written = records.write(&transaction)?;
+            let moved =
+                ids.move_some(&transaction, pending.counters.first)? + records.move_some(&transaction)?;
+            pending.pages += written + moved / 2;
             write_counters(&transaction, &pending.counters)?;
             transaction.commit()?;
         }
@@ -206,6 +239,14 @@ fn answer(request: Request, outcome: Outcome) {
         }
         (Request::Trim { answer, .. }, Outcome::Trimmed(removed)) => drop(answer.send(Ok(removed))),
         (Request::Trim { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
+        (Request::Recall { answer, .. } | Request::Records { answer, .. }, Outcome::Found(found)) => {
+            drop(answer.send(Ok(found)));
+        }
+        (Request::Recall { answer, .. } | Request::Records { answer, .. }, Outcome::Refused(error)) => {
+            drop(answer.send(Err(error)));
+        }
+        (Request::Forget { answer, .. }, Outcome::Forgotten(rows)) => drop(answer.send(Ok(rows))),
+        (Request::Forget { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
         // A request is applied by its own kind, so the other pairs do not come.
         _ => {}
     }
@@ -215,7 +256,7 @@ fn answer(request: Request, outcome: Outcome) {
 mod tests {
     use super::*;
     use crate::events::new_event;
-    use crate::store::sqlite::{query, schema};
+    use crate::store::sqlite::{ids, query, schema};
     use crate::store::{Expect, Sequence, Write, tail};
     use postern_proto::event::v1::Event;
     use prost::Message as _;
@@ -226,7 +267,8 @@ mod tests {
         let (connection, counters) = schema::open(&folder.database, folder.made).unwrap();
         let (changes, _) = broadcast::channel(16);
         Writer {
-            ids: Ids::open(&connection).unwrap(),
+            ids: ids::open(&connection).unwrap(),
+            records: Records::open(&connection, counters.revision).unwrap(),
             connection,
             checkpoints: None,
             counters,
