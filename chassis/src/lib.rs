@@ -5,6 +5,7 @@
 pub mod deadline;
 pub mod digest;
 pub mod fault;
+pub mod gather;
 pub mod healthcheck;
 mod linger;
 pub mod metrics;

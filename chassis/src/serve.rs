@@ -17,6 +17,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::server::HealthReporter;
 use tower::Service;
 
+use crate::gather::Gathering;
 use crate::linger::Lingering;
 use crate::settings::SettingsError;
 
@@ -187,7 +188,8 @@ where
     B: http_body_bound::Body,
 {
     // Who calls while it stops learns what was not taken, and can repeat it.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map(|io| io.map(Lingering::new));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = incoming.map(|io| io.map(|io| Gathering::new(Lingering::new(io))));
     let serving =
         settings.server()?.serve_with_incoming_shutdown(service, incoming, stop.clone().cancelled_owned());
     let out_of_time = async {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chacha20poly1305::aead::{Aead as _, Payload};
+use chacha20poly1305::aead::{Aead as _, AeadInOut as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use postern_chassis::settings::SettingsError;
 use ring::hmac;
@@ -21,6 +21,7 @@ const SETTING: &str = "--key-file";
 /// The layout of a sealed value: version, length of the key's id, the id, the nonce, the ciphertext with its tag.
 const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 /// The longest key id.
 const MAX_KEY_ID: usize = 63;
@@ -123,17 +124,33 @@ impl KeyRing {
     /// # Errors
     /// The system has no random numbers.
     pub fn seal(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.seal_written(place, plain.len(), |sealed| sealed.extend_from_slice(plain))
+    }
+
+    /// The same for a value of so many bytes that is written where it is sealed: no copy of it is left.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn seal_written(
+        &self,
+        place: &str,
+        length: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Vec<u8>, SealError> {
         let key = self.keys.last().ok_or(SealError::Refused)?;
         let mut nonce = [0; NONCE_BYTES];
         self.random.fill(&mut nonce).map_err(|_| SealError::NoRandom)?;
-        let bound = bound_to(&key.id, place);
-        let payload = Payload { msg: plain, aad: &bound };
-        let cipher = XChaCha20Poly1305::new(key.key.expose_secret().into());
-        let ciphertext = cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::Refused)?;
-        let mut sealed = vec![VERSION, u8::try_from(key.id.len()).map_err(|_| SealError::Refused)?];
+        let begin = 2 + key.id.len() + NONCE_BYTES;
+        let mut sealed = Vec::with_capacity(begin + length + TAG_BYTES);
+        sealed.extend([VERSION, u8::try_from(key.id.len()).map_err(|_| SealError::Refused)?]);
         sealed.extend_from_slice(key.id.as_bytes());
         sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(&ciphertext);
+        write(&mut sealed);
+        let plain = sealed.get_mut(begin..).unwrap_or_default();
+        let cipher = XChaCha20Poly1305::new(key.key.expose_secret().into());
+        let tag =
+            cipher.encrypt_inout_detached(&XNonce::from(nonce), &bound_to(&key.id, place), plain.into());
+        sealed.extend_from_slice(&tag.map_err(|_| SealError::Refused)?);
         Ok(sealed)
     }
 

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hyper::rt;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use postern_chassis::gather::Gathering;
 use postern_chassis::settings::SettingsError;
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use postern_proto::connector::v1::{DescribeRequest, DescribeResponse};
 use tokio::sync::Notify;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
-use tower::Service;
+use tower::{Service, ServiceExt as _};
 
 use crate::metrics;
 
@@ -67,7 +70,6 @@ fn endpoint(uri: &Uri, watchfulness: Watchfulness) -> Endpoint {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .tcp_nodelay(true)
 }
 
 /// One address of a connector. A name is resolved anew with each connection that is made to it.
@@ -96,7 +98,13 @@ impl Replica {
                 SettingsError::value("--connectors", format!("{uri}: TLS cannot be used: {error:?}"))
             })?;
         }
-        Ok(Self::of(uri, [endpoint.connect_lazy(), endpoint.connect_lazy()], watchfulness))
+        let mut dial = HttpConnector::new();
+        dial.enforce_http(false);
+        dial.set_nodelay(true);
+        dial.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let dial = dial.map_response(|socket| TokioIo::new(Gathering::new(socket.into_inner())));
+        let channel = || endpoint.connect_with_connector_lazy(dial.clone());
+        Ok(Self::of(uri, [channel(), channel()], watchfulness))
     }
 
     /// A replica whose channels are made by `dial` when they are first used.

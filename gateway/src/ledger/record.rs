@@ -6,7 +6,6 @@ use http_body_util::{BodyExt as _, StreamBody};
 use postern_chassis::fault::{Fault, reason_of};
 use prost::Message;
 use prost_types::Timestamp;
-use secrecy::zeroize::Zeroizing;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -84,8 +83,11 @@ impl Answer {
 
     /// The answer as it is stored under a key.
     pub(super) fn seal(&self, keys: &KeyRing, key: &str) -> Result<Bytes, SealError> {
-        let plain = Zeroizing::new(self.encode_to_vec());
-        Ok(keys.seal(&place(key), &plain)?.into())
+        let write = |sealed: &mut Vec<u8>| {
+            // A vector has room for everything.
+            let _ = self.encode(sealed);
+        };
+        Ok(keys.seal_written(&place(key), self.encoded_len(), write)?.into())
     }
 
     /// Reads what is stored under a key. `None`: its key is gone, or it was changed.

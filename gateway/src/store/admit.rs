@@ -17,7 +17,7 @@ pub fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreError> {
     if writes.len() > MAX_WRITES {
         return refused(format!("{} writes in one commit: expected at most {MAX_WRITES}", writes.len()));
     }
-    let mut keys = HashSet::with_capacity(writes.len());
+    let mut keys = HashSet::new();
     for Write { key, value, .. } in writes {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let segments = || key.split('/').all(|segment| !segment.is_empty() && segment.chars().all(allowed));
@@ -29,7 +29,7 @@ pub fn admit(Commit { events, writes, .. }: &Commit) -> Result<(), StoreError> {
                 "the value of {key} is too large: expected at most {MAX_VALUE_BYTES} bytes"
             ));
         }
-        if !keys.insert(key) {
+        if writes.len() > 1 && !keys.insert(key) {
             return refused(format!("{key} is written twice at once"));
         }
     }
