@@ -91,3 +91,27 @@ impl Folder {
         Ok(())
     }
 }
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A process that was started this very moment holds copies of all files until it runs its own program. To close ours
+        // would leave the lock with these; to give it up takes it from all of them. Where that fails it goes with the last.
+        let _ = self.lock.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_free_when_it_is_let_go_of_whoever_has_a_copy_of_the_lock_by_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Folder::open(folder.path()).unwrap();
+        assert!(Folder::open(folder.path()).is_err());
+        let copy = first.lock.try_clone().unwrap();
+        drop(first);
+        Folder::open(folder.path()).unwrap();
+        drop(copy);
+    }
+}
