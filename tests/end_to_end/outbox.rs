@@ -7,6 +7,7 @@ mod delivery;
 mod limits;
 mod retrying;
 
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use postern_chassis::fault::reason_of;
@@ -63,15 +64,24 @@ async fn comes_to(channel: &Channel, name: &str, state: QueuedEmailState) -> Que
     .await
 }
 
-async fn listen(channel: &Channel) -> Streaming<SubscribeResponse> {
-    subscribe(channel, Some(Position::Earliest(()))).await
+/// A stream of all events from the first.
+struct Listening {
+    stream: Streaming<SubscribeResponse>,
+    /// What came with what was told.
+    came: VecDeque<Event>,
+}
+
+async fn listen(channel: &Channel) -> Listening {
+    let stream = subscribe(channel, Some(Position::Earliest(()))).await;
+    Listening { stream, came: VecDeque::new() }
 }
 
 /// The next event of a stream: its type and what it tells.
-async fn told(stream: &mut Streaming<SubscribeResponse>) -> (String, Kind) {
-    let mut next = events(stream, 1).await;
-    assert_eq!(next.len(), 1, "events come one by one here: {next:?}");
-    kind(next.remove(0))
+async fn told(listening: &mut Listening) -> (String, Kind) {
+    if listening.came.is_empty() {
+        listening.came.extend(events(&mut listening.stream, 1).await);
+    }
+    kind(listening.came.pop_front().unwrap())
 }
 
 fn kind(event: Event) -> (String, Kind) {

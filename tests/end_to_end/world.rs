@@ -275,6 +275,16 @@ pub(crate) async fn events(stream: &mut Streaming<SubscribeResponse>, count: usi
     events
 }
 
+/// The next event of a type on a stream. What else comes is passed over, and so is what comes with it.
+pub(crate) async fn event_of(stream: &mut Streaming<SubscribeResponse>, r#type: &str) -> Event {
+    loop {
+        let some = events(stream, 1).await;
+        if let Some(event) = some.into_iter().find(|event| event.r#type == r#type) {
+            return event;
+        }
+    }
+}
+
 /// The subject of the mail in an event.
 pub(crate) fn subject(event: &Event) -> String {
     use postern_proto::event::v1::event_data::Kind::NewEmail;

@@ -9,7 +9,7 @@ use postern_proto::event::v1::start_position::Position;
 use super::browser::Browser;
 use super::stage::Stage;
 use super::*;
-use crate::world::{events, subscribe};
+use crate::world::{event_of, events, subscribe};
 
 fn told(event: &Event) -> (&str, &Approval) {
     match event.data.as_ref().unwrap().kind.as_ref().unwrap() {
@@ -46,12 +46,7 @@ async fn the_first_answer_wins_and_a_second_click_says_who_answered_and_what() {
     }
     slow.press(&dan[0], &form).await.says(409, &["carla@example.org answered “Reject”"]);
     assert_eq!(get(&stage.channel, &name).await.unwrap(), now);
-    let responded = loop {
-        let event = events(&mut stream, 1).await.remove(0);
-        if event.r#type.starts_with("approval.") {
-            break event;
-        }
-    };
+    let responded = event_of(&mut stream, "approval.responded").await;
     assert_eq!((&*responded.source, told(&responded)), (&*name, ("approval.responded", &now)));
 }
 

@@ -17,7 +17,7 @@ use tonic::Code;
 use super::browser::Browser;
 use super::stage::Stage;
 use super::*;
-use crate::world::{events, subscribe, until};
+use crate::world::{event_of, subscribe, until};
 
 /// An approval's record, in so far as time is set by it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -98,12 +98,7 @@ async fn an_approval_whose_time_is_over_is_told_within_seconds_and_its_page_says
     store.close().await.unwrap();
     stage.restart(&[]).await;
     let mut stream = subscribe(&stage.channel, Some(Position::Earliest(()))).await;
-    let ended = loop {
-        let event = events(&mut stream, 1).await.remove(0);
-        if event.r#type == "approval.ended" {
-            break event;
-        }
-    };
+    let ended = event_of(&mut stream, "approval.ended").await;
     let late = SystemTime::now().duration_since(over).unwrap();
     assert!(late < Duration::from_secs(10), "{late:?}");
     assert_eq!(ended.source, name);
@@ -127,11 +122,7 @@ async fn a_cancelled_approval_says_so_and_stays_so() {
     browser.press(&link, &form).await.says(410, &["No longer asked"]);
     browser.open(&link).await.says(410, &["The question was withdrawn"]);
     assert_eq!(cancel(&stage.channel, &asked.name).await.unwrap(), cancelled);
-    let mut ended = 0;
-    while ended == 0 {
-        let some = events(&mut stream, 1).await;
-        ended += some.iter().filter(|event| event.r#type == "approval.ended").count();
-    }
+    event_of(&mut stream, "approval.ended").await;
     let name = ask(&stage.channel, question(&[DAN])).await.name;
     Browser::new().answer(&stage.links_to(DAN).await[0]).await.says(200, &[]);
     assert_refused(cancel(&stage.channel, &name).await, Code::FailedPrecondition, "APPROVAL_ENDED");
