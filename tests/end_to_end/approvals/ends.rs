@@ -75,11 +75,11 @@ async fn mails_that_nobody_was_sent_yet_are_taken_back_with_the_question() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_that_is_being_handed_over_is_left_to_it_when_the_question_is_withdrawn() {
     let stage = Stage::start().await;
-    let held_up = Action::Delay(Duration::from_secs(2));
-    stage.place.smtp.control().at(At::Message, held_up, Times::Once);
+    stage.place.smtp.control().at(At::Message, Action::Hold, Times::Once);
     let asked = ask(&stage.channel, question(&[CARLA])).await;
     come_to(&stage, &asked, &[Sending]).await;
     cancel(&stage.channel, &asked.name).await.unwrap();
+    stage.place.smtp.control().let_go();
     come_to(&stage, &asked, &[Delivered]).await;
 }
 

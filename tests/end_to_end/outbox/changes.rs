@@ -50,7 +50,7 @@ async fn a_mail_is_taken_back_before_it_goes_and_may_go_after_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_that_is_being_handed_over_is_left_alone() {
     let world = World::connected().await;
-    world.place.smtp.control().at(Stage::Message, Action::Delay(Duration::from_secs(2)), Times::Once);
+    world.place.smtp.control().at(Stage::Message, Action::Hold, Times::Once);
     let queued = queue(&world.channel, through(SMTP, mail("Under way"))).await.unwrap();
     comes_to(&world.channel, &queued.name, QueuedEmailState::Sending).await;
     let refused = cancel(&world.channel, &queued.name).await;
@@ -58,6 +58,7 @@ async fn a_mail_that_is_being_handed_over_is_left_alone() {
     assert!(postern_chassis::fault::retry_after_of(&refused).is_some());
     let refused = retry(&world.channel, &queued.name).await;
     assert_refused(refused, Code::FailedPrecondition, "EMAIL_BEING_SENT");
+    world.place.smtp.control().let_go();
     comes_to(&world.channel, &queued.name, QueuedEmailState::Delivered).await;
 }
 

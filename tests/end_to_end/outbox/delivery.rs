@@ -17,7 +17,7 @@ use crate::world::{OUTLOOK, SMTP, World, mail};
 async fn a_queued_mail_is_answered_at_once_and_told_when_it_is_delivered() {
     let world = World::connected().await;
     let mut stream = listen(&world.channel).await;
-    world.place.smtp.control().at(Stage::Message, Action::Delay(Duration::from_millis(400)), Times::Once);
+    world.place.smtp.control().at(Stage::Mail, Action::Hold, Times::Once);
     let mut email = mail("Queued");
     email.cc = vec![NOBODY.to_owned()];
     let request = QueueEmailRequest { request_id: "order-7".into(), ..through(SMTP, email) };
@@ -26,6 +26,7 @@ async fn a_queued_mail_is_answered_at_once_and_told_when_it_is_delivered() {
     assert_eq!((queued.from.as_str(), queued.subject.as_str()), (BO, "Queued"));
     assert!(queued.name.starts_with("outbox/") && queued.expire_time.is_some());
     assert!(world.place.smtp.accepted().is_empty(), "answered before it is handed over");
+    world.place.smtp.control().let_go();
 
     let (event_type, Kind::EmailDelivered(delivered)) = told(&mut stream).await else { panic!("another") };
     assert_eq!(event_type, "email.delivered");

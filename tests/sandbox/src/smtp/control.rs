@@ -58,6 +58,8 @@ pub enum Action {
     Reset,
     /// Waits for so long, then answers as usual.
     Delay(Duration),
+    /// Waits until [`Control::let_go`], then answers as usual.
+    Hold,
     /// Never answers.
     Silence,
 }
@@ -77,6 +79,7 @@ pub struct Control {
     state: Arc<Mutex<State>>,
     open: watch::Sender<usize>,
     hang_ups: watch::Sender<u64>,
+    let_go: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -97,7 +100,8 @@ struct State {
 impl Default for Control {
     fn default() -> Self {
         let state = Arc::default();
-        Self { state, open: watch::Sender::new(0), hang_ups: watch::Sender::new(0) }
+        let (open, hang_ups) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { state, open, hang_ups, let_go: watch::Sender::new(false) }
     }
 }
 
@@ -150,6 +154,16 @@ impl Control {
         state.hidden.clear();
         state.recipients = None;
         state.injected = None;
+    }
+
+    /// Has what [`Action::Hold`] holds up go on, and what it would hold up later.
+    pub fn let_go(&self) {
+        self.let_go.send_replace(true);
+    }
+
+    /// Waits until what is held up may go on.
+    pub(super) async fn held_up(&self) {
+        let _ = self.let_go.subscribe().wait_for(|let_go| *let_go).await;
     }
 
     /// Closes every connection that is open now.

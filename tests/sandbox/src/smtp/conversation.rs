@@ -77,6 +77,7 @@ impl<'a> Conversation<'a> {
         match stage.and_then(|stage| self.shared.control.action(stage)) {
             None => {}
             Some(Action::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Action::Hold) => self.shared.control.held_up().await,
             Some(Action::Reply(reply)) => said = reply,
             Some(Action::ReplyAndClose(reply)) => (said, closes) = (reply, Some(false)),
             Some(Action::HalfClose) => return self.read_on().await,
@@ -268,6 +269,7 @@ impl<'a> Conversation<'a> {
             }
             Some(Action::Silence) => std::future::pending().await,
             Some(Action::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Action::Hold) => self.shared.control.held_up().await,
             Some(Action::Reply(_)) | None => {}
         }
         let message = self.stream.message(self.shared.max_size).await?;
@@ -296,6 +298,7 @@ impl<'a> Conversation<'a> {
             Some(Action::Reset) => return Ok(self.stop(true).await),
             Some(Action::Silence) => std::future::pending().await,
             Some(Action::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Action::Hold) => self.shared.control.held_up().await,
             Some(Action::Reply(reply)) => {
                 self.stream.write(&format!("{reply}\r\n")).await?;
                 return Ok(Next::Go);
