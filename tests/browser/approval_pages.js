@@ -1,6 +1,6 @@
 // The pages of approvals that are seldom met: looked at, and what they say.
 const assert = require('node:assert');
-const { signIn, until } = require('./world');
+const { press, signIn, until } = require('./world');
 
 // Sooner than this after a page was opened, its button is taken for a machine's.
 const A_LOOK = 1_300;
@@ -78,10 +78,10 @@ module.exports = {
     assert.strictEqual(answered.filter((text) => /: (Approve|Reject) /.test(text)).length, 1, `${answered}`);
     await row('Both of you').getByText(/^in (29|30) days$/).waitFor();
     await looks.at(page, 'approvals-many');
-    await page.getByRole('link', { name: 'Ended without' }).click();
+    await press(page, page.getByRole('link', { name: 'Ended without' }));
     await row('Cancelled').waitFor();
     assert.strictEqual(await row('Both of you').count(), 0);
-    await page.getByRole('link', { name: 'Pending' }).click();
+    await press(page, page.getByRole('link', { name: 'Pending' }));
     await row('Both of you').waitFor();
     assert.strictEqual(await row('Cancelled').count(), 0);
   },

@@ -1,6 +1,6 @@
 // Questions put to people by mail, as whoever gets the mail sees them, and whatever opens it before them.
 const assert = require('node:assert');
-const { until } = require('./world');
+const { signIn, until } = require('./world');
 
 // Sooner than this after a page was opened, its button is taken for a machine's.
 const A_LOOK = 1_300;
@@ -45,8 +45,9 @@ async function scan(browser, links) {
       await page.goto(link);
       for (const place of order) {
         await page.waitForTimeout(A_LOOK);
-        // What the browser itself refuses to send leads nowhere.
-        const loaded = page.waitForNavigation({ timeout: 1_000 }).catch(() => null);
+        // What the browser itself refuses to send leads nowhere: it asks for no page.
+        const asked = page.waitForRequest((request) => request.isNavigationRequest(), { timeout: 1_000 }).catch(() => null);
+        const loaded = page.waitForNavigation().catch(() => null);
         sent += await page.evaluate(([at, how]) => {
           const form = document.forms[at];
           if (!form) return 0;
@@ -54,7 +55,7 @@ async function scan(browser, links) {
           else form[how]();
           return 1;
         }, [place, send]);
-        await loaded;
+        if (await asked) await loaded;
       }
     }
     return sent;
@@ -210,9 +211,7 @@ module.exports = {
 
   async 'a cancelled question says so, on the console and to who was asked'({ page, world, looks }) {
     const question = await ask(world, 'Never mind');
-    await page.goto(`${world.url}/console/approvals`);
-    await page.getByLabel('Token').fill(world.token);
-    await page.getByRole('button', { name: 'Sign in' }).click();
+    await signIn(page, world, '/approvals');
     const row = page.getByRole('row').filter({ hasText: 'Never mind' });
     await looks.at(page, 'approvals');
     await row.getByRole('button', { name: 'Cancel' }).click();

@@ -1,7 +1,7 @@
 // The console, as somebody uses it who has just set Postern up. The steps follow one another in one world.
 const assert = require('node:assert');
 const everyPage = require('./every_page');
-const { signIn, until } = require('./world');
+const { press, signIn, until } = require('./world');
 
 // Fills what every Outlook connection to the sandbox needs.
 async function fillOutlook(page, world, id, mailbox) {
@@ -19,14 +19,6 @@ async function fillOutlook(page, world, id, mailbox) {
 }
 
 // The figures that a chart tells.
-// Presses a button and waits for the page that it leads to: to load a page anew while another comes fails in the browser.
-async function press(page, button) {
-  const came = page.waitForEvent('framenavigated', { predicate: (frame) => frame === page.mainFrame() });
-  await button.click();
-  await came;
-  await page.waitForLoadState();
-}
-
 const chart = (page, title) => page.getByRole('img', { name: new RegExp(`^${title}:`) }).getAttribute('aria-label');
 
 module.exports = {
@@ -111,7 +103,7 @@ module.exports = {
     await page.getByText('It works.').waitFor();
     await page.goto(`${world.url}/console/connections/new?kind=smtp`);
     for (const [preset, server] of [['Microsoft 365 by OAuth', 'smtp.office365.com'], ['Gmail by OAuth', 'smtp.gmail.com']]) {
-      await page.getByRole('link', { name: preset }).click();
+      await press(page, page.getByRole('link', { name: preset }));
       assert.strictEqual(await page.getByLabel('Server', { exact: true }).inputValue(), server);
       await looks.at(page, `connection-new-${server.split('.')[1]}`);
       await page.getByLabel('Id', { exact: true }).fill(`by-${server.split('.')[1]}`);
@@ -193,7 +185,7 @@ module.exports = {
     await item('While paused').waitFor();
     await page.getByText('live', { exact: true }).waitFor();
     await page.getByLabel('Type').fill('email.delivered');
-    await page.getByRole('button', { name: 'Filter' }).click();
+    await press(page, page.getByRole('button', { name: 'Filter' }));
     await page.getByText('live', { exact: true }).waitFor();
     assert.strictEqual(await item('While paused').count(), 0);
     // First one that does not meet it, which arrives as another type; then one that does.
@@ -252,7 +244,7 @@ module.exports = {
     };
     const before = await until('it was looked after for the first time', looked);
     await page.reload();
-    await page.getByRole('row').filter({ hasText: 'seldom' }).getByRole('button', { name: 'Look now' }).click();
+    await press(page, page.getByRole('row').filter({ hasText: 'seldom' }).getByRole('button', { name: 'Look now' }));
     await until('it was looked after again', async () => (await looked()) !== before);
   },
 
@@ -304,7 +296,7 @@ module.exports = {
       await page.reload();
       return row('Next week').locator('.state').getByText('delivered', { exact: true }).count();
     });
-    await page.getByRole('link', { name: 'Failed', exact: true }).click();
+    await press(page, page.getByRole('link', { name: 'Failed', exact: true }));
     await row('To nobody').waitFor();
     assert.strictEqual(await row('Next week').count(), 0, 'the filter holds');
   },

@@ -1,7 +1,7 @@
 // What holds for every page of the console: it works without script, and by keyboard. Steps of a world that has a
 // connection shop, a connection office with a trigger new-mail, and a mail that came.
 const assert = require('node:assert');
-const { signIn } = require('./world');
+const { press, signIn } = require('./world');
 
 // How often Tab is pressed at most to get round a page.
 const ROUND = 80;
@@ -48,7 +48,7 @@ module.exports = {
       await page.getByText('It works.').waitFor();
       await page.goto(`${world.url}/console/events`);
       await page.getByLabel('Source').fill('connections/office');
-      await page.getByRole('button', { name: 'Filter' }).click();
+      await press(page, page.getByRole('button', { name: 'Filter' }));
       const item = page.locator('#live li').filter({ hasText: 'Hello <b>there</b>' });
       await item.locator('summary').click();
       await item.locator('pre').getByText('email.received').waitFor();
@@ -80,7 +80,7 @@ module.exports = {
     await page.keyboard.press('Tab');
     assert.strictEqual(await page.evaluate(() => document.activeElement.textContent), 'Skip to the content');
     await page.keyboard.press('Enter');
-    assert.match(page.url(), /#main$/);
+    await page.waitForURL(/#main$/);
     for (const path of Object.keys(PAGES)) {
       await page.goto(`${world.url}/console${path}`);
       const wanted = await usable(page);

@@ -4,7 +4,7 @@ const path = require('node:path');
 const { spawn } = require('node:child_process');
 const { once } = require('node:events');
 const readline = require('node:readline');
-const { signIn, until } = require('./world');
+const { press, signIn, until } = require('./world');
 
 const CLIENT = 'postern-browser';
 const BASE = '/oauth';
@@ -73,7 +73,7 @@ module.exports = {
     await connect(world, 'mail');
     await openConnection(page, world, 'mail');
     await looks.at(page, 'connection-needs-sign-in');
-    await page.getByRole('button', { name: 'Sign in', exact: true }).click();
+    await press(page, page.getByRole('button', { name: 'Sign in', exact: true }));
     await looks.at(page, 'sign-in-begun');
     await page.getByRole('link', { name: 'Go on to the provider' }).click();
     await signInThere(page);

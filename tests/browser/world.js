@@ -34,14 +34,20 @@ async function until(what, ask, patience = PATIENCE) {
   throw new Error(`${what}: not within ${patience / 1000} s`);
 }
 
-// A port that is free now. Another program may take it before we do; then the gateway says so.
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const server = net.createServer().once('error', reject).listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
+// A port that is free now, of those that systems do not give out by themselves: nobody is given it before we take it.
+async function freePort() {
+  for (let tried = 0; tried < 100; tried += 1) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const server = net.createServer();
+    const listens = await new Promise((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
     });
-  });
+    if (listens) {
+      await new Promise((resolve) => server.close(resolve));
+      return port;
+    }
+  }
+  throw new Error('no port is free');
 }
 
 class World {
@@ -131,11 +137,22 @@ class World {
   }
 }
 
+// Presses a button or a link and waits for the page that it leads to: until then what is asked of the page is asked of
+// the one before, and to load another meanwhile fails in the browser.
+async function press(page, what) {
+  const came = page.waitForEvent('framenavigated', { predicate: (frame) => frame === page.mainFrame() });
+  // Where the press itself fails, that is what is told.
+  came.catch(() => {});
+  await what.click();
+  await came;
+  await page.waitForLoadState();
+}
+
 // Opens a page of the console as somebody who signs in first.
 async function signIn(page, world, path = '') {
   await page.goto(`${world.url}/console${path}`);
   await page.getByLabel('Token').fill(world.token);
-  await page.getByRole('button', { name: 'Sign in' }).click();
+  await press(page, page.getByRole('button', { name: 'Sign in' }));
 }
 
-module.exports = { World, signIn, until };
+module.exports = { World, press, signIn, until };
