@@ -42,11 +42,13 @@ async fn an_answer_whose_gateway_is_killed_before_it_is_posted_is_posted_after_t
     let first = receiver.wait(1).await.remove(0);
     assert_eq!(next(&mut waiting).await.unwrap().unwrap().state(), ApprovalState::Answered);
     gateway.kill().await.unwrap();
+    receiver.is_at_rest().await;
     receiver.turns(Mood::Busy);
     let (gateway, channel) = start(folder.path(), port).await;
     let second = receiver.wait(1).await.remove(0);
     // Once more, while it is tried again.
     gateway.kill().await.unwrap();
+    receiver.is_at_rest().await;
     receiver.turns(Mood::Taking);
     drop(channel);
     let (_gateway, channel) = start(folder.path(), port).await;

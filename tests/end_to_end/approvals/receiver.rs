@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, Uri, header};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::world::until;
+use crate::world::{standing_still, until};
 
 /// What was posted.
 #[derive(Debug, Clone)]
@@ -76,6 +76,11 @@ impl Receiver {
 
     pub(crate) fn posted(&self) -> Vec<Posted> {
         self.kept.lock().unwrap().posted.clone()
+    }
+
+    /// Waits until nothing more comes of what was on its way from somebody who is gone.
+    pub(crate) async fn is_at_rest(&self) {
+        standing_still("what was on its way comes", 0, || self.posted().len()).await;
     }
 
     /// Waits until so much was posted.

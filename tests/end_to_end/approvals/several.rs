@@ -112,6 +112,7 @@ async fn of_two_gateways_one_posts_an_answer_and_whoever_waits_at_either_is_told
     };
     until("each was tried", tried).await;
     gateways.remove(0).kill();
+    receiver.is_at_rest().await;
     receiver.turns(Mood::Taking);
     tokio::time::timeout(Duration::from_secs(60), async {
         while receiver.posted().len() < 4 {
