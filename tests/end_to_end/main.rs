@@ -26,6 +26,7 @@ mod metrics;
 mod outbox;
 mod outlook;
 mod outside;
+mod ports;
 mod several;
 mod sign_in;
 mod simulation;

@@ -13,19 +13,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::outside;
+use crate::ports::Port;
 use crate::subscriptions::world::{
     NAME, Subscriber, at, create as create_subscription, cursor_of, ordered, start,
 };
 use crate::world::{OUTLOOK, SMTP, connect, create, events, mail, new_mail, place, send, subscribe, until};
-
-/// Ports that systems do not give out by themselves: one that is left for a moment is not taken by somebody else.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-
-/// An address on which nobody listens.
-pub(crate) fn free_address() -> SocketAddr {
-    let free = std::iter::repeat_with(|| SocketAddr::from(([127, 0, 0, 1], fastrand::u16(PORTS))));
-    free.take(100).find(|address| std::net::TcpListener::bind(address).is_ok()).expect("a port is free")
-}
 
 /// What is answered to a request for a path.
 async fn get(address: SocketAddr, path: &str) -> Option<String> {
@@ -87,8 +79,8 @@ fn from_the_first() -> SeekSubscriptionRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_is_counted_and_told_under_documented_names() {
     let (place, folder) = (place().await, tempfile::tempdir().unwrap());
-    let told = free_address();
-    let listen = told.to_string();
+    let port = Port::keep();
+    let (told, listen) = (port.address, port.address.to_string());
     let program = outside::program("gateway");
     let lead = ["--metrics-listen", listen.as_str()];
     let gateway = Gateway::start(&program, &lead, "127.0.0.1:0", folder.path(), "error").await.unwrap();
@@ -180,7 +172,8 @@ async fn what_happens_is_counted_and_told_under_documented_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_listener_for_metrics_gives_nothing_else() {
-    let (folder, told) = (tempfile::tempdir().unwrap(), free_address());
+    let (folder, port) = (tempfile::tempdir().unwrap(), Port::keep());
+    let told = port.address;
     let (listen, program) = (told.to_string(), outside::program("gateway"));
     let lead = ["--metrics-listen", listen.as_str()];
     let _gateway = Gateway::start(&program, &lead, "127.0.0.1:0", folder.path(), "error").await.unwrap();

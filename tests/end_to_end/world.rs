@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+use crate::ports::{self, Port};
+
 pub(crate) const SMTP: &str = "connections/mail";
 pub(crate) const OUTLOOK: &str = "connections/office";
 pub(crate) const TRIGGER: &str = "connections/office/triggers/new-mail";
@@ -46,9 +48,10 @@ pub(crate) struct World {
     pub(crate) place: Place,
     pub(crate) channel: Channel,
     pub(crate) folder: tempfile::TempDir,
-    address: SocketAddr,
+    port: Port,
     /// Where providers push to, if anywhere.
     pub(crate) http: Option<SocketAddr>,
+    _door: Port,
     /// What the gateway is started with beside what every test needs.
     flags: Vec<String>,
     stop: CancellationToken,
@@ -63,18 +66,17 @@ impl World {
 
     /// The same, with a public URL: what happens is pushed.
     pub(crate) async fn pushed() -> Self {
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::start_with(Some(free), &[]).await.with_connections().await
+        Self::start_with(true, &[]).await.with_connections().await
     }
 
     /// The sandbox, a gateway with these flags, and a connection to each provider.
     pub(crate) async fn flagged(flags: &[&str]) -> Self {
-        Self::start_with(None, flags).await.with_connections().await
+        Self::start_with(false, flags).await.with_connections().await
     }
 
     /// The sandbox and a gateway with a public URL.
     pub(crate) async fn reached() -> Self {
-        Self::start_with(Some(SocketAddr::from(([127, 0, 0, 1], 0))), &[]).await
+        Self::start_with(true, &[]).await
     }
 
     async fn with_connections(self) -> Self {
@@ -86,31 +88,31 @@ impl World {
 
     /// The sandbox and a gateway.
     pub(crate) async fn start() -> Self {
-        Self::start_with(None, &[]).await
+        Self::start_with(false, &[]).await
     }
 
-    async fn start_with(http: Option<SocketAddr>, flags: &[&str]) -> Self {
+    async fn start_with(is_reached: bool, flags: &[&str]) -> Self {
         let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let folder = tempfile::tempdir().unwrap();
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, http, stop, serving) = serve(folder.path(), free, http, &flags).await;
-        let (place, channel) = (place().await, connect(address).await);
-        Self { place, channel, folder, address, http, flags, stop, serving: Some(serving) }
+        let (port, door) = (Port::keep(), Port::keep());
+        let http = is_reached.then_some(door.address);
+        let (stop, serving) = serve(folder.path(), port.address, http, &flags).await;
+        let (place, channel) = (place().await, connect(port.address).await);
+        Self { place, channel, folder, port, http, _door: door, flags, stop, serving: Some(serving) }
     }
 
     /// Stops the gateway in good order and starts it again on the same folder and port.
     pub(crate) async fn restart(&mut self) {
         self.stop.cancel();
         self.serving.take().unwrap().await.unwrap();
-        let (address, _, stop, serving) =
-            serve(self.folder.path(), self.address, self.http, &self.flags).await;
-        (self.address, self.stop, self.serving) = (address, stop, Some(serving));
-        self.channel = connect(address).await;
+        let (stop, serving) = serve(self.folder.path(), self.port.address, self.http, &self.flags).await;
+        (self.stop, self.serving) = (stop, Some(serving));
+        self.channel = connect(self.port.address).await;
     }
 
     /// Where the gateway listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address
     }
 
     pub(crate) fn triggers(&self) -> TriggerServiceClient<Channel> {
@@ -133,9 +135,8 @@ async fn serve(
     listen: SocketAddr,
     http: Option<SocketAddr>,
     flags: &[String],
-) -> (SocketAddr, Option<SocketAddr>, CancellationToken, tokio::task::JoinHandle<()>) {
-    let grpc = tokio::net::TcpListener::bind(listen).await.unwrap();
-    let address = grpc.local_addr().unwrap();
+) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+    let grpc = ports::listen(listen).await;
     let ready = folder.join("ready.json");
     let _ = std::fs::remove_file(&ready);
     let mut arguments: Vec<OsString> =
@@ -143,20 +144,19 @@ async fn serve(
     arguments.insert(2, folder.join("data").into());
     arguments.push(ready.clone().into());
     let http = match http {
-        Some(http) => Some(tokio::net::TcpListener::bind(http).await.unwrap()),
+        Some(http) => {
+            arguments.extend(["--public-url".into(), format!("http://{http}/postern").into()]);
+            Some(ports::listen(http).await)
+        }
         None => None,
     };
-    let http_address = http.as_ref().map(|http| http.local_addr().unwrap());
-    if let Some(http) = http_address {
-        arguments.extend(["--public-url".into(), format!("http://{http}/postern").into()]);
-    }
     arguments.extend(flags.iter().map(Into::into));
     let settings = GatewaySettings::parse_from(arguments);
     let stop = CancellationToken::new();
     let serving = postern_gateway::serve::serve(Listeners { grpc, http }, settings, stop.clone());
     let serving = tokio::spawn(async move { serving.await.unwrap() });
     until("the gateway is ready", || async { ready.exists().then_some(()) }).await;
-    (address, http_address, stop, serving)
+    (stop, serving)
 }
 
 pub(crate) async fn connect(address: impl std::fmt::Display) -> Channel {

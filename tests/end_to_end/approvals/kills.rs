@@ -9,6 +9,7 @@ use super::stage::{OPEN, QUICK};
 use super::waiting::{next, wait};
 use super::*;
 use crate::outside;
+use crate::ports::Port;
 use crate::world::{connect, create, place, until};
 
 /// Starts a gateway as a process on a folder, reached from outside at a port.
@@ -25,7 +26,8 @@ async fn start(folder: &std::path::Path, port: u16) -> (Gateway, Channel) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_whose_gateway_is_killed_before_it_is_posted_is_posted_after_the_next_start() {
     let (place, folder) = (place().await, tempfile::tempdir().unwrap());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let kept = Port::keep();
+    let port = kept.address.port();
     let receiver = Receiver::start(&[]).await;
     receiver.turns(Mood::Silent);
     let (gateway, channel) = start(folder.path(), port).await;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::{links, read};
+use crate::ports::{self, Port};
 use crate::world::{OUTLOOK, SMTP, connect, create, place, until};
 
 /// Pauses short enough to wait for.
@@ -25,6 +26,7 @@ pub(crate) struct Stage {
     pub(crate) channel: Channel,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) http: SocketAddr,
+    _door: Port,
     pub(crate) stop: CancellationToken,
     serving: Option<JoinHandle<()>>,
 }
@@ -37,11 +39,12 @@ impl Stage {
     /// A gateway with these flags.
     pub(crate) async fn with(flags: &[&str]) -> Self {
         let (place, folder) = (place().await, tempfile::tempdir().unwrap());
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (channel, http, stop, serving) = serve(&folder, free, flags).await;
+        let door = Port::keep();
+        let http = door.address;
+        let (channel, stop, serving) = serve(&folder, http, flags).await;
         create(&channel, SMTP, place.smtp_connection()).await.unwrap();
         create(&channel, OUTLOOK, place.outlook_connection()).await.unwrap();
-        Self { place, channel, folder, http, stop, serving: Some(serving) }
+        Self { place, channel, folder, http, _door: door, stop, serving: Some(serving) }
     }
 
     /// Stops the gateway in good order.
@@ -55,8 +58,8 @@ impl Stage {
     /// The same, and starts another one over what it left, under the same URL.
     pub(crate) async fn restart(&mut self, flags: &[&str]) {
         self.end().await;
-        let (channel, http, stop, serving) = serve(&self.folder, self.http, flags).await;
-        (self.channel, self.http, self.stop, self.serving) = (channel, http, stop, Some(serving));
+        let (channel, stop, serving) = serve(&self.folder, self.http, flags).await;
+        (self.channel, self.stop, self.serving) = (channel, stop, Some(serving));
     }
 
     /// The mail to somebody: its text and its HTML. The first that came.
@@ -97,25 +100,24 @@ async fn serve(
     folder: &tempfile::TempDir,
     http: SocketAddr,
     flags: &[&str],
-) -> (Channel, SocketAddr, CancellationToken, JoinHandle<()>) {
+) -> (Channel, CancellationToken, JoinHandle<()>) {
     let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let http = TcpListener::bind(http).await.unwrap();
-    let (address, http_address) = (grpc.local_addr().unwrap(), http.local_addr().unwrap());
+    let address = grpc.local_addr().unwrap();
     let (data, ready) = (folder.path().join("data"), folder.path().join("ready.json"));
     let _ = std::fs::remove_file(&ready);
     let mut line = vec!["gateway".to_owned()];
     line.extend(["--data-dir".to_owned(), data.display().to_string()]);
     line.extend(["--ready-file".to_owned(), ready.display().to_string()]);
-    line.extend(["--public-url".to_owned(), format!("http://{http_address}/postern")]);
+    line.extend(["--public-url".to_owned(), format!("http://{http}/postern")]);
     line.extend(flags.iter().map(|flag| (*flag).to_owned()));
     let settings = Settings::parse_from(line);
     settings.check().unwrap();
     let stop = CancellationToken::new();
-    let listeners = Listeners { grpc, http: Some(http) };
+    let listeners = Listeners { grpc, http: Some(ports::listen(http).await) };
     let serving = postern_gateway::serve::serve(listeners, settings, stop.clone());
     let serving = tokio::spawn(async move { serving.await.unwrap() });
     until("the gateway is ready", || async { ready.exists().then_some(()) }).await;
-    (connect(address).await, http_address, stop, serving)
+    (connect(address).await, stop, serving)
 }
 
 /// Longer than a page has to be looked at before its button counts.

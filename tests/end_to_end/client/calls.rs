@@ -9,19 +9,18 @@ use postern_proto::smtp::v1::SendEmailRequest;
 use postern_sandbox::child::Gateway;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use secrecy::ExposeSecret as _;
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tonic::Code;
 
 use super::Relay;
 use super::scripted::{Line, Scripted};
 use crate::outside;
+use crate::ports::Port;
 use crate::world::{PATIENCE, World};
 
-/// An address at which nobody listens.
-async fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+/// Where to call at a port.
+fn url(port: &Port) -> String {
+    format!("http://{}", port.address)
 }
 
 #[tokio::test]
@@ -53,13 +52,14 @@ async fn a_deadline_ends_a_call_whose_outcome_is_then_unknown() {
 
 #[tokio::test]
 async fn addresses_are_tried_in_turn_and_none_of_them_is_told_as_such() {
-    let server = Scripted::saying([]).await;
+    // Nobody listens there.
+    let (server, nobody) = (Scripted::saying([]).await, Port::keep());
     let mut settings = server.settings();
-    settings.addresses.insert(0, nobody().await);
+    settings.addresses.insert(0, url(&nobody));
     let client = Client::connect(&settings).unwrap();
     client.smtp().send_email(SendEmailRequest::default()).await.unwrap();
 
-    let client = Client::connect(&Settings::to(nobody().await)).unwrap();
+    let client = Client::connect(&Settings::to(url(&nobody))).unwrap();
     let error = client.smtp().send_email(SendEmailRequest::default()).await.unwrap_err();
     let error = postern_client::Error::from(error);
     assert_eq!((error.code(), error.reason()), (Code::Unavailable, ""));

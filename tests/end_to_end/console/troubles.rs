@@ -1,11 +1,13 @@
 //! What the overview says is wrong.
 
 use super::stage::Stage;
+use crate::ports::Port;
 
 #[tokio::test]
 async fn a_connector_that_does_not_answer_is_told_of() {
-    // Nobody listens there any more.
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let kept = Port::keep();
+    // Nobody listens there.
+    let gone = kept.address;
     let stage = Stage::with(&["--connectors", &format!("http://{gone}")]).await;
     let page = stage.page("/console", "").await;
     assert!(page.contains(&format!("The connector at http://{gone}/ does not answer.")), "{page}");

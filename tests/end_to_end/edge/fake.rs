@@ -31,6 +31,8 @@ use tower::Service;
 
 pub(crate) use words::{Said, Say};
 
+use crate::ports::Port;
+
 /// How a fake behaves, and what it saw.
 #[derive(Default)]
 pub(crate) struct State {
@@ -68,7 +70,7 @@ pub(crate) struct State {
 /// A running fake.
 pub(crate) struct Fake {
     pub(crate) state: Arc<State>,
-    address: SocketAddr,
+    port: Port,
     serving: ServeSettings,
     runtime: Option<tokio::runtime::Runtime>,
     stop: CancellationToken,
@@ -100,14 +102,15 @@ impl Fake {
     }
 
     fn start(state: State, serving: ServeSettings) -> Self {
-        let (state, any) = (Arc::new(state), SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut fake = Self { state, address: any, serving, runtime: None, stop: CancellationToken::new() };
+        let (state, port) = (Arc::new(state), Port::keep());
+        state.port.store(port.address.port().into(), Ordering::Relaxed);
+        let mut fake = Self { state, port, serving, runtime: None, stop: CancellationToken::new() };
         fake.come_back();
         fake
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address
     }
 
     /// Ends it at once, with every socket it has.
@@ -122,7 +125,7 @@ impl Fake {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         // The port is free as soon as the killed runtime has dropped its sockets, which it does apart.
-        let listener = (0..2_000).find_map(|_| match std::net::TcpListener::bind(self.address) {
+        let listener = (0..2_000).find_map(|_| match std::net::TcpListener::bind(self.address()) {
             Ok(listener) => Some(listener),
             Err(_) => {
                 std::thread::yield_now();
@@ -132,8 +135,6 @@ impl Fake {
         });
         let listener = listener.expect("the fake's port is free again");
         listener.set_nonblocking(true).unwrap();
-        self.address = listener.local_addr().unwrap();
-        self.state.port.store(self.address.port().into(), Ordering::Relaxed);
         let all = All {
             connector: ConnectorServiceServer::new(Connector(self.state.clone())),
             echo: Echo(self.state.clone()),

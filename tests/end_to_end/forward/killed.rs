@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 
 use crate::metrics;
 use crate::outside;
+use crate::ports::Port;
 use crate::world::{OUTLOOK, SMTP, connect, create, mail, place, send, until};
 
 /// How often a connector is killed.
@@ -33,24 +34,25 @@ const LONGEST_LIFE: Duration = Duration::from_millis(150);
 /// A connector in a process of its own. It is killed when dropped.
 pub(crate) struct Copy {
     program: &'static str,
-    address: SocketAddr,
+    port: Port,
     child: Child,
 }
 
 impl Copy {
     pub(crate) async fn start(program: &'static str) -> Self {
-        let address = metrics::free_address();
-        Self { program, address, child: run(program, address).await }
+        let port = Port::keep();
+        let child = run(program, port.address).await;
+        Self { program, port, child }
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address
     }
 
     async fn kill_and_start_again(&mut self) {
         self.child.kill().await.unwrap();
-        self.child = run(self.program, self.address).await;
+        self.child = run(self.program, self.port.address).await;
     }
 }
 
@@ -161,9 +163,9 @@ async fn connectors_killed_under_load_lose_no_call_that_can_be_repeated_and_send
     for program in ["smtp-service", "outlook-service", "smtp-service", "outlook-service"] {
         copies.push(Copy::start(program).await);
     }
-    let addresses: Vec<_> = copies.iter().map(|copy| format!("http://{}", copy.address)).collect();
-    let told = metrics::free_address();
-    let (addresses, told_at) = (addresses.join(","), told.to_string());
+    let addresses: Vec<_> = copies.iter().map(|copy| format!("http://{}", copy.address())).collect();
+    let told = Port::keep();
+    let (addresses, told_at) = (addresses.join(","), told.address.to_string());
     let lead = ["--connectors", &addresses, "--metrics-listen", &told_at];
     let program = outside::program("gateway");
     let gateway = Gateway::start(&program, &lead, "127.0.0.1:0", folder.path(), "error").await.unwrap();
@@ -210,7 +212,7 @@ async fn connectors_killed_under_load_lose_no_call_that_can_be_repeated_and_send
     assert!(lost.is_empty(), "confirmed and not sent: {lost:?}");
 
     // All of that under deaths that calls were in the middle of.
-    let page = metrics::page(told).await;
+    let page = metrics::page(told.address).await;
     let repeats = metrics::value(&page, "postern_forwarded_repeats_total{why=\"broken\"}");
     println!(
         "{} and {} mails confirmed, {} of unknown outcome, {} readings, {repeats} calls repeated",

@@ -8,6 +8,7 @@ use postern_sandbox::smtp::{Action, Stage, Times};
 use tonic::Code;
 
 use super::world::{World, mail, refused};
+use crate::ports::Port;
 
 /// More than the sockets' buffers hold: the last of it cannot have been handed over when a break comes in its middle.
 fn long_mail() -> Email {
@@ -23,8 +24,8 @@ fn long_mail() -> Email {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
     let mut world = World::plain().await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    world.stored.port = free.into();
+    let free = Port::keep();
+    world.stored.port = free.address.port().into();
     let said =
         refused(world.send(mail(&["bo@example.org"])).await, Code::Unavailable, "PROVIDER_UNAVAILABLE");
     assert_eq!((said.stage(), said.retry), ("connect", true));

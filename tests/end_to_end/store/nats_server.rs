@@ -1,4 +1,4 @@
-//! A real nats-server of a test's own: on a port that was free, in a folder of its own, syncing each write.
+//! A real nats-server of a test's own: on a port and in a folder of its own, syncing each write.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use postern_gateway::store::nats::{NatsSettings, Servers};
 
 use crate::outside;
+use crate::ports::Port;
 
 /// How long a server may take to start, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,7 +18,7 @@ pub(crate) struct NatsServer {
     program: PathBuf,
     folder: tempfile::TempDir,
     process: Option<Child>,
-    port: u16,
+    port: Port,
     /// Where it takes other servers, if it does: another one at each start.
     route: Option<u16>,
 }
@@ -37,7 +38,7 @@ impl NatsServer {
     pub(crate) async fn start_with(more: &str) -> Option<Self> {
         let program = outside::nats_server()?;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut server = Self { program, folder, process: None, port: 0, route: None };
+        let mut server = Self { program, folder, process: None, port: Port::keep(), route: None };
         server.set(more);
         server.run().await;
         Some(server)
@@ -53,7 +54,7 @@ impl NatsServer {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        self.port.address
     }
 
     /// Where other servers of its cluster reach it.
@@ -61,13 +62,13 @@ impl NatsServer {
         SocketAddr::from(([127, 0, 0, 1], self.route.expect("it is one of a cluster")))
     }
 
-    /// Starts it on the port that it had, or on one that is free.
+    /// Starts it on its port.
     pub(crate) async fn run(&mut self) {
         let folder = self.folder.path();
-        let port = if self.port == 0 { -1 } else { i32::from(self.port) };
         let settings = format!(
-            "listen: \"127.0.0.1:{port}\"\nports_file_dir: {folder:?}\ninclude \"more.conf\"\n\
+            "listen: \"{}\"\nports_file_dir: {folder:?}\ninclude \"more.conf\"\n\
              jetstream {{ store_dir: {:?}, sync_interval: always, max_file_store: 4GB }}\n",
+            self.port.address,
             folder.join("state"),
         );
         let file = folder.join("nats.conf");
@@ -84,13 +85,13 @@ impl NatsServer {
         self.process = Some(process);
         let started = async {
             loop {
-                if let Some(port) = port_of(&ports, "nats") {
-                    return (port, port_of(&ports, "cluster"));
+                if port_of(&ports, "nats").is_some() {
+                    return port_of(&ports, "cluster");
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        (self.port, self.route) = tokio::time::timeout(PATIENCE, started).await.unwrap_or_else(|_| {
+        self.route = tokio::time::timeout(PATIENCE, started).await.unwrap_or_else(|_| {
             panic!(
                 "nats-server did not start: {}",
                 std::fs::read_to_string(folder.join("log")).unwrap_or_default()
