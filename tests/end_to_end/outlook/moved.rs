@@ -72,14 +72,16 @@ async fn what_is_pushed_moves_with_the_connection() {
         ..Default::default()
     };
     world.connections().update_connection(update).await.unwrap();
+    let of = |resource: &String, user: &str| resource.starts_with(&format!("users/{user}/"));
     let resources = until("it is pushed from the other", || async {
         let asked = asked();
-        (asked.len() == 2 && subscriptions.count() == 1).then_some(asked)
+        (of(asked.last()?, BO) && subscriptions.count() == 1).then_some(asked)
     })
     .await;
-    for (resource, user) in resources.iter().zip([ANNA, BO]) {
-        assert!(resource.starts_with(&format!("users/{user}/")), "{resource}");
-    }
+    // Once each, where the machine is not so busy that one expires.
+    assert!(of(&resources[0], ANNA), "{resources:?}");
+    assert!(resources.is_sorted_by_key(|resource| !of(resource, ANNA)), "{resources:?}");
+    assert!(resources.iter().all(|resource| of(resource, ANNA) || of(resource, BO)), "{resources:?}");
     let ended = |one: &Exchanged| one.method == "DELETE" && one.url.starts_with("/v1.0/subscriptions");
     until("the one before is ended", || async {
         world.place.graph.recorder().exchanges().iter().any(ended).then_some(())

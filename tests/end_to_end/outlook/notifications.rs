@@ -5,7 +5,7 @@ mod calendars;
 mod door;
 mod life;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use postern_proto::event::v1::{
     CreateTriggerRequest, Event, GetTriggerRequest, SubscribeResponse, TriggerStatus,
@@ -37,10 +37,19 @@ async fn pushing(world: &World, id: &str) -> prost_types::Timestamp {
     until("the provider pushes", || async { status(world, id).await.push_expire_time }).await
 }
 
-/// Waits until a trigger has been looked after since the provider pushes.
+/// Waits until the provider pushes for a trigger and the trigger was looked after.
 async fn settled(world: &World, id: &str) {
     pushing(world, id).await;
     until("it was looked after", || async { status(world, id).await.last_poll_time }).await;
+}
+
+/// Waits until no look is asked for any more: of a trigger whose interval is an hour.
+async fn at_rest(world: &World, id: &str) {
+    until("no look is due", || async {
+        let next = SystemTime::try_from(status(world, id).await.next_poll_time?).ok()?;
+        (next > SystemTime::now() + HOUR / 2).then_some(())
+    })
+    .await;
 }
 
 /// What was asked of subscriptions, by method.

@@ -70,5 +70,6 @@ async fn what_is_pushed_to_any_gateway_is_told_at_once<E: Engine>(apart: bool) {
     .await;
     send(&other.channel, "", mail("pushed again")).await.unwrap();
     assert_eq!(subject(&events(&mut stream, 1).await[0]), "pushed again");
+    until("the one before is ended", || async { (asked(&place, "DELETE") > 0).then_some(()) }).await;
     assert_eq!((asked(&place, "DELETE"), place.graph.subscriptions().count()), (1, 1));
 }

@@ -6,7 +6,7 @@ use postern_proto::event::v1::PauseTriggerRequest;
 use reqwest::{Client, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::{HOUR, asked, make, name, settled};
+use super::{HOUR, asked, at_rest, make, name, settled};
 use crate::world::{PATIENCE, World, until};
 
 /// A client of HTTP as providers are.
@@ -37,6 +37,14 @@ async fn only_watches_that_are_known_and_who_knows_their_secret_are_heeded() {
         |secret: &str| serde_json::json!({"value": [{"clientState": secret, "changeType": "created"}]});
     let client = client();
     let post = |url: &str, body: String| client.post(url).body(body).send();
+    // What was agreed on has led to a look: what happened before was not pushed.
+    until("there is a look since", || async {
+        let exchanges = world.place.graph.recorder().exchanges();
+        let asked = exchanges.iter().position(|exchange| exchange.url.starts_with("/v1.0/subscriptions"));
+        exchanges[asked?..].iter().any(|exchange| exchange.url.contains("/delta")).then_some(())
+    })
+    .await;
+    at_rest(&world, "one").await;
     let before = rounds(&world);
 
     let base = format!("http://{}", world.http.unwrap());

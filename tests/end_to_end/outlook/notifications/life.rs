@@ -25,7 +25,7 @@ async fn subscriptions(world: &World, count: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_renewed_ahead_of_its_end() {
     let world = World::pushed().await;
-    world.place.graph.subscriptions().set_life(Duration::from_secs(4));
+    world.place.graph.subscriptions().set_life(Duration::from_secs(10));
     make(&world, "one", HOUR).await;
     let first = pushing(&world, "one").await;
     comes_to("it is renewed", &world, "PATCH", 1).await;
