@@ -295,9 +295,8 @@ async fn a_failing_provider_shows_in_the_status_and_heals() {
     let mut triggers = world.triggers();
     triggers.create_trigger(new_mail()).await.unwrap();
     looked_after(&world).await;
-    // Two looks fail, the third does not: the first failure is to be seen until then.
     let refused = Fault::refuse(403, "ErrorAccessDenied", None);
-    world.place.graph.faults().plan(None, "/delta", 2, refused);
+    world.place.graph.faults().plan(None, "/delta", 1_000, refused);
     let failure = until("the failure shows", || async {
         let request = GetTriggerRequest { name: TRIGGER.to_owned() };
         let trigger = world.triggers().get_trigger(request).await.unwrap().into_inner().trigger.unwrap();
@@ -308,6 +307,7 @@ async fn a_failing_provider_shows_in_the_status_and_heals() {
         (failure.code, failure.reason.as_str()),
         (Code::FailedPrecondition as i32, "PROVIDER_REFUSED")
     );
+    world.place.graph.faults().forget();
     let mut stream = subscribe(&world.channel, None).await;
     send(&world.channel, "", mail("Late")).await.unwrap();
     assert_eq!(subject(&events(&mut stream, 1).await[0]), "Late");

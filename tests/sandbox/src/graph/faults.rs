@@ -131,6 +131,11 @@ impl Faults {
         lock(&self.planned).push(Planned { method, within: within.to_owned(), times, fault });
     }
 
+    /// Forgets the faults that still wait to be shown.
+    pub fn forget(&self) {
+        lock(&self.planned).clear();
+    }
+
     /// Shows one of these faults at a share of all requests to Graph from now on, by dice that fall as `seed` has them fall.
     pub fn show_at_random(&self, share: f64, faults: Vec<Fault>, seed: u64) {
         let dice = fastrand::Rng::with_seed(seed);
