@@ -35,14 +35,13 @@ use tonic::{Request as Asked, Response as Answered, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, ServiceExt as _};
 
+pub(crate) use crate::world::PATIENCE;
 pub(crate) use fake::{Fake, Said, Say};
 
 mod fake;
 
 /// A secret that must be seen nowhere but at a connector.
 pub(crate) const SECRET: &str = "sesame-0f2c";
-/// How long anything that is waited for may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The edge of a gateway.
 pub(crate) struct Edge {

@@ -65,9 +65,9 @@ async fn a_grant_is_renewed_ahead_of_its_end_without_a_call_waiting_for_it() {
     let edge = Edge::before(&[&fake]).await;
     edge.create("office", outlook()).await.unwrap();
     edge.office().await.unwrap();
+    // It is renewed, and used, with no call in want of one.
     until("the grant is renewed", || async {
-        edge.office().await.unwrap();
-        fake.state.refreshes.load(Ordering::SeqCst) > 1
+        OpenConnection::decode(&edge.office().await.unwrap().opened[..]).unwrap().grant != "grant-1"
     })
     .await;
     // While it is out of reach, the grant that is there is used as long as it lasts.
@@ -186,8 +186,10 @@ async fn a_refresh_goes_on_when_the_call_that_wanted_it_is_gone() {
     let edge = Edge::before(&[&fake]).await;
     edge.create("office", outlook()).await.unwrap();
     tokio::select! {
-        _ = edge.office() => panic!("a refresh takes longer"),
+        // Where both have come about on a busy machine, the call is dropped all the same.
+        biased;
         () = until("it is asked for", || async { fake.state.refreshes.load(Ordering::SeqCst) == 1 }) => {}
+        _ = edge.office() => panic!("a refresh takes longer"),
     }
     until("the grant is stored", || async { edge.store.get("grants/office").await.unwrap().is_some() }).await;
     edge.office().await.unwrap();

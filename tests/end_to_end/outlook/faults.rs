@@ -9,6 +9,7 @@ use postern_sandbox::graph::Fault;
 use tonic::Code;
 
 use super::stage::{ANN, Stage};
+use crate::world::until;
 
 fn any() -> GetEmailsRequest {
     GetEmailsRequest::default()
@@ -86,10 +87,15 @@ async fn never_more_than_four_requests_run_at_once_for_a_mailbox() {
         stage.deliver_files(&format!("{number}"), &[("a", None, b"a"), ("b", None, b"b")]);
     }
     stage.graph.faults().set_delay(Some(Duration::from_millis(20)));
-    let calls = (0..8).map(|_| stage.get_emails(GetEmailsRequest { include_attachments: true, ..any() }));
-    for answer in futures_util::future::join_all(calls).await {
-        assert_eq!(answer.unwrap().emails.len(), 6);
-    }
+    // Once more where they did not meet, which a busy machine makes of it.
+    until("they meet", || async {
+        let calls = (0..8).map(|_| stage.get_emails(GetEmailsRequest { include_attachments: true, ..any() }));
+        for answer in futures_util::future::join_all(calls).await {
+            assert_eq!(answer.unwrap().emails.len(), 6);
+        }
+        (stage.graph.most_at_once() >= 4).then_some(())
+    })
+    .await;
     assert_eq!(stage.graph.most_at_once(), 4);
 }
 
