@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 use super::large::{chunks, content, first, large};
 use super::world::{Said, World, mail};
 use crate::outside;
+use crate::ports::Port;
 use crate::world::until;
 
 const KIB: u64 = 1024;
@@ -27,13 +28,13 @@ const ENCODED: u64 = (SIZE as u64).div_ceil(57) * 78;
 struct Connector {
     child: Child,
     channel: Channel,
+    _port: Port,
 }
 
 impl Connector {
     async fn start() -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let port = Port::keep();
+        let address = port.address;
         let child = Command::new(outside::program("smtp-service"))
             .args(["--listen", &address.to_string(), "--log", "warn"])
             .stdin(Stdio::null())
@@ -43,7 +44,7 @@ impl Connector {
         let channel = until("the connector listens", || async {
             Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.ok()
         });
-        Self { channel: channel.await, child }
+        Self { channel: channel.await, child, _port: port }
     }
 
     /// The most memory that it ever had, in bytes.

@@ -12,6 +12,7 @@ use postern_sandbox::tokens::{CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, TokenServ
 use tonic::Code;
 
 use super::world::{Said, USER, World, mail};
+use crate::ports::Port;
 use crate::world as gateway;
 
 /// A provider whose tokens a server takes.
@@ -144,8 +145,8 @@ async fn what_the_provider_of_tokens_answers_is_told_by_what_can_be_done() {
         assert_eq!((said.stage(), said.retry), ("token", code == Code::Unavailable));
         assert!(!format!("{said:?}").contains("sesame"));
     }
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    world.stored.oauth.as_mut().unwrap().token_endpoint = format!("http://{gone}/token");
+    let nobody = Port::keep();
+    world.stored.oauth.as_mut().unwrap().token_endpoint = format!("http://{}/token", nobody.address);
     let said = refresh(&world).await.unwrap_err();
     assert_eq!(
         (said.code, said.reason.as_str(), said.retry),
