@@ -137,8 +137,8 @@ impl Load {
         let in_order = readers::in_order(doors.url(), read.clone(), known.in_order.clone());
         let mut reading = vec![tokio::spawn(in_order)];
         for _ in 0..SHARERS {
-            let by_many = readers::by_many(doors.url(), read.clone(), known.by_many.clone());
-            reading.push(tokio::spawn(by_many));
+            let until = (asked.clone(), read.clone());
+            reading.push(tokio::spawn(readers::by_many(doors.url(), until, known.by_many.clone())));
         }
         let (log, shown) = (Log::default(), (0, 0));
         Self { doors, place, client, known, log, shown, asking, reading, following, asked, read }
