@@ -19,8 +19,9 @@ use tokio::time::Instant;
 
 use crate::edge::Fake;
 use crate::store::conformance::Engine;
+use crate::world::triggers::name;
 use crate::world::{events, subject, subscribe, until};
-use stage::{Gateway, Stage, divided, name};
+use stage::{Gateway, Stage, divided};
 
 /// Tries each with gateways that share an embedded engine, and with gateways that each open the same stream of NATS.
 macro_rules! on_each_engine {

@@ -22,24 +22,14 @@ use prost_types::FieldMask;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::world::triggers::{HOUR, looked_after, status};
 use crate::world::{OUTLOOK, SMTP, TRIGGER, World, events, mail, new_mail, send, subject, subscribe, until};
-
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// The trigger of [`new_mail`] with another interval.
 fn each(interval: Duration) -> CreateTriggerRequest {
     let mut request = new_mail();
     request.trigger.as_mut().unwrap().interval = Some(interval.try_into().unwrap());
     request
-}
-
-async fn looked_after(world: &World) {
-    until("the trigger was looked after", || async {
-        let request = GetTriggerRequest { name: TRIGGER.to_owned() };
-        let trigger = world.triggers().get_trigger(request).await.unwrap().into_inner().trigger.unwrap();
-        trigger.status.unwrap().last_poll_time
-    })
-    .await;
 }
 
 fn violations(status: &Status) -> Vec<String> {
@@ -51,7 +41,7 @@ fn violations(status: &Status) -> Vec<String> {
 async fn a_nudge_makes_a_trigger_due_now() {
     let world = World::connected().await;
     world.triggers().create_trigger(each(HOUR)).await.unwrap();
-    looked_after(&world).await;
+    looked_after(&world.channel, "new-mail").await;
     let mut stream = subscribe(&world.channel, None).await;
     send(&world.channel, "", mail("Nudged")).await.unwrap();
     world.triggers().nudge_trigger(NudgeTriggerRequest { name: TRIGGER.to_owned() }).await.unwrap();
@@ -76,7 +66,7 @@ async fn a_paused_trigger_keeps_its_place_and_tells_later() {
     let world = World::connected().await;
     let mut triggers = world.triggers();
     triggers.create_trigger(new_mail()).await.unwrap();
-    looked_after(&world).await;
+    looked_after(&world.channel, "new-mail").await;
     let paused =
         triggers.pause_trigger(PauseTriggerRequest { name: TRIGGER.into(), ..Default::default() }).await;
     let paused = paused.unwrap().into_inner().trigger.unwrap();
@@ -100,7 +90,7 @@ async fn a_try_shows_what_would_be_told_and_changes_nothing() {
     let world = World::connected().await;
     let mut triggers = world.triggers();
     triggers.create_trigger(each(HOUR)).await.unwrap();
-    looked_after(&world).await;
+    looked_after(&world.channel, "new-mail").await;
     send(&world.channel, "", mail("Tried")).await.unwrap();
     let mut ids = Vec::new();
     for _ in 0..2 {
@@ -182,7 +172,7 @@ async fn changes_at_the_same_time_are_both_made() {
 async fn a_trigger_made_while_its_connection_goes_goes_with_it() {
     let world = World::connected().await;
     let (mut triggers, mut connections) = (world.triggers(), world.connections());
-    world.place.graph.faults().set_delay(Some(Duration::from_millis(500)));
+    world.place.graph.faults().set_delay(Some(Duration::from_secs(2)));
     let delete = DeleteConnectionRequest { name: OUTLOOK.into(), force: true, ..Default::default() };
     let (made, deleted) =
         tokio::join!(triggers.create_trigger(new_mail()), connections.delete_connection(delete));
@@ -294,15 +284,11 @@ async fn a_failing_provider_shows_in_the_status_and_heals() {
     let world = World::connected().await;
     let mut triggers = world.triggers();
     triggers.create_trigger(new_mail()).await.unwrap();
-    looked_after(&world).await;
+    looked_after(&world.channel, "new-mail").await;
     let refused = Fault::refuse(403, "ErrorAccessDenied", None);
     world.place.graph.faults().plan(None, "/delta", 1_000, refused);
-    let failure = until("the failure shows", || async {
-        let request = GetTriggerRequest { name: TRIGGER.to_owned() };
-        let trigger = world.triggers().get_trigger(request).await.unwrap().into_inner().trigger.unwrap();
-        trigger.status.unwrap().last_failure
-    })
-    .await;
+    let failure =
+        until("the failure shows", || async { status(&world.channel, "new-mail").await.last_failure }).await;
     assert_eq!(
         (failure.code, failure.reason.as_str()),
         (Code::FailedPrecondition as i32, "PROVIDER_REFUSED")

@@ -1,5 +1,7 @@
 //! The world of an end-to-end test: the sandbox's servers and a gateway over them, on free ports, gone with the test.
 
+pub(crate) mod triggers;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,13 +16,11 @@ use postern_proto::connection::v1::{Connection, CreateConnectionRequest};
 use postern_proto::event::v1::event_service_client::EventServiceClient;
 use postern_proto::event::v1::start_position::Position;
 use postern_proto::event::v1::subscribe_response::Kind as Answer;
-use postern_proto::event::v1::trigger::Kind;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
 use postern_proto::event::v1::{
-    CreateTriggerRequest, Event, StartPosition, SubscribeRequest, SubscribeResponse, Trigger,
+    CreateTriggerRequest, Event, StartPosition, SubscribeRequest, SubscribeResponse,
 };
 use postern_proto::mail::v1::Email;
-use postern_proto::outlook::v1::NewEmailTrigger;
 use postern_proto::smtp::v1::send_email_request::Content;
 use postern_proto::smtp::v1::smtp_service_client::SmtpServiceClient;
 use postern_proto::smtp::v1::{SendEmailRequest, SendEmailResponse};
@@ -211,16 +211,7 @@ pub(crate) async fn create(
 
 /// A request for a trigger on new mail in the Inbox, looked after each second.
 pub(crate) fn new_mail() -> CreateTriggerRequest {
-    CreateTriggerRequest {
-        connection: OUTLOOK.to_owned(),
-        trigger_id: "new-mail".to_owned(),
-        trigger: Some(Trigger {
-            interval: Some(Duration::from_secs(1).try_into().unwrap()),
-            kind: Some(Kind::NewEmail(NewEmailTrigger::default())),
-            ..Trigger::default()
-        }),
-        ..CreateTriggerRequest::default()
-    }
+    triggers::request("new-mail", Duration::from_secs(1), triggers::mail_in("", ""))
 }
 
 /// A plain mail from Bo to Anna.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use postern_proto::connection::v1::connection::Settings;
 use postern_proto::connection::v1::{Connection, UpdateConnectionRequest};
-use postern_proto::event::v1::CreateTriggerRequest;
 use postern_proto::event::v1::event_data::Kind;
 use postern_proto::mail::v1::Email;
 use postern_proto::outlook::v1::NewEmailTrigger;
@@ -12,7 +11,8 @@ use postern_sandbox::graph::Exchanged;
 use postern_sandbox::place::{ANNA, BO};
 
 use super::stage::{self, Stage, email};
-use crate::world::{OUTLOOK, World, events, mail, new_mail, send, subject, subscribe, until};
+use crate::world::triggers::{self, HOUR};
+use crate::world::{OUTLOOK, World, events, mail, send, subject, subscribe, until};
 
 #[tokio::test]
 async fn a_watch_goes_on_in_the_new_mailbox_and_says_that_it_may_have_missed_something() {
@@ -47,9 +47,7 @@ async fn what_is_pushed_moves_with_the_connection() {
     let world = World::pushed().await;
     let subscriptions = world.place.graph.subscriptions();
     subscriptions.set_life(Duration::from_secs(4));
-    let mut request = CreateTriggerRequest { trigger_id: "one".into(), ..new_mail() };
-    request.trigger.as_mut().unwrap().interval = Some(Duration::from_secs(3_600).try_into().unwrap());
-    world.triggers().create_trigger(request).await.unwrap();
+    triggers::make(&world.channel, "one", HOUR, triggers::mail_in("", "")).await;
     let asked = || {
         let exchanges = world.place.graph.recorder().exchanges();
         let wanted = exchanges

@@ -5,31 +5,21 @@ mod calendars;
 mod door;
 mod life;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use postern_proto::event::v1::{
-    CreateTriggerRequest, Event, GetTriggerRequest, SubscribeResponse, TriggerStatus,
-};
+use postern_proto::event::v1::{Event, SubscribeResponse, TriggerStatus};
 use postern_sandbox::graph::Exchanged;
 use tonic::Streaming;
 
-use crate::world::{OUTLOOK, World, events, mail, new_mail, send, subject, subscribe, until};
-
-const HOUR: Duration = Duration::from_secs(3_600);
-
-fn name(id: &str) -> String {
-    format!("{OUTLOOK}/triggers/{id}")
-}
+use crate::world::triggers::{self, HOUR, name};
+use crate::world::{World, events, mail, send, subject, subscribe, until};
 
 async fn make(world: &World, id: &str, interval: Duration) {
-    let mut request = CreateTriggerRequest { trigger_id: id.into(), ..new_mail() };
-    request.trigger.as_mut().unwrap().interval = Some(interval.try_into().unwrap());
-    world.triggers().create_trigger(request).await.unwrap();
+    triggers::make(&world.channel, id, interval, triggers::mail_in("", "")).await;
 }
 
 async fn status(world: &World, id: &str) -> TriggerStatus {
-    let request = GetTriggerRequest { name: name(id) };
-    world.triggers().get_trigger(request).await.unwrap().into_inner().trigger.unwrap().status.unwrap()
+    triggers::status(&world.channel, id).await
 }
 
 /// Waits until the provider pushes for a trigger, and gives the time until when it does.
@@ -40,16 +30,7 @@ async fn pushing(world: &World, id: &str) -> prost_types::Timestamp {
 /// Waits until the provider pushes for a trigger and the trigger was looked after.
 async fn settled(world: &World, id: &str) {
     pushing(world, id).await;
-    until("it was looked after", || async { status(world, id).await.last_poll_time }).await;
-}
-
-/// Waits until no look is asked for any more: of a trigger whose interval is an hour.
-async fn at_rest(world: &World, id: &str) {
-    until("no look is due", || async {
-        let next = SystemTime::try_from(status(world, id).await.next_poll_time?).ok()?;
-        (next > SystemTime::now() + HOUR / 2).then_some(())
-    })
-    .await;
+    triggers::looked_after(&world.channel, id).await;
 }
 
 /// What was asked of subscriptions, by method.

@@ -11,12 +11,8 @@ use postern_gateway::seal::KeyRing;
 use postern_gateway::serve::{Listeners, serve_on};
 use postern_gateway::settings::Settings;
 use postern_gateway::store::{EventLog, Store};
-use postern_proto::event::v1::trigger::Kind;
+use postern_proto::event::v1::TriggerStatus;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
-use postern_proto::event::v1::{
-    CreateTriggerRequest, GetTriggerRequest, NudgeTriggerRequest, Trigger, TriggerStatus,
-};
-use postern_proto::outlook::v1::NewEmailTrigger;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -25,12 +21,7 @@ use tonic::transport::Channel;
 use super::way::Way;
 use crate::edge::{Fake, outlook};
 use crate::store::conformance::Engine;
-use crate::world::{OUTLOOK, connect, create, until};
-
-/// The name of a trigger.
-pub(crate) fn name(id: &str) -> String {
-    format!("{OUTLOOK}/triggers/{id}")
-}
+use crate::world::{OUTLOOK, connect, create, triggers, until};
 
 /// A gateway.
 pub(crate) struct Gateway {
@@ -68,9 +59,7 @@ impl Gateway {
 
     /// How a trigger fares, as this gateway says.
     pub(crate) async fn status(&self, id: &str) -> TriggerStatus {
-        let request = GetTriggerRequest { name: name(id) };
-        let trigger = self.triggers().get_trigger(request).await.unwrap().into_inner().trigger;
-        trigger.unwrap().status.unwrap()
+        triggers::status(&self.channel, id).await
     }
 
     /// Whether it looks after a trigger: only then does it know when that is due.
@@ -79,7 +68,7 @@ impl Gateway {
     }
 
     pub(crate) async fn nudge(&self, id: &str) {
-        self.triggers().nudge_trigger(NudgeTriggerRequest { name: name(id) }).await.unwrap();
+        triggers::nudge(&self.channel, id).await;
     }
 
     /// Makes a trigger on the folder of its own name.
@@ -89,19 +78,7 @@ impl Gateway {
 
     /// Makes a trigger on a folder.
     pub(crate) async fn make_on(&self, folder: &str, id: &str, interval: Duration) {
-        let kind = NewEmailTrigger { folder_path: folder.into(), ..Default::default() };
-        let trigger = Trigger {
-            interval: Some(interval.try_into().unwrap()),
-            kind: Some(Kind::NewEmail(kind)),
-            ..Default::default()
-        };
-        let request = CreateTriggerRequest {
-            connection: OUTLOOK.into(),
-            trigger_id: id.into(),
-            trigger: Some(trigger),
-            ..Default::default()
-        };
-        self.triggers().create_trigger(request).await.unwrap();
+        triggers::make(&self.channel, id, interval, triggers::mail_in(folder, "")).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! Changes of triggers in the midst of looks, each at the moment that a test chooses: a fake provider holds looks until
 //! they are let go. Whatever meets, what is put after a change was made is told, and told once.
 
-use super::stage::{FOLDER, Stage, name};
+use super::stage::{FOLDER, Stage};
+use crate::world::triggers::{at_rest, name};
 use crate::world::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,10 +52,7 @@ async fn what_is_done_to_a_trigger_in_the_midst_of_a_look_loses_nothing() {
 
     // The look sees what was put before, and ends when all has been changed.
     stage.put("1");
-    let looks = stage.fake.state.watching.looks(FOLDER);
-    stage.fake.state.watching.hold(FOLDER);
-    stage.nudge("steady").await;
-    stage.fake.state.watching.begun(FOLDER, looks + 1).await;
+    stage.begin_a_look().await;
     stage.pause("pause").await;
     stage.filter("filter", "").await;
     stage.delete("again").await;
@@ -79,10 +77,7 @@ async fn a_pause_in_the_midst_of_a_look_keeps_the_place_before_it() {
     stage.nudge("steady").await;
     stage.told(&[("steady", "0"), ("pauses", "0")]).await;
     stage.put("1");
-    let looks = stage.fake.state.watching.looks(FOLDER);
-    stage.fake.state.watching.hold(FOLDER);
-    stage.nudge("steady").await;
-    stage.fake.state.watching.begun(FOLDER, looks + 1).await;
+    stage.begin_a_look().await;
     stage.pause("pauses").await;
     stage.fake.state.watching.let_go(FOLDER);
     let told = stage.told(&[("steady", "1")]).await;
@@ -94,11 +89,8 @@ async fn a_pause_in_the_midst_of_a_look_keeps_the_place_before_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_in_the_midst_of_a_look_loses_nothing() {
     let mut stage = Stage::set().await;
-    let looks = stage.fake.state.watching.looks(FOLDER);
     stage.put("1");
-    stage.fake.state.watching.hold(FOLDER);
-    stage.nudge("steady").await;
-    stage.fake.state.watching.begun(FOLDER, looks + 1).await;
+    stage.begin_a_look().await;
     stage.make("late", FOLDER, "").await;
     stage.put("2");
     stage.restart().await;
@@ -149,13 +141,10 @@ async fn a_look_that_failed_is_made_again_long_before_the_interval_is_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_while_much_is_told_is_told_though_its_nudge_came_too_early() {
     let mut stage = Stage::set().await;
-    let looks = stage.fake.state.watching.looks(FOLDER);
-    stage.fake.state.watching.hold(FOLDER);
     for thing in ["1", "2", "3", "4"] {
         stage.put(thing);
     }
-    stage.nudge("steady").await;
-    stage.fake.state.watching.begun(FOLDER, looks + 1).await;
+    stage.begin_a_look().await;
     // The first of the two looks that these take is being made: neither sees what comes now.
     stage.put("late");
     stage.nudge("steady").await;
@@ -177,6 +166,7 @@ async fn who_catches_up_by_several_looks_is_told_what_comes_between_them() {
     }
     stage.nudge("steady").await;
     stage.told(&[("steady", "4")]).await;
+    at_rest(&stage.channel, "steady").await;
     stage.fake.state.watching.hold(FOLDER);
     let mut begun = stage.fake.state.watching.looks(FOLDER);
     stage.resume("behind").await;

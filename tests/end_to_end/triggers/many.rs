@@ -23,12 +23,8 @@ fn ids() -> Vec<String> {
 /// the others are made, where that is asked for.
 async fn held_with_many(first: Option<&str>) -> Stage {
     let stage = Stage::set().await;
-    let watching = &stage.fake.state.watching;
-    let looks = watching.looks(FOLDER);
-    watching.hold(FOLDER);
     first.into_iter().for_each(|thing| stage.put(thing));
-    stage.nudge("steady").await;
-    watching.begun(FOLDER, looks + 1).await;
+    stage.begin_a_look().await;
     let ids = ids();
     stream::iter(&ids).map(|id| stage.make(id, FOLDER, "")).buffer_unordered(AT_ONCE).collect::<()>().await;
     stage

@@ -2,32 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use postern_chassis::fault::reason_of;
 use postern_proto::event::v1::trigger::Kind;
 use postern_proto::event::v1::{
-    CreateTriggerRequest, DeleteTriggerRequest, GetTriggerRequest, NudgeTriggerRequest, PauseTriggerRequest,
-    ResumeTriggerRequest, Trigger, TriggerStatus, UpdateTriggerRequest,
+    CreateTriggerRequest, DeleteTriggerRequest, PauseTriggerRequest, ResumeTriggerRequest, Trigger,
+    UpdateTriggerRequest,
 };
 use postern_proto::outlook::v1::NewEmailTrigger;
 use postern_sandbox::graph::Fault;
 use postern_sandbox::place::ANNA;
 
-use crate::world::{OUTLOOK, PATIENCE, World, events, mail, new_mail, send, subject, subscribe, until};
-
-const HOUR: Duration = Duration::from_secs(3_600);
-
-fn name(id: &str) -> String {
-    format!("{OUTLOOK}/triggers/{id}")
-}
+use crate::world::triggers::{HOUR, at_rest, name, nudge, request, status};
+use crate::world::{PATIENCE, World, events, mail, send, subject, subscribe, until};
 
 fn trigger(id: &str, interval: Duration, asked: NewEmailTrigger) -> CreateTriggerRequest {
-    let mut request = CreateTriggerRequest { trigger_id: id.into(), ..new_mail() };
-    let trigger = request.trigger.as_mut().unwrap();
-    trigger.interval = Some(interval.try_into().unwrap());
-    trigger.kind = Some(Kind::NewEmail(asked));
-    request
+    request(id, interval, Kind::NewEmail(asked))
 }
 
 fn any() -> NewEmailTrigger {
@@ -40,34 +31,16 @@ fn rounds(world: &World) -> usize {
     exchanges.iter().filter(|exchange| exchange.url.contains("/delta")).count()
 }
 
-async fn status(world: &World, id: &str) -> TriggerStatus {
-    let request = GetTriggerRequest { name: name(id) };
-    world.triggers().get_trigger(request).await.unwrap().into_inner().trigger.unwrap().status.unwrap()
-}
-
-async fn nudge(world: &World, id: &str) {
-    world.triggers().nudge_trigger(NudgeTriggerRequest { name: name(id) }).await.unwrap();
-}
-
 /// Waits for a look that begins after this call.
 async fn looked_anew(world: &World, id: &str) {
     for _ in 0..2 {
-        let before = status(world, id).await.last_poll_time;
-        nudge(world, id).await;
+        let before = status(&world.channel, id).await.last_poll_time;
+        nudge(&world.channel, id).await;
         until("there was a look", || async {
-            (status(world, id).await.last_poll_time != before).then_some(())
+            (status(&world.channel, id).await.last_poll_time != before).then_some(())
         })
         .await;
     }
-}
-
-/// Waits until no look is asked for any more: of a trigger whose interval is an hour.
-async fn at_rest(world: &World, id: &str) {
-    until("no look is due", || async {
-        let next = SystemTime::try_from(status(world, id).await.next_poll_time?).ok()?;
-        (next > SystemTime::now() + HOUR / 2).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,11 +52,11 @@ async fn a_hundred_triggers_on_one_folder_are_one_look_to_the_provider() {
         world.triggers().create_trigger(request).await.unwrap();
     }
     looked_anew(&world, "mail-99").await;
-    at_rest(&world, "mail-99").await;
+    at_rest(&world.channel, "mail-99").await;
     world.place.graph.recorder().clear();
     let mut stream = subscribe(&world.channel, None).await;
     send(&world.channel, "", mail("about #1")).await.unwrap();
-    nudge(&world, "mail-0").await;
+    nudge(&world.channel, "mail-0").await;
     let told = events(&mut stream, 50).await;
     let mut tellers: Vec<_> = told.iter().map(|event| event.trigger.clone()).collect();
     tellers.sort();
@@ -96,9 +69,9 @@ async fn a_hundred_triggers_on_one_folder_are_one_look_to_the_provider() {
         exchanges.iter().filter(|exchange| exchange.method == method).count()
     };
     assert_eq!(of("GET"), 2, "a round and the one mail");
-    assert!(status(&world, "mail-1").await.last_event_time.is_some());
-    assert!(status(&world, "mail-2").await.last_event_time.is_none());
-    assert!(status(&world, "mail-2").await.last_poll_time.is_some());
+    assert!(status(&world.channel, "mail-1").await.last_event_time.is_some());
+    assert!(status(&world.channel, "mail-2").await.last_event_time.is_none());
+    assert!(status(&world.channel, "mail-2").await.last_poll_time.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,12 +139,12 @@ async fn nobody_misses_or_is_told_twice_whoever_comes_goes_pauses_and_resumes() 
         looked_anew(&world, id).await;
     }
     for id in ["comes", "moves"] {
-        at_rest(&world, id).await;
+        at_rest(&world.channel, id).await;
     }
     world.place.graph.recorder().clear();
-    nudge(&world, "comes").await;
+    nudge(&world.channel, "comes").await;
     until("there was a look", || async { (rounds(&world) > 0).then_some(()) }).await;
-    at_rest(&world, "pauses").await;
+    at_rest(&world.channel, "pauses").await;
     assert_eq!(rounds(&world), 1);
 }
 
@@ -186,10 +159,10 @@ async fn a_watch_goes_on_after_a_restart_and_tells_what_came_meanwhile_to_each()
     looked_anew(&world, "two").await;
     send(&world.channel, "", mail("meanwhile")).await.unwrap();
     world.restart().await;
-    let told = status(&world, "one").await;
+    let told = status(&world.channel, "one").await;
     assert!(told.last_poll_time.is_some() && told.last_event_time.is_some());
     let mut stream = subscribe(&world.channel, None).await;
-    nudge(&world, "one").await;
+    nudge(&world.channel, "one").await;
     let told = events(&mut stream, 2).await;
     assert!(told.iter().all(|event| subject(event) == "meanwhile"), "{told:?}");
     assert_ne!(told[0].trigger, told[1].trigger);
@@ -204,14 +177,15 @@ async fn a_failing_watch_shows_in_each_of_its_triggers() {
     looked_anew(&world, "one").await;
     let refused = Fault::refuse(403, "ErrorAccessDenied", None);
     world.place.graph.faults().plan(None, "/delta", 1, refused);
-    nudge(&world, "one").await;
+    nudge(&world.channel, "one").await;
     for id in ["one", "two"] {
-        let failure = until("the failure shows", || async { status(&world, id).await.last_failure }).await;
+        let failure =
+            until("the failure shows", || async { status(&world.channel, id).await.last_failure }).await;
         assert_eq!(failure.reason, "PROVIDER_REFUSED");
-        assert_eq!(status(&world, id).await.consecutive_failures, 1);
+        assert_eq!(status(&world.channel, id).await.consecutive_failures, 1);
     }
     looked_anew(&world, "two").await;
-    assert_eq!(status(&world, "one").await.last_failure, None);
+    assert_eq!(status(&world.channel, "one").await.last_failure, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,7 +228,7 @@ async fn whoever_comes_or_pauses_in_the_midst_of_looks_is_told_of_all_that_follo
             }
             send(&world.channel, "", mail(&format!("{number:03}"))).await.unwrap();
             sent.store(number + 1, Ordering::SeqCst);
-            nudge(&world, "first").await;
+            nudge(&world.channel, "first").await;
         }
         0
     };

@@ -6,22 +6,20 @@ use std::time::{Duration, SystemTime};
 
 use clap::Parser as _;
 use postern_gateway::settings::Settings;
-use postern_proto::event::v1::trigger::Kind;
 use postern_proto::event::v1::trigger_service_client::TriggerServiceClient;
 use postern_proto::event::v1::{
-    CreateTriggerRequest, DeleteTriggerRequest, GetTriggerRequest, NudgeTriggerRequest, PauseTriggerRequest,
-    ResumeTriggerRequest, SubscribeResponse, Trigger, TriggerStatus, UpdateTriggerRequest,
+    DeleteTriggerRequest, PauseTriggerRequest, ResumeTriggerRequest, SubscribeResponse, Trigger,
+    TriggerStatus, UpdateTriggerRequest,
 };
-use postern_proto::outlook::v1::NewEmailTrigger;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::edge::{Fake, outlook};
+use crate::world::triggers::{self, HOUR, mail_in, name};
 use crate::world::{OUTLOOK, connect, create, events, subject, subscribe, until};
 
-const HOUR: Duration = Duration::from_secs(3_600);
 /// The folder that most is put in.
 pub(super) const FOLDER: &str = "inbox";
 /// As many folders as looks of a connection are made at once.
@@ -82,32 +80,29 @@ impl Stage {
     }
 
     pub(super) async fn make(&self, id: &str, folder_path: &str, filter: &str) {
-        let trigger = Trigger {
-            interval: Some(HOUR.try_into().unwrap()),
-            kind: Some(kind(folder_path, filter)),
-            ..Default::default()
-        };
-        let request = CreateTriggerRequest {
-            connection: OUTLOOK.into(),
-            trigger_id: id.into(),
-            trigger: Some(trigger),
-            ..Default::default()
-        };
-        self.triggers().create_trigger(request).await.unwrap();
+        triggers::make(&self.channel, id, HOUR, mail_in(folder_path, filter)).await;
     }
 
     pub(super) async fn status(&self, id: &str) -> TriggerStatus {
-        let request = GetTriggerRequest { name: name(id) };
-        let trigger = self.triggers().get_trigger(request).await.unwrap().into_inner().trigger;
-        trigger.unwrap().status.unwrap()
+        triggers::status(&self.channel, id).await
     }
 
     pub(super) async fn looked(&self, id: &str) {
-        until("it was looked after", || async { self.status(id).await.last_poll_time }).await;
+        triggers::looked_after(&self.channel, id).await;
     }
 
     pub(super) async fn nudge(&self, id: &str) {
-        self.triggers().nudge_trigger(NudgeTriggerRequest { name: name(id) }).await.unwrap();
+        triggers::nudge(&self.channel, id).await;
+    }
+
+    /// Has a look of the folder begin, which waits until it is let go.
+    pub(super) async fn begin_a_look(&self) {
+        triggers::at_rest(&self.channel, "steady").await;
+        let watching = &self.fake.state.watching;
+        let looks = watching.looks(FOLDER);
+        watching.hold(FOLDER);
+        self.nudge("steady").await;
+        watching.begun(FOLDER, looks + 1).await;
     }
 
     pub(super) async fn pause(&self, id: &str) {
@@ -122,7 +117,7 @@ impl Stage {
 
     /// Has a trigger tell of what holds another word.
     pub(super) async fn filter(&self, id: &str, filter: &str) {
-        let trigger = Trigger { name: name(id), kind: Some(kind(FOLDER, filter)), ..Default::default() };
+        let trigger = Trigger { name: name(id), kind: Some(mail_in(FOLDER, filter)), ..Default::default() };
         let update_mask = Some(prost_types::FieldMask { paths: vec!["new_email".into()] });
         let request = UpdateTriggerRequest { trigger: Some(trigger), update_mask, ..Default::default() };
         self.triggers().update_trigger(request).await.unwrap();
@@ -178,16 +173,4 @@ impl Stage {
         let stream = subscribe(&channel, None).await;
         (self.channel, self.stop, self.serving, self.stream) = (channel, stop, Some(serving), stream);
     }
-}
-
-pub(super) fn name(id: &str) -> String {
-    format!("{OUTLOOK}/triggers/{id}")
-}
-
-fn kind(folder_path: &str, filter: &str) -> Kind {
-    Kind::NewEmail(NewEmailTrigger {
-        folder_path: folder_path.into(),
-        subject_filter: filter.into(),
-        ..Default::default()
-    })
 }

@@ -3,23 +3,19 @@
 use std::time::Duration;
 
 use http::Method;
+use postern_proto::event::v1::Event;
 use postern_proto::event::v1::event_data::Kind as Told;
 use postern_proto::event::v1::trigger::Kind;
-use postern_proto::event::v1::{CreateTriggerRequest, Event};
 use postern_proto::outlook::v1::{EventCreatedTrigger, EventModifiedTrigger, EventStartingSoonTrigger};
 use postern_sandbox::place::ANNA;
 use serde_json::{Value, json};
 
 use super::super::conformance::judge;
 use super::{HOUR, asked, pushing, settled};
-use crate::world::{World, events, new_mail, subscribe};
+use crate::world::{World, events, subscribe, triggers};
 
 async fn make(world: &World, id: &str, interval: Duration, kind: Kind) {
-    let mut request = CreateTriggerRequest { trigger_id: id.into(), ..new_mail() };
-    let trigger = request.trigger.as_mut().unwrap();
-    trigger.interval = Some(interval.try_into().unwrap());
-    trigger.kind = Some(kind);
-    world.triggers().create_trigger(request).await.unwrap();
+    triggers::make(&world.channel, id, interval, kind).await;
 }
 
 async fn make_all(world: &World, interval: Duration) {

@@ -6,7 +6,8 @@ use postern_proto::event::v1::PauseTriggerRequest;
 use reqwest::{Client, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::{HOUR, asked, at_rest, make, name, settled};
+use super::{HOUR, asked, make, name, settled};
+use crate::world::triggers::at_rest;
 use crate::world::{PATIENCE, World, until};
 
 /// A client of HTTP as providers are.
@@ -44,7 +45,7 @@ async fn only_watches_that_are_known_and_who_knows_their_secret_are_heeded() {
         exchanges[asked?..].iter().any(|exchange| exchange.url.contains("/delta")).then_some(())
     })
     .await;
-    at_rest(&world, "one").await;
+    at_rest(&world.channel, "one").await;
     let before = rounds(&world);
 
     let base = format!("http://{}", world.http.unwrap());
