@@ -1,6 +1,6 @@
 //! Grants and the state of a connection.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use postern_chassis::fault::Fault;
@@ -65,9 +65,13 @@ async fn a_grant_is_renewed_ahead_of_its_end_without_a_call_waiting_for_it() {
     let edge = Edge::before(&[&fake]).await;
     edge.create("office", outlook()).await.unwrap();
     edge.office().await.unwrap();
-    // It is renewed, and used, with no call in want of one.
+    // A newer one than the call before used is there before the call that uses it: none waited for it.
+    let newest = AtomicU64::new(1);
     until("the grant is renewed", || async {
-        OpenConnection::decode(&edge.office().await.unwrap().opened[..]).unwrap().grant != "grant-1"
+        let made = fake.state.refreshes.load(Ordering::SeqCst);
+        let grant = OpenConnection::decode(&edge.office().await.unwrap().opened[..]).unwrap().grant;
+        let used: u64 = String::from_utf8_lossy(&grant).trim_start_matches("grant-").parse().unwrap();
+        newest.swap(used, Ordering::SeqCst) < used && made == used
     })
     .await;
     // While it is out of reach, the grant that is there is used as long as it lasts.
