@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::at_real_servers::Mailing;
 use super::browser::{Browser, Page};
 use super::servers::{CLIENT_ID, CLIENT_SECRET, Make};
-use crate::world::SMTP;
+use crate::world::{SMTP, until};
 
 const MAKES: [Make; 2] = [Make::OidcProvider, Make::Authlib];
 
@@ -67,8 +67,13 @@ impl Mailing {
         if good { Ok(said) } else { Err(said["error"].clone()) }
     }
 
+    /// Opens a page, and again where it asks for that: a busy machine may keep the server from answering in time.
     async fn opened(&self, back: &Url) -> Page {
-        Browser::default().open(back.as_str()).await
+        until("the sign-in is finished", || async {
+            let page = Browser::default().open(back.as_str()).await;
+            (!page.text.contains("Not finished yet")).then_some(page)
+        })
+        .await
     }
 }
 
