@@ -6,6 +6,7 @@ mod bounds;
 mod breaking;
 mod chance;
 mod changes;
+mod gaps;
 mod listing;
 mod many_aside;
 mod moving;

@@ -63,8 +63,6 @@ pub(crate) struct Book {
     asked: BTreeMap<String, (String, i32)>,
     /// Between which places a SHARED subscription's readers were told of gaps.
     passed: Vec<(u64, u64)>,
-    /// Gaps up to here may have been told to a stream that ended before it was read.
-    untold: u64,
 }
 
 impl Book {
@@ -77,7 +75,7 @@ impl Book {
             let id = usize::try_from(*place - 1).ok().and_then(|at| written.ids.get(at));
             !id.is_some_and(|id| ids.contains(id)) && !is_gone(*place)
         };
-        (self.untold + 1..=written.last()).find(is_open)
+        (1..=written.last()).find(is_open)
     }
 }
 
@@ -108,18 +106,9 @@ impl Reader {
         };
         let code = ended.err().map(|status| (status.code(), postern_chassis::fault::reason_of(&status)));
         self.weather.trace(format_args!("{}: ended {code:?}", self.name));
-        // What the gateway said before an error of its own was read.
-        if code.is_none() {
-            self.leave();
-        }
         if code.is_some_and(|(code, _)| code == Code::Aborted) {
             tokio::time::sleep(self.weather.within(RESPECT_MS)).await;
         }
-    }
-
-    /// It is gone from its gateway, or its gateway is gone: what was on its way to it is lost.
-    pub(crate) fn leave(&self) {
-        lock(&self.book).untold = self.journal.read().removed;
     }
 
     /// Takes its time, sometimes so much that retention overtakes it.
@@ -282,7 +271,16 @@ impl Reader {
                         }
                     }
                 }
-                Some(Told::Gap(gap)) => self.pass(&gap),
+                // Who ends with it in hand has told nobody.
+                Some(Told::Gap(_)) if self.weather.strikes(200) => return Ok(()),
+                Some(Told::Gap(gap)) => {
+                    self.pass(&gap);
+                    // Else it is acknowledged with an event after it, or told again.
+                    if self.weather.below(2) == 0 {
+                        let settle = Settle { ack_ids: vec![gap.ack_id], ..Settle::default() };
+                        let _ = send(Say::Settle(settle));
+                    }
+                }
                 Some(Told::Opened(_)) | Some(Told::Heartbeat(_)) | None => {}
             }
             if self.leaves() {

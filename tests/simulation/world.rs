@@ -56,15 +56,6 @@ enum Actor {
     User(Arc<User>),
 }
 
-impl Actor {
-    /// A gateway has crashed, maybe the one that it is at.
-    fn lose(&self) {
-        if let Self::Reader(reader) = self {
-            reader.leave();
-        }
-    }
-}
-
 pub(crate) struct World {
     pub(crate) weather: Arc<Weather>,
     pub(crate) disk: Arc<Disk>,

@@ -34,7 +34,13 @@ pub(crate) async fn begin(log: &dyn EventLog, start: Start) -> Result<Begin, Err
     let at = |after: Cursor| Begin { opened: after.encode(), after, gap: None };
     let with_gap = |opened: Bytes, from_cursor: Bytes, missed: Sequence, reason: GapReason| {
         let missed = missed.cast_signed();
-        let gap = Gap { from_cursor, to_cursor: beginning.encode(), missed, reason: reason.into() };
+        let gap = Gap {
+            from_cursor,
+            to_cursor: beginning.encode(),
+            missed,
+            reason: reason.into(),
+            ..Gap::default()
+        };
         Begin { opened, after: beginning, gap: Some(gap) }
     };
     Ok(match start {

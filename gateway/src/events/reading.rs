@@ -222,6 +222,7 @@ impl Reading {
             to_cursor: to.encode(),
             missed: (place - self.after.sequence).cast_signed(),
             reason: GapReason::Retention.into(),
+            ..Gap::default()
         };
         if self.ends_at_gap {
             return Err(expired(&gap).into());

@@ -1,5 +1,5 @@
-//! What a delivery of a SHARED subscription is settled by. It carries no authority: it names a delivery, and tells mangled
-//! ones and those of other subscriptions from its own.
+//! What a delivery, or a gap, of a SHARED subscription is settled by. It carries no authority: it names a delivery, and tells
+//! mangled ones and those of other subscriptions from its own.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,18 +12,23 @@ const BODY_BYTES: usize = 3 * 8;
 /// The checksum after them.
 const SUM_BYTES: usize = 6;
 
-/// A delivery.
+/// A delivery, or a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AckId {
     /// The generation of the reading that it was delivered in.
     pub(super) generation: u64,
-    /// The event's place in the log.
+    /// The event's place in the log; 0, where no event is: a gap.
     pub(super) sequence: Sequence,
-    /// What tells it from other deliveries of the event.
+    /// What tells it from other deliveries of the event, or from other gaps.
     pub(super) nonce: u64,
 }
 
 impl AckId {
+    /// Whether it is of a gap.
+    pub(super) fn is_of_gap(self) -> bool {
+        self.sequence == 0
+    }
+
     /// As subscribers get it: 40 characters.
     pub(super) fn encode(self, subscription: &str) -> String {
         let mut bytes = Vec::with_capacity(BODY_BYTES + SUM_BYTES);

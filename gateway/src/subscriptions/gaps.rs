@@ -13,7 +13,8 @@ pub(super) fn merged(before: Option<Gap>, after: Gap) -> Gap {
     let missed = before.missed + after.missed;
     let place = |cursor: &Bytes| Cursor::decode(cursor).map_or(0, |cursor| cursor.sequence);
     // Places of another log are neither before nor after those of this one.
-    let is_one_log = before.reason() != GapReason::LogReset;
+    let reset = [&before, &after].into_iter().find(|gap| gap.reason() == GapReason::LogReset);
+    let (is_one_log, reason) = (reset.is_none(), reset.unwrap_or(&before).reason);
     let (begin, end) = (place(&before.from_cursor), place(&before.to_cursor));
     let starts_later = is_one_log && place(&after.from_cursor) < begin;
     let ends_later = is_one_log && place(&after.to_cursor) < end;
@@ -21,7 +22,8 @@ pub(super) fn merged(before: Option<Gap>, after: Gap) -> Gap {
         from_cursor: if starts_later { after.from_cursor } else { before.from_cursor },
         to_cursor: if ends_later { before.to_cursor } else { after.to_cursor },
         missed,
-        ..before
+        reason,
+        ack_id: String::new(),
     }
 }
 
@@ -37,6 +39,7 @@ mod tests {
             to_cursor: at(sequence),
             missed: 1,
             reason: GapReason::Retention.into(),
+            ..Gap::default()
         };
         let place = |cursor: &Bytes| Cursor::decode(cursor).unwrap().sequence;
         for order in [[8, 3, 6], [3, 6, 8], [6, 8, 3]] {
@@ -48,6 +51,11 @@ mod tests {
         let reset = Gap { from_cursor: old, reason: GapReason::LogReset.into(), ..gone(1) };
         let gap = merged(Some(reset), gone(2));
         assert_eq!((place(&gap.from_cursor), place(&gap.to_cursor)), (900, 2));
+        assert_eq!(gap.reason(), GapReason::LogReset);
+        let reset =
+            Gap { from_cursor: at(9), to_cursor: at(0), reason: GapReason::LogReset.into(), ..gone(1) };
+        let gap = merged(Some(gone(7)), reset);
+        assert_eq!((place(&gap.from_cursor), place(&gap.to_cursor)), (6, 0));
         assert_eq!(gap.reason(), GapReason::LogReset);
     }
 }

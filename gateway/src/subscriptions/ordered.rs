@@ -158,6 +158,7 @@ impl Way {
                 to_cursor: to.encode(),
                 missed: (kept_after - self.after.sequence).cast_signed(),
                 reason: GapReason::Retention.into(),
+                ..Gap::default()
             });
             self.after = to;
         }

@@ -38,6 +38,7 @@ impl Subscriptions {
                 fence: reading.fence + 1,
                 client_id: String::new(),
                 unsettled: Vec::new(),
+                gaps: Vec::new(),
                 set_aside: reading.set_aside + replayed as u64,
                 ..reading.clone()
             }))

@@ -3,5 +3,6 @@
 mod assign;
 pub(super) mod desk;
 mod draft;
+mod owed;
 pub(super) mod stream;
 pub(super) mod unary;

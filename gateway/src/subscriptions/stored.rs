@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use postern_proto::event::v1::{Event, SetAsideEvent, Subscription, SubscriptionMode};
+use postern_proto::event::v1::{Event, Gap, SetAsideEvent, Subscription, SubscriptionMode};
 use prost::Message;
 use prost_types::Timestamp;
 
@@ -54,6 +54,23 @@ pub(super) struct Reading {
     /// SHARED: how many events are set aside, those being replayed not counted.
     #[prost(uint64, tag = "7")]
     pub(super) set_aside: u64,
+    /// SHARED: gaps before `cursor` that nobody has acknowledged yet.
+    #[prost(message, repeated, tag = "8")]
+    pub(super) gaps: Vec<Owed>,
+}
+
+/// A gap of a SHARED subscription that nobody has acknowledged yet.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Owed {
+    /// Without its `ack_id`.
+    #[prost(message, required, tag = "1")]
+    pub(super) gap: Gap,
+    /// What it is acknowledged by, however often it is told. 0: it was told to nobody yet.
+    #[prost(fixed64, tag = "2")]
+    pub(super) id: u64,
+    /// When it is to be told, or told again. Milliseconds since 1970.
+    #[prost(sint64, tag = "3")]
+    pub(super) due: i64,
 }
 
 /// An event of a SHARED subscription that was handed out and is not settled.
@@ -80,6 +97,9 @@ pub(super) struct Unsettled {
     /// Of one that is replayed: the generation in which it was set aside, which names its copy. 0: the log has it.
     #[prost(uint64, tag = "7")]
     pub(super) copy: u64,
+    /// The gap that its subscriber was told of before it: who acknowledges it has that too. 0: none.
+    #[prost(fixed64, tag = "8")]
+    pub(super) gap: u64,
 }
 
 /// An event that was set aside.

@@ -213,7 +213,7 @@ async fn an_ack_id_that_is_none_is_told_so_and_holds_up_no_others() {
 }
 
 #[tokio::test]
-async fn a_gap_is_told_once_and_what_is_kept_goes_on() {
+async fn a_gap_is_told_and_what_is_kept_goes_on() {
     let world = World::start().await;
     world.create(shared()).await;
     world.append(events("gone", 10)).await;

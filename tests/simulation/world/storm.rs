@@ -19,7 +19,6 @@ impl World {
                 *lock(&place.ready) = None;
                 self.cables.break_off(|gateway, _| gateway == number);
                 place.back = now + weather.within(8_000);
-                self.actors.iter().for_each(|(actor, _)| actor.lose());
             }
             if weather.strikes(8) {
                 weather.fault(format_args!("{now:?} gateway-{number} is stopped"));

@@ -13,7 +13,6 @@ use crate::events::cursor::Cursor;
 use crate::events::filter::Filter;
 use crate::store::{EventLog, Store};
 use crate::subscriptions::ack_id::AckId;
-use crate::subscriptions::gaps::merged;
 use crate::subscriptions::stored::{self, MOST_UNSETTLED, SetAside, Unsettled};
 use crate::subscriptions::wire::{BATCH_BYTES, Delivery};
 
@@ -39,10 +38,12 @@ pub(super) struct Room {
 #[derive(Debug, Default)]
 pub(in crate::subscriptions) struct Given {
     pub(in crate::subscriptions) gap: Option<Gap>,
+    /// What the gap is known by.
+    pub(super) gap_id: u64,
     pub(in crate::subscriptions) deliveries: Vec<Delivery>,
     /// Of each delivery, what it is known by and its size.
     pub(super) nonces: Vec<(u64, usize)>,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// The assignment of one round.
@@ -54,8 +55,6 @@ pub(super) struct Plan {
     pub(super) more: bool,
     /// Whether there is something new that nobody has room for.
     pub(super) is_stuck: bool,
-    /// Whether something was given that is to be written: a gap.
-    pub(super) told_gap: bool,
     next: usize,
 }
 
@@ -73,7 +72,7 @@ pub(super) struct Assigning<'a> {
 impl Plan {
     pub(super) fn new(takers: usize, scan: Cursor) -> Self {
         let given = (0..takers).map(|_| Given::default()).collect();
-        Self { given, scan, more: false, is_stuck: false, told_gap: false, next: 0 }
+        Self { given, scan, more: false, is_stuck: false, next: 0 }
     }
 
     /// Who takes an event of this size: the next in turn who has room.
@@ -98,13 +97,6 @@ impl Plan {
         })
     }
 
-    /// Has a gap told to one of those who ask.
-    pub(super) fn tell(&mut self, gap: Gap) {
-        let Some(given) = self.given.first_mut() else { return };
-        self.told_gap = true;
-        given.gap = Some(merged(given.gap.take(), gap));
-    }
-
     fn give(&mut self, taker: usize, delivery: Delivery, nonce: u64) {
         let given = &mut self.given[taker];
         given.bytes += delivery.event.len();
@@ -121,6 +113,7 @@ pub(super) fn lost(scan: Cursor, one: &Unsettled) -> Gap {
         to_cursor: at(one.sequence),
         missed: 1,
         reason: GapReason::Retention.into(),
+        ..Gap::default()
     }
 }
 
@@ -152,7 +145,7 @@ impl Assigning<'_> {
             }
             let Some(event) = self.event(one).await? else {
                 draft.remove(one);
-                plan.tell(lost(plan.scan, one));
+                draft.owe(lost(plan.scan, one));
                 continue;
             };
             let Some(taker) = plan.taker(rooms, event.len()) else { continue };
@@ -181,8 +174,13 @@ impl Assigning<'_> {
             if kept_after > plan.scan.sequence {
                 let to = Cursor { sequence: kept_after, fingerprint: 0, ..plan.scan };
                 let missed = (kept_after - plan.scan.sequence).cast_signed();
-                let (from_cursor, to_cursor) = (plan.scan.encode(), to.encode());
-                plan.tell(Gap { from_cursor, to_cursor, missed, reason: GapReason::Retention.into() });
+                draft.owe(Gap {
+                    from_cursor: plan.scan.encode(),
+                    to_cursor: to.encode(),
+                    missed,
+                    reason: GapReason::Retention.into(),
+                    ..Gap::default()
+                });
                 plan.scan = to;
             }
             if events.is_empty() {
@@ -212,7 +210,7 @@ impl Assigning<'_> {
 
     fn delivered(&self, sequence: u64, attempt: u32, copy: u64) -> Unsettled {
         let (due, nonce) = (self.now.saturating_add(self.ack_deadline), fastrand::u64(1..));
-        Unsettled { sequence, attempt, due, nonce, waits: false, nacked: false, copy }
+        Unsettled { sequence, attempt, due, nonce, copy, ..Unsettled::default() }
     }
 
     fn delivery(&self, event: Bytes, generation: u64, entry: &Unsettled) -> Delivery {

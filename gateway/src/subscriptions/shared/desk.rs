@@ -117,8 +117,6 @@ struct Desk {
     scan: Cursor,
     /// Found when the place was looked up, and to be told.
     gap: Option<Gap>,
-    /// Still to be told too, though the place that is written is past it: no other gateway tells it.
-    owed: Option<Gap>,
     /// Whether the log is another one than what is outstanding is of.
     is_other_log: bool,
     /// The time that the last round went by: what is due since then, nobody was given yet.
@@ -132,9 +130,11 @@ struct Desk {
     last_stream: u64,
     streams: HashMap<u64, Member>,
     held: HashMap<u64, Held>,
+    /// The gaps that streams were told of last and have not acknowledged, each with its stream.
+    told: Vec<(u64, u64)>,
     takes: VecDeque<Take>,
     settles: Vec<(Checked, Answer<Confirmed>)>,
-    /// Deliveries of streams that ended, and whether they were sent.
+    /// Deliveries and gaps of streams that ended, and whether they were sent.
     leaving: HashMap<u64, bool>,
     life: watch::Sender<Life>,
     floor: watch::Sender<Cursor>,
@@ -195,7 +195,6 @@ impl Desk {
             kept,
             looked: 0,
             gap,
-            owed: None,
             is_other_log,
             judged: i64::MIN,
             more: false,
@@ -205,6 +204,7 @@ impl Desk {
             last_stream: 0,
             streams: HashMap::new(),
             held: HashMap::new(),
+            told: Vec::new(),
             takes: VecDeque::new(),
             settles: Vec::new(),
             leaving: HashMap::new(),
@@ -255,6 +255,8 @@ impl Desk {
                 self.streams.remove(&stream);
                 let its = self.held.iter().filter(|(_, held)| held.stream == Some(stream));
                 self.leaving.extend(its.map(|(nonce, _)| (*nonce, true)));
+                let its = self.told.extract_if(.., |(_, told)| *told == stream);
+                self.leaving.extend(its.map(|(gap, _)| (gap, true)));
             }
         }
     }
@@ -309,8 +311,7 @@ impl Desk {
                 tokio::task::yield_now().await;
                 continue;
             }
-            // What is owed is known here only: it is kept until somebody comes.
-            let is_idle = self.streams.is_empty() && self.takes.is_empty() && self.owed.is_none();
+            let is_idle = self.streams.is_empty() && self.takes.is_empty();
             idle_since = if is_idle { idle_since.or_else(|| Some(Instant::now())) } else { None };
             let has_room = !self.is_stuck
                 && self.kept.value.unsettled.len() < MOST_UNSETTLED

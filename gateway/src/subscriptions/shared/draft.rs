@@ -54,7 +54,8 @@ impl Draft {
         }
     }
 
-    /// Takes back the deliveries with these nonces: their subscriber is gone. One that was never sent does not count.
+    /// Takes back the deliveries with these nonces, and the gaps with these ids: their subscriber is gone. A delivery that
+    /// was never sent does not count.
     pub(super) fn give_back(&mut self, nonces: &HashMap<u64, bool>, now: i64) {
         for one in self.reading.unsettled.iter_mut().filter(|one| !one.waits) {
             let Some(sent) = nonces.get(&one.nonce) else { continue };
@@ -63,12 +64,15 @@ impl Draft {
                 one.attempt = one.attempt.saturating_sub(1);
             }
         }
+        for owed in self.reading.gaps.iter_mut().filter(|owed| nonces.contains_key(&owed.id)) {
+            owed.due = owed.due.min(now);
+        }
     }
 
     /// Does what a subscriber said of deliveries.
     pub(super) fn settle(&mut self, checked: &Checked, ack_deadline: Duration, now: i64) -> Settled {
         let mut settled = Settled::default();
-        let mut acked = HashSet::new();
+        let (mut acked, mut heard) = (HashSet::new(), HashSet::new());
         let numbered = self.reading.unsettled.iter().enumerate().filter(|(_, one)| one.attempt > 0);
         let places: HashMap<_, _> = numbered.map(|(at, one)| (one.nonce, at)).collect();
         for (ack_id, verdict) in &checked.verdicts {
@@ -82,6 +86,10 @@ impl Draft {
                 settled.fail(ack_id, "ACK_EXPIRED");
                 continue;
             }
+            if id.is_of_gap() {
+                self.settle_gap((ack_id, *id), verdict, ack_deadline, now, &mut settled);
+                continue;
+            }
             let unsettled = &mut self.reading.unsettled;
             let at = places.get(&id.nonce).copied();
             settled.leans_on_absence |= at.is_none();
@@ -92,6 +100,7 @@ impl Draft {
             match (delivery, verdict) {
                 (Some(one), Verdict::Ack) if !one.waits => {
                     acked.insert(id.nonce);
+                    heard.insert(one.gap);
                     if one.copy > 0 {
                         self.done_copies.push((one.copy, one.sequence));
                     }
@@ -119,6 +128,7 @@ impl Draft {
         }
         if !acked.is_empty() {
             self.reading.unsettled.retain(|one| one.waits || !acked.contains(&one.nonce));
+            self.reading.gaps.retain(|owed| owed.id == 0 || !heard.contains(&owed.id));
             self.reading.last_ack_time = Some(timestamp(now));
         }
         settled
@@ -155,13 +165,14 @@ impl Settled {
 }
 
 /// When something is to be done though nobody asks: a deadline passes, or a wait ends. What waits and was due at the time
-/// that the last round went by comes with the next subscriber who has room.
+/// that the last round went by comes with the next subscriber who has room, and a gap with the next one at all.
 pub(super) fn next_due(reading: &Reading, judged: i64) -> Option<i64> {
-    let timed = reading.unsettled.iter().filter(|one| !one.waits || one.due > judged);
-    timed.map(|one| one.due).min()
+    let timed = reading.unsettled.iter().filter(|one| !one.waits || one.due > judged).map(|one| one.due);
+    let gaps = reading.gaps.iter().map(|owed| owed.due).filter(|due| *due > judged);
+    timed.chain(gaps).min()
 }
 
-fn default_delay(attempt: u32) -> Duration {
+pub(super) fn default_delay(attempt: u32) -> Duration {
     FIRST_DELAY.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(LONGEST_DELAY)
 }
 

@@ -54,7 +54,8 @@ impl Desk {
         let filter_changed = self.stored.subscription.filter != stored.subscription.filter;
         let place = kept.value.place();
         let is_ahead = place.epoch != self.scan.epoch || place.sequence > self.scan.sequence;
-        if is_moved || filter_changed || is_ahead {
+        // A gap that was found here may have been told elsewhere, and nothing since.
+        if is_moved || filter_changed || is_ahead || self.gap.is_some() {
             let Place { scan, gap, is_other_log } = Place::find(&*self.of.log, &kept.value).await?;
             (self.scan, self.gap, self.is_other_log) = (scan, gap, is_other_log);
         }
@@ -65,9 +66,9 @@ impl Desk {
         }
         if is_moved {
             self.life.send_modify(|life| life.moves += 1);
-            self.owed = None;
             self.streams.clear();
             self.held.clear();
+            self.told.clear();
             for take in std::mem::take(&mut self.takes) {
                 match take.by {
                     By::Stream(_) => drop(take.answer.send(Err(moved().into()))),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use postern_proto::event::v1::Gap;
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Status;
@@ -13,7 +12,6 @@ use super::{By, Desk, FLUSH, Held};
 use crate::error::Error;
 use crate::store::{Expect, MAX_WRITES, StoreError, Write};
 use crate::subscriptions::clock::{milliseconds, timestamp};
-use crate::subscriptions::gaps::merged;
 use crate::subscriptions::settle::ACKS_AT_ONCE;
 use crate::subscriptions::stored::{self, Kept, Reading, SetAside};
 
@@ -109,14 +107,13 @@ impl Desk {
         };
         let rooms = self.rooms();
         let mut plan = Plan::new(rooms.len(), self.scan);
-        let mut gone = None;
         if self.is_other_log && !rooms.is_empty() {
             // What is outstanding is of a log that is no more; copies are of none.
             draft.reading.generation += 1;
             draft.reading.unsettled.retain(|one| one.copy > 0);
         }
-        for gap in [&self.gap, &self.owed].into_iter().flatten() {
-            plan.tell(gap.clone());
+        if let Some(gap) = self.gap.as_ref().filter(|_| !rooms.is_empty()) {
+            draft.owe(gap.clone());
         }
         if !self.is_other_log || !rooms.is_empty() {
             let (spent, _) = draft.due(now, assigning.max_attempts);
@@ -124,7 +121,7 @@ impl Desk {
             for one in spent.iter().take(ASIDE_AT_ONCE) {
                 draft.remove(one);
                 let Some(event) = assigning.event(one).await? else {
-                    gone = Some(merged(gone, lost(self.scan, one)));
+                    draft.owe(lost(self.scan, one));
                     continue;
                 };
                 let generation = if one.copy > 0 { one.copy } else { draft.reading.generation };
@@ -139,29 +136,26 @@ impl Desk {
             }
             assigning.assign(&mut draft, &mut plan, &rooms).await?;
         }
+        for (take, given) in self.takes.iter().zip(&mut plan.given) {
+            let until = now.saturating_add(assigning.ack_deadline);
+            draft.tell(&self.id, given, self.told_last(take.by), (now, until));
+        }
         let mut reading = draft.reading;
         let is_behind = plan.scan != self.kept.value.place() && !rooms.is_empty();
         // What is not found may have been given out elsewhere a moment ago: only the newest reading tells, and that it is
         // the newest shows when it is written.
         let leans_on_absence = settled.iter().any(|settled| settled.leans_on_absence);
-        if reading != self.kept.value
-            || leans_on_absence
-            || plan.told_gap
-            || (is_behind && self.flushed.elapsed() >= FLUSH)
-        {
-            // Past what is not told yet there is no place to be.
-            if self.gap.is_none() || plan.told_gap {
+        if reading != self.kept.value || leans_on_absence || (is_behind && self.flushed.elapsed() >= FLUSH) {
+            // Past what is not owed to anybody yet there is no place to be.
+            if self.gap.is_none() || !rooms.is_empty() {
                 reading.cursor = plan.scan.encode();
             }
             self.kept = self.written(reading, writes).await?;
             self.flushed = Instant::now();
         }
         self.scan = plan.scan;
-        if plan.told_gap {
-            (self.gap, self.owed, self.is_other_log) = (None, None, false);
-        }
-        if let Some(gone) = gone {
-            self.owe(gone);
+        if !rooms.is_empty() {
+            (self.gap, self.is_other_log) = (None, false);
         }
         (self.more, self.is_stuck) = (plan.more || !is_all_said, plan.is_stuck);
         let is_all_settled = self.kept.value.unsettled.iter().all(|one| one.copy > 0) && self.gap.is_none();
@@ -213,28 +207,29 @@ impl Desk {
                 By::Pull(_) => None,
             };
             let nonces = given.nonces.clone();
-            let gap = given.gap.clone();
+            let gap = given.gap.is_some().then_some(given.gap_id);
+            // Whoever was told of it before.
+            self.told.retain(|(told, _)| Some(*told) != gap);
             if take.answer.send(Ok(given)).is_ok() {
                 let held = nonces.into_iter().map(|(nonce, bytes)| (nonce, Held { stream, bytes }));
                 self.held.extend(held);
+                self.told.extend(gap.zip(stream));
             } else {
                 // Gone in the moment: it was not sent to anybody, and is given to another at once.
-                self.leaving.extend(nonces.into_iter().map(|(nonce, _)| (nonce, false)));
-                if let Some(gap) = gap {
-                    self.owe(gap);
-                }
+                self.leaving
+                    .extend(nonces.into_iter().map(|(nonce, _)| nonce).chain(gap).map(|id| (id, false)));
             }
         }
-        // Who waits on is told it in the next round.
-        self.more |= self.owed.is_some() && !self.takes.is_empty();
+        self.told.retain(|(told, _)| self.kept.value.gaps.iter().any(|owed| owed.id == *told));
         let open = self.kept.value.unsettled.iter().filter(|one| !one.waits).map(|one| one.nonce);
         let open: std::collections::HashSet<_> = open.collect();
         self.held.retain(|nonce, _| open.contains(nonce));
     }
 
-    /// Has a gap told, which no reading leads to any more.
-    fn owe(&mut self, gap: Gap) {
-        self.owed = Some(merged(self.owed.take(), gap));
+    /// The last gap that who asks was told of and nobody has acknowledged.
+    fn told_last(&self, by: By) -> Option<u64> {
+        let By::Stream(stream) = by else { return None };
+        self.told.iter().rev().find(|(_, told)| *told == stream).map(|(gap, _)| *gap)
     }
 
     /// Whether an event that is not outstanding was set aside. Where that cannot be known it is taken to be so.
@@ -320,10 +315,10 @@ mod tests {
         drop(ask(&mut desk, false));
         let mut waiting = ask(&mut desk, false);
         desk.attempt().await.unwrap();
-        assert!(desk.more && waiting.try_recv().is_err());
+        assert!(!desk.leaving.is_empty() && waiting.try_recv().is_err());
         desk.attempt().await.unwrap();
         assert_eq!(waiting.try_recv().unwrap().unwrap().gap.map(|gap| gap.missed), Some(3));
-        assert!(!desk.more);
+        assert!(desk.leaving.is_empty());
     }
 
     #[tokio::test]
