@@ -1,7 +1,6 @@
 //! A reader of a stored subscription that goes on by itself: the gateway keeps the place, this keeps the stream open.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +12,9 @@ use postern_proto::event::v1::consume_response::Kind;
 use postern_proto::event::v1::{
     AcknowledgeRequest, Confirmed, ConsumeRequest, ConsumeResponse, ConsumeStart, Delivery, Gap, Settle,
 };
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::client::Client;
@@ -24,13 +24,17 @@ use crate::pause::pause;
 use crate::retry::new_request_id;
 use crate::streams::{self, OPEN_PATIENCE};
 
+/// How many acknowledgements of gaps wait for the gateway to hear them.
+const GAPS: usize = 8;
+
 /// What a consumer gives.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "gaps are rare, and an allocation for each event is not")]
 pub enum Consumed {
     /// An event. It comes again until it is settled: its `id` tells.
     Delivery(Delivery),
-    /// Events that were not read yet are no longer kept; the stream goes on after them.
+    /// Events that were not read yet are no longer kept; the stream goes on after them. SHARED: acknowledged when the next
+    /// delivery or gap is asked for; it comes again, to whoever reads, where that does not reach the gateway.
     Gap(Gap),
 }
 
@@ -43,9 +47,11 @@ pub struct Consumer {
     start: ConsumeStart,
     line: Option<Line>,
     state: State,
-    /// Dropped, it ends what is said on the stream, and so the stream: a dropped stream of answers alone tells the gateway
-    /// nothing for as long as more may be said.
-    saying: Option<oneshot::Sender<Infallible>>,
+    /// What is said on the stream. Dropped, it ends that, and so the stream: a dropped stream of answers alone tells the
+    /// gateway nothing for as long as more may be said.
+    saying: Option<mpsc::Sender<ConsumeRequest>>,
+    /// What the gap is acknowledged by that was given last.
+    gap: Option<String>,
     /// Deliveries that came and were not given yet: the rest of one answer.
     ready: VecDeque<Delivery>,
     silence: Duration,
@@ -85,6 +91,7 @@ impl Consumer {
             line: None,
             state: State::Idle,
             saying: None,
+            gap: None,
             ready: VecDeque::new(),
             silence: OPEN_PATIENCE,
             waiting: None,
@@ -95,6 +102,11 @@ impl Consumer {
     /// The next delivery or gap. `None`: the error that ended the stream was given. May be given up and called again:
     /// nothing is lost.
     pub async fn next(&mut self) -> Option<Result<Consumed, Error>> {
+        if let (Some(ack_id), Some(saying)) = (self.gap.take(), &self.saying) {
+            let settle = Settle { ack_ids: vec![ack_id], ..Settle::default() };
+            // Where it has no room, for gaps that the gateway does not hear of, this one is told again.
+            drop(saying.try_send(ConsumeRequest { kind: Some(Say::Settle(settle)) }));
+        }
         loop {
             if let Some(delivery) = self.ready.pop_front() {
                 return Some(Ok(Consumed::Delivery(delivery)));
@@ -207,11 +219,10 @@ impl Consumer {
         let (mut events, line) = self.client.own_events(self.line.as_ref());
         self.line = Some(line);
         let start = ConsumeRequest { kind: Some(Say::Start(self.start.clone())) };
-        let (saying, ended) = oneshot::channel();
+        let (saying, said) = mpsc::channel(GAPS);
         self.saying = Some(saying);
-        // Nothing more is said here, and the end of what is said is the stream's.
-        let ended = stream::once(ended).filter_map(|_| std::future::ready(None));
-        let said = stream::iter([start]).chain(ended);
+        // The end of what is said is the stream's.
+        let said = stream::iter([start]).chain(ReceiverStream::new(said));
         let opening = async move { Ok(events.consume(said).await?.into_inner()) };
         (self.silence, self.waiting) = (OPEN_PATIENCE, None);
         self.state = State::Opening(Mutex::new(Box::pin(opening)));
@@ -227,6 +238,7 @@ impl Consumer {
             Some(Kind::Deliveries(deliveries)) => self.ready.extend(deliveries.deliveries),
             Some(Kind::Gap(gap)) => {
                 self.failures = 0;
+                self.gap = Some(gap.ack_id.clone()).filter(|ack_id| !ack_id.is_empty());
                 return Some(gap);
             }
             Some(Kind::Heartbeat(_) | Kind::Confirmed(_)) | None => {}
@@ -240,7 +252,7 @@ impl Consumer {
     fn broke(&mut self, error: Error) -> Option<Error> {
         // The gateway gives them again, here or elsewhere.
         self.ready.clear();
-        self.saying = None;
+        (self.saying, self.gap) = (None, None);
         if !is_mended_by_repeats(&error) {
             (self.state, self.line) = (State::Ended, None);
             return Some(error);

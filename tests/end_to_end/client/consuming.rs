@@ -9,6 +9,7 @@ use tonic::Code;
 use super::{Relay, dropping};
 use crate::store::conformance::events;
 use crate::subscriptions::world::{World, cursor_of, ids, ordered, shared, start};
+use crate::world::until;
 
 async fn read(consumer: &mut Consumer, count: usize) -> Vec<Delivery> {
     let mut all = Vec::new();
@@ -80,6 +81,32 @@ async fn shared_readers_settle_what_they_were_given() {
     let again = read(&mut second, 3).await;
     assert_eq!((ids(&again), again[0].attempt), (ids(&got[7..]), 2));
     assert!(!second.ack(&got[7]).await.unwrap(), "it was given to another");
+}
+
+#[tokio::test]
+async fn a_shared_reader_that_was_given_a_gap_acknowledges_it_when_it_asks_for_more() {
+    let world = World::start().await;
+    world.create(shared()).await;
+    world.append(events("gone", 3)).await;
+    world.trim(0).await;
+    let client = Client::connect(&Settings::to(format!("http://{}", world.gateways[0].address))).unwrap();
+    for is_last in [false, true] {
+        let mut consumer = client.consume(start("a"));
+        let Some(Ok(Consumed::Gap(gap))) = consumer.next().await else { panic!("no gap") };
+        assert_eq!(gap.missed, 3);
+        if is_last {
+            let more = consumer.next();
+            let heard =
+                until("it is heard", || async { world.status().await.last_ack_time.is_some().then_some(()) });
+            tokio::select! {
+                more = more => panic!("{more:?}"),
+                () = heard => {}
+            }
+        }
+        // Else it ends with the gap in hand, which is told again.
+    }
+    world.pass(61);
+    assert_eq!(world.pull("", 0).await.unwrap().gap, None);
 }
 
 #[tokio::test]
