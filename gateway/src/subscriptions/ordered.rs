@@ -182,13 +182,15 @@ impl Way {
         Ok(next)
     }
 
-    /// Reads a cursor to commit. `None`: it is committed already.
+    /// Reads a cursor to commit. `None`: it is committed already. Of a log that is another one nothing is until a reading
+    /// says so, its beginning, which a gap leads to, not either.
     ///
     /// # Errors
     /// INVALID_ARGUMENT (CURSOR_INVALID): it is none, or lies beyond what was read.
     fn committing(&self, given: &[u8]) -> Result<Option<Cursor>, Error> {
         let to = Cursor::decode(given)?;
-        if to.epoch == self.committed.epoch && to.sequence <= self.committed.sequence {
+        let is_known = self.elsewhere.is_none() && to.epoch == self.committed.epoch;
+        if is_known && to.sequence <= self.committed.sequence {
             return Ok(None);
         }
         if to.epoch != self.after.epoch || to.sequence > self.after.sequence {

@@ -1,11 +1,16 @@
-//! Gaps of SHARED subscriptions: told until somebody acknowledges them, whoever ends before that.
+//! Gaps of stored subscriptions: told until somebody acknowledges them, whoever ends before that.
 
 use postern_chassis::fault::reason_of;
+use postern_gateway::events::cursor::Cursor;
+use postern_proto::event::v1::consume_response::Kind;
 use postern_proto::event::v1::start_position::Position;
-use postern_proto::event::v1::{Extension, Gap, GapPolicy, Nack, SeekSubscriptionRequest, Settle};
+use postern_proto::event::v1::{
+    ConsumeStart, EventFilter, Extension, Gap, GapReason, Nack, SeekSubscriptionRequest, Settle, Subscription,
+};
 
-use super::world::{Gateway, NAME, Subscriber, World, acks, at, ids, nack, shared, start};
+use super::world::{Gateway, NAME, Subscriber, World, acks, at, ids, nack, ordered, shared, start};
 use crate::store::conformance::events;
+use crate::world::until;
 
 /// A subscription that has lost three events and has so many left.
 async fn lossy(gateways: usize, kept: usize) -> World {
@@ -22,6 +27,12 @@ async fn reader(world: &World, gateway: usize) -> Subscriber {
     let mut reader = world.start_at(gateway, start("b")).await;
     reader.opened().await;
     reader
+}
+
+async fn seek(world: &World, to: Position) {
+    let request =
+        SeekSubscriptionRequest { name: NAME.to_owned(), to: at(to), ..SeekSubscriptionRequest::default() };
+    world.subscriptions().seek_subscription(request).await.unwrap();
 }
 
 fn heard(gap: &Gap) -> Settle {
@@ -232,18 +243,57 @@ async fn a_gap_that_two_gateways_found_is_told_by_one_of_them() {
     assert_eq!(world.pull_at(1, "", 0).await.unwrap().gap, None);
 }
 
+/// An ORDERED subscription that a filter leaves nothing, and a reader of it that is often told so.
+async fn rare() -> (World, ConsumeStart) {
+    let world = World::start().await;
+    let filter = Some(EventFilter { types: vec!["email".into()], ..EventFilter::default() });
+    world.create(Subscription { filter, ..ordered() }).await;
+    world.append(events("e", 3)).await;
+    let heartbeat_interval = Some(prost_types::Duration { seconds: 5, nanos: 0 });
+    (world, ConsumeStart { heartbeat_interval, ..start("a") })
+}
+
+/// A gap is told again though a heartbeat came after it, and once it is committed, what the filter drops is passed over.
+async fn is_told_until_it_is_committed(world: World, start: ConsumeStart, reason: GapReason) {
+    let mut first = world.start_at(0, start.clone()).await;
+    first.opened().await;
+    let gap = first.gap().await;
+    assert_eq!((gap.reason(), gap.ack_id.is_empty()), (reason, true));
+    assert!(matches!(first.next().await, Kind::Heartbeat(_)));
+    first.hush();
+    assert!(first.answer().await.unwrap().is_none());
+    let mut second = world.start_at(0, start).await;
+    second.opened().await;
+    assert_eq!(second.gap().await, gap);
+    second.commit(&gap.to_cursor).await;
+    assert_eq!(second.confirmed().await.cursor, gap.to_cursor);
+    assert_eq!(world.status().await.cursor, gap.to_cursor);
+    assert!(matches!(second.next().await, Kind::Heartbeat(_)));
+    until("it is passed over", || async { (world.status().await.backlog == 0).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn an_ordered_gap_is_told_until_it_is_committed_whatever_silence_came_after_it() {
+    let (world, start) = rare().await;
+    world.trim(0).await;
+    world.append(events("dropped", 3)).await;
+    is_told_until_it_is_committed(world, start, GapReason::Retention).await;
+}
+
+#[tokio::test]
+async fn another_log_is_told_until_its_beginning_is_committed() {
+    let (world, start) = rare().await;
+    let elsewhere = Cursor { epoch: 7, sequence: 900, fingerprint: 3 };
+    seek(&world, Position::Cursor(elsewhere.encode())).await;
+    is_told_until_it_is_committed(world, start, GapReason::LogReset).await;
+}
+
 #[tokio::test]
 async fn moving_a_subscription_takes_its_gaps_back() {
     let world = lossy(1, 0).await;
     let mut reader = world.consume().await;
     let gap = reader.gap().await;
-    let request = SeekSubscriptionRequest {
-        name: NAME.to_owned(),
-        to: at(Position::Latest(())),
-        gap_policy: GapPolicy::Tell.into(),
-        ..SeekSubscriptionRequest::default()
-    };
-    world.subscriptions().seek_subscription(request).await.unwrap();
+    seek(&world, Position::Latest(())).await;
     assert_eq!(reason_of(&reader.end().await), "SUBSCRIPTION_MOVED");
     world.pass(61);
     let mut next = world.consume_as("b").await;

@@ -32,6 +32,8 @@ struct Reader<'a> {
     bytes: usize,
     /// Whether the next event waits for bytes to be settled.
     is_full: bool,
+    /// Where a gap ends that was told: until that or more is committed, its reader may not have heard of it.
+    gap_end: Option<Sequence>,
     subscriber: Subscriber,
 }
 
@@ -53,6 +55,7 @@ pub(in crate::subscriptions) async fn run(
         ack_deadline: None,
         client_id: opening.client_id.clone(),
     }));
+    let gap_end = gap.as_ref().map(|_| way.after.sequence);
     if let Some(gap) = gap {
         outlet.say(Said::Gap(gap));
     }
@@ -67,6 +70,7 @@ pub(in crate::subscriptions) async fn run(
         outstanding: VecDeque::new(),
         bytes: 0,
         is_full: false,
+        gap_end,
     };
     reader.serve(&mut inbound, outlet, news).await
 }
@@ -125,6 +129,7 @@ impl Reader<'_> {
         self.is_full = next.is_full && next.deliveries.is_empty();
         self.subscriber.reach(self.way.after.sequence);
         if let Some(gap) = next.gap {
+            self.gap_end = Cursor::decode(&gap.to_cursor).ok().map(|end| end.sequence);
             outlet.say(Said::Gap(gap));
         }
         self.bytes += next.places.iter().map(|(_, bytes)| bytes).sum::<usize>();
@@ -215,6 +220,7 @@ impl Reader<'_> {
         self.way.commit_up_to(to);
         self.subscriber.reach(self.way.after.sequence);
         self.is_full = false;
+        self.gap_end = self.gap_end.filter(|end| *end > to.sequence);
         while let Some((sequence, bytes)) = self.outstanding.front().copied() {
             if sequence > to.sequence {
                 break;
@@ -227,7 +233,7 @@ impl Reader<'_> {
     /// Commits what the filter dropped, where nothing else is left to commit: else a subscription that rarely matches would
     /// fall behind retention.
     async fn pass_over(&mut self) -> Result<(), Error> {
-        if self.outstanding.is_empty() && self.way.after != self.way.committed {
+        if self.outstanding.is_empty() && self.gap_end.is_none() && self.way.after != self.way.committed {
             self.commit(self.way.after, false).await?;
         }
         Ok(())
