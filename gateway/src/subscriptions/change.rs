@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use postern_chassis::fault::Fault;
 use postern_proto::event::v1::{
-    CreateSubscriptionRequest, DeleteSubscriptionRequest, ListSubscriptionsRequest,
+    CreateSubscriptionRequest, DeleteSubscriptionRequest, GapReason, ListSubscriptionsRequest,
     ListSubscriptionsResponse, Subscription, SubscriptionMode, SubscriptionStatus, UpdateSubscriptionRequest,
 };
 use prost::Message as _;
@@ -91,10 +91,13 @@ impl Subscriptions {
         let reading = stored::read_reading(&*self.store, id_of(&subscription.name)).await?.value;
         let is_shared = mode == SubscriptionMode::Shared;
         let floor = if is_shared { reading.floor() } else { reading.place() };
-        let bounds = self.log.bounds().await?;
         // Of a log that is another one, all of it is still to come.
-        let before =
-            if floor.epoch == bounds.epoch { floor.sequence.max(bounds.first - 1) } else { bounds.first - 1 };
+        let start = Start::After(reading.place(), reading.cursor.clone());
+        let gap = begin(&*self.log, start).await?.gap;
+        let is_other_log = gap.is_some_and(|gap| gap.reason() == GapReason::LogReset);
+        let passed = if is_other_log { 0 } else { floor.sequence };
+        let bounds = self.log.bounds().await?;
+        let before = passed.max(bounds.first - 1);
         let now = self.clock.now();
         let outstanding = reading.unsettled.iter().filter(|one| !one.waits && one.due > now).count();
         subscription.status = Some(SubscriptionStatus {

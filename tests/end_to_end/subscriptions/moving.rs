@@ -140,6 +140,7 @@ async fn a_log_that_is_another_one_is_told_and_read_from_its_beginning() {
         let epoch = world.sqlite.bounds().await.unwrap().epoch;
         let elsewhere = Cursor { epoch: epoch ^ other_epoch, sequence: 900, fingerprint: 3 }.encode();
         seek(&world, Position::Cursor(elsewhere)).await.unwrap();
+        assert_eq!(world.status().await.backlog, 3);
         let mut subscriber = world.consume().await;
         assert_eq!(subscriber.gap().await.reason(), GapReason::LogReset);
         let got = subscriber.deliveries(3).await;
