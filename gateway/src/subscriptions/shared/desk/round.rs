@@ -57,7 +57,8 @@ impl Desk {
     /// Tells those who wait that it failed for now. The pause keeps a storage that is down from being asked in a loop.
     pub(super) async fn put_off(&mut self, error: Error) -> Result<(), Error> {
         self.fail(&Status::from(error));
-        (self.more, self.failed) = (false, true);
+        // What was due then is still to be seen to, though nobody asks.
+        (self.more, self.failed, self.judged) = (false, true, i64::MIN);
         tokio::time::sleep(Duration::from_millis(100)).await;
         Ok(())
     }
@@ -244,6 +245,7 @@ impl Desk {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::draft::next_due;
     use super::super::Ask;
     use super::*;
     use crate::events::new_event;
@@ -319,6 +321,21 @@ mod tests {
         desk.attempt().await.unwrap();
         assert_eq!(waiting.try_recv().unwrap().unwrap().gap.map(|gap| gap.missed), Some(3));
         assert!(desk.leaving.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_storage_fails_is_seen_to_again_though_nobody_asks() {
+        let (_folder, sqlite, of) = world().await;
+        append(&sqlite, 3..4).await;
+        let mut desk = Desk::open(of, ID.to_owned(), 1).await.unwrap();
+        let _given = ask(&mut desk, true);
+        desk.attempt().await.unwrap();
+        let nonce = desk.kept.value.unsettled[0].nonce;
+        desk.leaving.insert(nonce, true);
+        desk.attempt().await.unwrap();
+        assert_eq!(next_due(&desk.kept.value, desk.judged), desk.kept.value.gaps.first().map(|gap| gap.due));
+        desk.put_off(StoreError::Failed("down".to_owned()).into()).await.unwrap();
+        assert_eq!(next_due(&desk.kept.value, desk.judged), Some(desk.kept.value.unsettled[0].due));
     }
 
     #[tokio::test]
