@@ -8,6 +8,7 @@ use postern_proto::event::v1::{
     ConsumeStart, EventFilter, Extension, Gap, GapReason, Nack, SeekSubscriptionRequest, Settle, Subscription,
 };
 
+use super::rocky::beside;
 use super::world::{Gateway, NAME, Subscriber, World, acks, at, ids, nack, ordered, shared, start};
 use crate::store::conformance::events;
 use crate::world::until;
@@ -286,6 +287,21 @@ async fn another_log_is_told_until_its_beginning_is_committed() {
     let elsewhere = Cursor { epoch: 7, sequence: 900, fingerprint: 3 };
     seek(&world, Position::Cursor(elsewhere.encode())).await;
     is_told_until_it_is_committed(world, start, GapReason::LogReset).await;
+}
+
+#[tokio::test]
+async fn a_gap_can_be_acknowledged_at_a_gateway_that_has_not_heard_of_it() {
+    let (world, way) = beside(shared()).await;
+    // It knows the subscription as it is now.
+    let none = Settle { ack_ids: vec!["nonsense".into()], ..Settle::default() };
+    world.settle_at(1, none).await.unwrap();
+    way.deafen(true);
+    world.append(events("gone", 3)).await;
+    world.trim(0).await;
+    let gap = world.pull("", 0).await.unwrap().gap.unwrap();
+    assert_eq!(world.settle_at(1, heard(&gap)).await.unwrap().ack_ids, [gap.ack_id.clone()]);
+    world.pass(61);
+    assert_eq!(world.pull("", 0).await.unwrap().gap, None);
 }
 
 #[tokio::test]
