@@ -33,6 +33,9 @@ pub(crate) struct Written {
     pub(crate) removed: u64,
     /// What lies in the log twice.
     pub(crate) doubled: BTreeSet<String>,
+    /// What was stored again when retention had passed it: what a trigger told that caught up is told again by its watch,
+    /// and known by its id for as long as it is kept.
+    pub(crate) stored_again: BTreeSet<String>,
 }
 
 /// The journal of a run.
@@ -75,8 +78,15 @@ impl Written {
 
     fn take(&mut self, event: Event) {
         self.ids.push(event.id.clone());
-        if self.places.insert(event.id.clone(), self.last()).is_some() {
-            self.doubled.insert(event.id);
+        match self.places.insert(event.id.clone(), self.last()) {
+            Some(before) if before <= self.removed => {
+                self.stored_again.insert(event.id);
+                return;
+            }
+            Some(_) => {
+                self.doubled.insert(event.id);
+            }
+            None => {}
         }
         match event.data.and_then(|data| data.kind) {
             Some(Kind::NewEmail(email)) => self.came.entry(event.source).or_default().push(email.subject),

@@ -320,8 +320,9 @@ impl Reader {
             let id = event.map(|event| event.id).unwrap_or_default();
             self.weather.trace(format_args!("{}: given {id} ({attempt})", self.name));
             let mut book = lock(&self.book);
+            let is_another = self.journal.read().stored_again.contains(&id);
             // One that was given out before may have taken longer than its deadline to come.
-            if book.acked.get(&id).is_some_and(|acked| *acked <= attempt) {
+            if !is_another && book.acked.get(&id).is_some_and(|acked| *acked <= attempt) {
                 self.weather.wrong(format!("{}: {id} came after its ack was confirmed", self.name));
             }
             if self.weather.strikes(100) {
