@@ -97,13 +97,21 @@ impl<IO: Connected> Connected for Gathering<IO> {
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Gathering<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathering<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let this = &mut *self;
+        // Whoever waits for an answer, as in a handshake, may not flush again.
+        if this.is_waiting
+            && this.turn.has_come.load(Ordering::Acquire)
+            && let Poll::Ready(Err(error)) = this.poll_empty(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut this.inner).poll_read(cx, buffer)
     }
 }
 
@@ -143,8 +151,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Gathering<IO> {
         true
     }
 
-    /// Says at once that it is done, and has the task come back for it in its turn: it flushes whenever it is woken. An
-    /// error is told then.
+    /// Says at once that it is done, and has the task come back for it in its turn: whenever it is woken it flushes or
+    /// reads. An error is told then.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.gathered.is_empty() {
@@ -250,6 +258,23 @@ mod tests {
             _ => Poll::Pending,
         });
         assert_eq!(broken.await, io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn whoever_flushes_once_and_waits_for_an_answer_gets_it() {
+        let (near, mut far) = tokio::io::duplex(100);
+        let answering = tokio::spawn(async move {
+            let mut asked = [0; 3];
+            far.read_exact(&mut asked).await.unwrap();
+            far.write_all(b"yes").await.unwrap();
+            asked
+        });
+        let mut socket = Gathering::new(near);
+        socket.write_all(b"who").await.unwrap();
+        socket.flush().await.unwrap();
+        let mut answer = [0; 3];
+        socket.read_exact(&mut answer).await.unwrap();
+        assert_eq!((&answer, &answering.await.unwrap()), (b"yes", b"who"));
     }
 
     #[tokio::test]
