@@ -120,6 +120,8 @@ impl Writer {
             took = begun.elapsed();
         }
         drop(self.checkpoints);
+        // Their filters may still be reading.
+        drop((self.ids, self.records));
         // The last connection of all to close folds the write-ahead log into the database; then the lock goes.
         drop(self.connection);
         drop(self.folder);

@@ -164,3 +164,64 @@ impl Chain {
         self.0.push(Filter { bits, room });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::index::tables;
+
+    const COUNT: i64 = 50_000;
+
+    fn key(number: i64) -> Key {
+        // As far apart as those of digests.
+        let spread = |factor: i64| (number + 1).wrapping_mul(factor);
+        Key(spread(0x1e37_79b9_7f4a_7c15), spread(0x5851_f42d_4c95_7f2d))
+    }
+
+    fn put(connection: &Connection, numbers: std::ops::Range<i64>) {
+        let transaction = connection.unchecked_transaction().unwrap();
+        let mut insert = transaction.prepare("INSERT INTO ids VALUES (?1, ?2, 1)").unwrap();
+        for Key(high, low) in numbers.map(key) {
+            insert.execute([high, low]).unwrap();
+        }
+        drop(insert);
+        transaction.commit().unwrap();
+    }
+
+    /// Waits until the index is read.
+    fn read(filters: &mut Filters) {
+        while filters.reading.is_some() {
+            assert!(filters.may_hold(key(0)) || filters.before.is_some());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_filter_of_an_index_on_disk_knows_every_key_and_few_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Connection::open(folder.path().join("database")).unwrap();
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
+        connection.execute_batch(&tables("ids")).unwrap();
+        put(&connection, 0..COUNT);
+        let mut filters = Filters::open(&connection, "ids").unwrap();
+        // Until it is read nothing is said not to be there, and what comes meanwhile is known.
+        put(&connection, COUNT..COUNT + 1);
+        filters.hold(key(COUNT));
+        read(&mut filters);
+        let mut held =
+            |numbers: std::ops::Range<i64>| numbers.filter(|number| filters.may_hold(key(*number))).count();
+        let all = usize::try_from(COUNT + 1).unwrap();
+        assert_eq!(held(0..COUNT + 1), all);
+        assert!(held(2 * COUNT..3 * COUNT) < all / 20);
+
+        // Read anew it has let go of what the index has, and of nothing else.
+        let mut delete = connection.prepare("DELETE FROM ids WHERE high = ?1").unwrap();
+        assert!((0..1_000).all(|number| delete.execute([key(number).0]).unwrap() == 1));
+        filters.renew();
+        read(&mut filters);
+        let mut held =
+            |numbers: std::ops::Range<i64>| numbers.filter(|number| filters.may_hold(key(*number))).count();
+        assert_eq!(held(1_000..COUNT + 1), all - 1_000);
+        assert!(held(0..1_000) < 50);
+    }
+}
