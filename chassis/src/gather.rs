@@ -21,7 +21,7 @@ const LARGE_BYTES: usize = 16 * 1024;
 /// The room that a socket keeps while nothing is written: there may be thousands of them.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// A socket.
+/// A socket of one task, which reads and writes: it is the one that is woken to write what was gathered.
 #[derive(Debug)]
 pub struct Gathering<IO> {
     inner: IO,
@@ -47,13 +47,24 @@ struct Turn {
 }
 
 impl Turn {
-    /// Has the task woken once the others have had their turn.
-    fn wait(self: &Arc<Self>, cx: &Context<'_>) {
+    /// Begins to wait until the others have had their turn.
+    fn begin(self: &Arc<Self>) {
         self.has_come.store(false, Ordering::Relaxed);
-        *self.task() = Some(cx.waker().clone());
         // The runtime wakes it as it does whoever yields; nobody waits for the yielding itself.
         let waker = Waker::from(self.clone());
         let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
+    }
+
+    /// Whether it has come. If not, the task is woken when it does: the one that asks now, for a socket may pass from one to
+    /// another.
+    fn has_come(&self, cx: &Context<'_>) -> bool {
+        let mut task = self.task();
+        if task.as_ref().is_none_or(|task| !task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        drop(task);
+        // Looked at last: whoever sets it wakes the task that is there then.
+        self.has_come.load(Ordering::Acquire)
     }
 
     fn task(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
@@ -106,7 +117,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathering<IO> {
         let this = &mut *self;
         // Whoever waits for an answer, as in a handshake, may not flush again.
         if this.is_waiting
-            && this.turn.has_come.load(Ordering::Acquire)
+            && this.turn.has_come(cx)
             && let Poll::Ready(Err(error)) = this.poll_empty(cx)
         {
             return Poll::Ready(Err(error));
@@ -158,9 +169,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Gathering<IO> {
         if !this.gathered.is_empty() {
             if !this.is_waiting {
                 this.is_waiting = true;
-                this.turn.wait(cx);
+                this.turn.begin();
             }
-            if !this.turn.has_come.load(Ordering::Acquire) {
+            if !this.turn.has_come(cx) {
                 return Poll::Ready(Ok(()));
             }
             ready!(this.poll_empty(cx))?;
@@ -275,6 +286,24 @@ mod tests {
         let mut answer = [0; 3];
         socket.read_exact(&mut answer).await.unwrap();
         assert_eq!((&answer, &answering.await.unwrap()), (b"yes", b"who"));
+    }
+
+    #[tokio::test]
+    async fn a_socket_may_pass_to_another_task_before_its_turn() {
+        let (near, mut far) = tokio::io::duplex(100);
+        let mut socket = Gathering::new(near);
+        socket.write_all(b"who").await.unwrap();
+        socket.flush().await.unwrap();
+        assert!(!socket.gathered.is_empty());
+        let reading = tokio::spawn(async move {
+            let mut answer = [0; 3];
+            socket.read_exact(&mut answer).await.unwrap();
+            answer
+        });
+        let mut asked = [0; 3];
+        far.read_exact(&mut asked).await.unwrap();
+        far.write_all(b"yes").await.unwrap();
+        assert_eq!((&asked, &reading.await.unwrap()), (b"who", b"yes"));
     }
 
     #[tokio::test]
