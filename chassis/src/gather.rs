@@ -4,11 +4,12 @@
 
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Buf as _, BytesMut};
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::yield_now;
 use tonic::transport::server::Connected;
@@ -43,7 +44,7 @@ impl<IO> Gathering<IO> {
 struct Turn {
     has_come: AtomicBool,
     /// The task that writes.
-    task: Mutex<Option<Waker>>,
+    task: AtomicWaker,
 }
 
 impl Turn {
@@ -55,30 +56,18 @@ impl Turn {
         let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
     }
 
-    /// Whether it has come. If not, the task is woken when it does: the one that asks now, for a socket may pass from one to
-    /// another.
-    fn has_come(&self, cx: &Context<'_>) -> bool {
-        let mut task = self.task();
-        if task.as_ref().is_none_or(|task| !task.will_wake(cx.waker())) {
-            *task = Some(cx.waker().clone());
-        }
-        drop(task);
-        // Looked at last: whoever sets it wakes the task that is there then.
-        self.has_come.load(Ordering::Acquire)
-    }
-
-    fn task(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for it. The task is woken that asks last, for a socket may pass from one to another.
+    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        self.task.register(cx.waker());
+        // Looked at after that: whoever sets it wakes the task that is there then.
+        if self.has_come.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Wake for Turn {
     fn wake(self: Arc<Self>) {
         self.has_come.store(true, Ordering::Release);
-        let task = self.task().take();
-        if let Some(task) = task {
-            task.wake();
-        }
+        self.task.wake();
     }
 }
 
@@ -117,7 +106,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathering<IO> {
         let this = &mut *self;
         // Whoever waits for an answer, as in a handshake, may not flush again.
         if this.is_waiting
-            && this.turn.has_come(cx)
+            && this.turn.poll(cx).is_ready()
             && let Poll::Ready(Err(error)) = this.poll_empty(cx)
         {
             return Poll::Ready(Err(error));
@@ -127,17 +116,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathering<IO> {
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Gathering<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if bytes.len() >= LARGE_BYTES {
-            ready!(this.poll_empty(cx))?;
-            return Pin::new(&mut this.inner).poll_write(cx, bytes);
-        }
-        if this.gathered.len() + bytes.len() > MOST_BYTES {
-            ready!(this.poll_empty(cx))?;
-        }
-        this.gathered.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -171,7 +151,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Gathering<IO> {
                 this.is_waiting = true;
                 this.turn.begin();
             }
-            if !this.turn.has_come(cx) {
+            if this.turn.poll(cx).is_pending() {
                 return Poll::Ready(Ok(()));
             }
             ready!(this.poll_empty(cx))?;

@@ -134,9 +134,9 @@ impl Ledger {
 
     async fn sweep_once(&self, now: SystemTime) -> Result<(), StoreError> {
         let is_over = move |entry: &Entry| {
-            let begin = Record::decode(entry.value.clone()).ok().and_then(|record| begin(&record));
+            let record = Record::decode(entry.value.clone()).ok().filter(|record| remembered(record, now));
             // One that is to begin later than in a day was written by a clock that went wrong.
-            begin.is_none_or(|begin| begin + MEMORY <= now || begin > now + MEMORY)
+            record.and_then(|record| begin(&record)).is_none_or(|begin| begin > now + MEMORY)
         };
         self.store.forget(&is_over).await
     }

@@ -73,6 +73,18 @@ pub enum Expect {
     Revision(Revision),
 }
 
+impl Expect {
+    /// Whether it holds of a key whose value has this revision; `None`: it is not there.
+    #[must_use]
+    pub fn holds(self, revision: Option<Revision>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Absent => revision.is_none(),
+            Self::Revision(expected) => revision == Some(expected),
+        }
+    }
+}
+
 /// A write of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {

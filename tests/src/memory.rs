@@ -35,12 +35,7 @@ struct Kept {
 
 impl Kept {
     fn holds(&self, key: &str, expect: Expect) -> bool {
-        let revision = self.entries.get(key).map(|entry| entry.revision);
-        match expect {
-            Expect::Any => true,
-            Expect::Absent => revision.is_none(),
-            Expect::Revision(expected) => revision == Some(expected),
-        }
+        expect.holds(self.entries.get(key).map(|entry| entry.revision))
     }
 
     fn append(&mut self, event: NewEvent) -> bool {

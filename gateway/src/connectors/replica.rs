@@ -103,8 +103,7 @@ impl Replica {
         dial.set_nodelay(true);
         dial.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let dial = dial.map_response(|socket| TokioIo::new(Gathering::new(socket.into_inner())));
-        let channel = || endpoint.connect_with_connector_lazy(dial.clone());
-        Ok(Self::of(uri, [channel(), channel()], watchfulness))
+        Ok(Self::of(uri, &endpoint, &dial, watchfulness))
     }
 
     /// A replica whose channels are made by `dial` when they are first used.
@@ -114,15 +113,18 @@ impl Replica {
         D::Response: rt::Read + rt::Write + Send + Unpin + 'static,
     {
         let endpoint = endpoint(&uri, watchfulness);
-        let channel = || endpoint.connect_with_connector_lazy(dial.clone());
-        Self::of(uri, [channel(), channel()], watchfulness)
+        Self::of(uri, &endpoint, &dial, watchfulness)
     }
 
-    fn of(uri: Uri, channels: [Channel; CHANNELS], watchfulness: Watchfulness) -> Self {
+    fn of<D>(uri: Uri, endpoint: &Endpoint, dial: &D, watchfulness: Watchfulness) -> Self
+    where
+        D: Service<Uri, Future: Send, Error: std::error::Error + Send + Sync> + Clone + Send + 'static,
+        D::Response: rt::Read + rt::Write + Send + Unpin + 'static,
+    {
         metrics::reached(&uri, true);
         Self {
             uri,
-            channels,
+            channels: std::array::from_fn(|_| endpoint.connect_with_connector_lazy(dial.clone())),
             next: AtomicUsize::new(0),
             watchfulness,
             reached: AtomicBool::new(true),

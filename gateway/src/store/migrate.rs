@@ -146,23 +146,20 @@ async fn fill(
             }
         }
     };
-    let mut after = String::new();
-    loop {
-        let values = store.list("", &after, VALUES).await?;
-        let Some(last) = values.last() else { break };
-        after.clone_from(&last.key);
-        moved.values += values.len() as u64;
-        write_values(target, values).await?;
-        tell(moved);
-    }
-    let mut after = None;
-    loop {
-        let records = store.records(after.as_ref(), VALUES).await?;
-        let Some(last) = records.last() else { break };
-        after = Some(last.clone());
-        moved.values += records.len() as u64;
-        write_values(target, records).await?;
-        tell(moved);
+    for are_records in [false, true] {
+        let mut after: Option<Entry> = None;
+        loop {
+            let values = if are_records {
+                store.records(after.as_ref(), VALUES).await?
+            } else {
+                store.list("", after.as_ref().map_or("", |after| &after.key), VALUES).await?
+            };
+            let Some(last) = values.last() else { break };
+            after = Some(last.clone());
+            moved.values += values.len() as u64;
+            write_values(target, values).await?;
+            tell(moved);
+        }
     }
     let mut place = begun.first - 1;
     loop {

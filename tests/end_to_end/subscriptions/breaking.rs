@@ -8,7 +8,7 @@ use postern_gateway::store::sqlite::Sqlite;
 use postern_proto::event::v1::consume_request::Kind as Say;
 use postern_proto::event::v1::event_service_client::EventServiceClient;
 use postern_proto::event::v1::subscription_service_client::SubscriptionServiceClient;
-use postern_proto::event::v1::{EventFilter, PullRequest, Settle, Subscription};
+use postern_proto::event::v1::{EventFilter, PullRequest, Subscription};
 use postern_sandbox::child;
 use tonic::Code;
 
@@ -174,9 +174,7 @@ async fn a_store_that_fails_ends_an_ordered_stream_and_once_mended_it_goes_on_fr
 #[tokio::test]
 async fn an_ack_at_a_gateway_that_has_not_heard_of_its_delivery_is_confirmed_only_when_it_is_done() {
     let (world, way) = beside(shared()).await;
-    // It knows the subscription as it is now.
-    let none = Settle { ack_ids: vec!["nonsense".into()], ..Settle::default() };
-    world.settle_at(1, none).await.unwrap();
+    world.acquaint(1).await;
     way.deafen(true);
     let mut subscriber = world.consume().await;
     world.append(events("e", 4)).await;

@@ -236,10 +236,8 @@ async fn gaps_that_come_one_after_another_are_told_and_acknowledged_each_by_itse
 #[tokio::test]
 async fn a_gap_that_two_gateways_found_is_told_by_one_of_them() {
     let world = lossy(2, 0).await;
-    // Each knows the subscription as it is now.
-    let none = Settle { ack_ids: vec!["nonsense".into()], ..Settle::default() };
     for gateway in [0, 1] {
-        world.settle_at(gateway, none.clone()).await.unwrap();
+        world.acquaint(gateway).await;
     }
     let gap = world.pull("", 0).await.unwrap().gap.unwrap();
     world.settle(heard(&gap)).await.unwrap();
@@ -316,9 +314,7 @@ async fn another_log_is_told_until_its_beginning_is_committed() {
 #[tokio::test]
 async fn a_gap_can_be_acknowledged_at_a_gateway_that_has_not_heard_of_it() {
     let (world, way) = beside(shared()).await;
-    // It knows the subscription as it is now.
-    let none = Settle { ack_ids: vec!["nonsense".into()], ..Settle::default() };
-    world.settle_at(1, none).await.unwrap();
+    world.acquaint(1).await;
     way.deafen(true);
     world.append(events("gone", 3)).await;
     world.trim(0).await;

@@ -230,6 +230,12 @@ impl World {
         self.settle_at(0, settle).await
     }
 
+    /// Has a gateway know the subscription as it is now.
+    pub(crate) async fn acquaint(&self, gateway: usize) {
+        let none = Settle { ack_ids: vec!["nonsense".into()], ..Settle::default() };
+        self.settle_at(gateway, none).await.unwrap();
+    }
+
     pub(crate) async fn settle_at(&self, gateway: usize, settle: Settle) -> Result<Confirmed, Status> {
         let request = AcknowledgeRequest {
             subscription: NAME.to_owned(),

@@ -21,9 +21,8 @@ use crate::store::{
 /// What became of one request, told once the transaction is durable.
 pub(super) enum Outcome {
     Done(Done),
-    Trimmed(u64),
+    Removed(u64),
     Found(Found),
-    Forgotten(usize),
     Refused(StoreError),
 }
 
@@ -125,12 +124,7 @@ fn holds(connection: &Connection, key: &str, expect: Expect) -> rusqlite::Result
     }
     let mut statement = connection.prepare_cached("SELECT revision FROM entries WHERE key = ?1")?;
     let revision: Option<i64> = statement.query_row([key], |row| row.get(0)).optional()?;
-    let revision = revision.map(i64::cast_unsigned);
-    Ok(match expect {
-        Expect::Any => true,
-        Expect::Absent => revision.is_none(),
-        Expect::Revision(expected) => revision == Some(expected),
-    })
+    Ok(expect.holds(revision.map(i64::cast_unsigned)))
 }
 
 /// Appends one event, unless its id is kept already.
@@ -235,5 +229,5 @@ pub(super) fn trim(
         let kept = counters.last + 1 - counters.first;
         ids.sweep(connection, counters.first, kept, removed)?;
     }
-    Ok(Outcome::Trimmed(removed))
+    Ok(Outcome::Removed(removed))
 }

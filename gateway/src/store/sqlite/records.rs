@@ -97,12 +97,7 @@ impl Records {
         key: &str,
         expect: Expect,
     ) -> rusqlite::Result<bool> {
-        let known = self.revision(connection, key)?;
-        Ok(match expect {
-            Expect::Any => true,
-            Expect::Absent => known.is_none(),
-            Expect::Revision(expected) => known == Some(expected),
-        })
+        Ok(expect.holds(self.revision(connection, key)?))
     }
 
     fn revision(&mut self, connection: &Connection, key: &str) -> rusqlite::Result<Option<Revision>> {
@@ -199,7 +194,7 @@ impl Records {
         connection: &Connection,
         before: Revision,
         last: Revision,
-    ) -> rusqlite::Result<usize> {
+    ) -> rusqlite::Result<u64> {
         self.write(connection)?;
         let sql = format!("SELECT revision FROM records ORDER BY revision LIMIT {FORGOTTEN_ROWS}");
         let mut statement = connection.prepare_cached(&sql)?;
@@ -220,7 +215,7 @@ impl Records {
         self.first = *first;
         let Mark(end) = Mark::of(last, false);
         self.index.sweep(connection, to, end.saturating_sub(to), to.saturating_sub(from).min(SWEPT_KEYS))?;
-        Ok(count)
+        Ok(count as u64)
     }
 
     /// The transaction is durable.

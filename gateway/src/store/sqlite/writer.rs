@@ -49,7 +49,7 @@ pub(super) enum Request {
     /// Give up to so many records, in the order of their last writes: those after a revision.
     Records { after: Revision, limit: usize, answer: Answer<Found> },
     /// Forget some of the records that were written before a revision. Answers with how many rows they were.
-    Forget { before: Revision, answer: Answer<usize> },
+    Forget { before: Revision, answer: Answer<u64> },
     /// Stop, after what was asked before.
     Close { answer: oneshot::Sender<()> },
 }
@@ -196,9 +196,9 @@ impl Writer {
                 Request::Forget { before, .. } => {
                     let forgotten = records.forget(&transaction, *before, pending.counters.revision)?;
                     changed |= forgotten > 0;
-                    Ok(Outcome::Forgotten(forgotten))
+                    Ok(Outcome::Removed(forgotten))
                 }
-                Request::Close { .. } => Ok(Outcome::Trimmed(0)),
+                Request::Close { .. } => Ok(Outcome::Removed(0)),
             })
             .collect::<rusqlite::Result<_>>()?;
         changed |= pending.counters != self.counters;
@@ -239,16 +239,18 @@ fn answer(request: Request, outcome: Outcome) {
         (Request::Commit { answer, .. } | Request::Restore { answer, .. }, Outcome::Refused(error)) => {
             drop(answer.send(Err(error)));
         }
-        (Request::Trim { answer, .. }, Outcome::Trimmed(removed)) => drop(answer.send(Ok(removed))),
-        (Request::Trim { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
+        (Request::Trim { answer, .. } | Request::Forget { answer, .. }, Outcome::Removed(removed)) => {
+            drop(answer.send(Ok(removed)));
+        }
+        (Request::Trim { answer, .. } | Request::Forget { answer, .. }, Outcome::Refused(error)) => {
+            drop(answer.send(Err(error)));
+        }
         (Request::Recall { answer, .. } | Request::Records { answer, .. }, Outcome::Found(found)) => {
             drop(answer.send(Ok(found)));
         }
         (Request::Recall { answer, .. } | Request::Records { answer, .. }, Outcome::Refused(error)) => {
             drop(answer.send(Err(error)));
         }
-        (Request::Forget { answer, .. }, Outcome::Forgotten(rows)) => drop(answer.send(Ok(rows))),
-        (Request::Forget { answer, .. }, Outcome::Refused(error)) => drop(answer.send(Err(error))),
         // A request is applied by its own kind, so the other pairs do not come.
         _ => {}
     }
