@@ -5,6 +5,7 @@
 //! asked again when nobody knows how they ended, the contract's descriptors say.
 
 mod elsewhere;
+mod lasting;
 mod once;
 mod record;
 mod stream;
@@ -52,7 +53,7 @@ pub struct Ledger {
     leases: Arc<Leases>,
     /// The changes being made, by key. Bounded by the calls that the listener takes.
     running: Mutex<HashMap<String, watch::Receiver<()>>>,
-    /// The tasks that make them: they go on when their callers are gone.
+    /// What makes them: it goes on when their callers are gone.
     tasks: TaskTracker,
 }
 
@@ -141,8 +142,8 @@ impl Ledger {
         self.store.forget(&is_over).await
     }
 
-    /// Begins a change, or finds how it ended. Must run in a task that goes on when the caller is gone: dropped in
-    /// between it would leave a record of a change that nobody makes. `caller` is closed once the caller is gone.
+    /// Begins a change, or finds how it ended. Must go on when the caller is gone: dropped in between
+    /// it would leave a record of a change that nobody makes. `caller` is closed once the caller is gone.
     async fn begin(
         self: &Arc<Self>,
         change: Change,

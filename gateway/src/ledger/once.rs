@@ -16,6 +16,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::lasting::Lasting;
 use super::record::{Answer, Keep};
 use super::stream::{Tallied, Tally, compare};
 use super::ticket::Ticket;
@@ -109,9 +110,8 @@ where
     let key = key(caller, parts.uri.path(), &request_id);
     let change = Change { key, digest: ledger.digest(first.message()), terms };
     let (mut waited_for, _waiting) = oneshot::channel();
-    // In a task of its own: a caller that goes away must not leave a change that was begun without its answer.
     let tasks = ledger.tasks.clone();
-    let made = tasks.spawn(async move {
+    let making = async move {
         let ticket = match ledger.begin(change, &mut waited_for).await? {
             Begin::Run(ticket) => ticket,
             Begin::Answer(answer, whole) => {
@@ -130,9 +130,11 @@ where
         }
         let call = inner.call(Request::from_parts(parts, body));
         make(ticket, terms, ok(call.await)).await
-    });
+    };
+    // A caller that goes away must not leave a change that was begun without its answer.
+    let made = Lasting::new(making, &tasks).await;
     let broken = |_| Fault::new(Code::Internal, "INTERNAL", "the call broke off").into();
-    Ok(made.await.map_err::<Status, _>(broken)??.into_response())
+    Ok(made.map_err::<Status, _>(broken)??.into_response())
 }
 
 /// Reads the answer of a change and writes it down before it is given. Where it cannot be written it is given all the
