@@ -8,9 +8,9 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chacha20poly1305::aead::{Aead as _, AeadInOut as _, Payload};
-use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
+use chacha20::{R20, hchacha};
 use postern_chassis::settings::SettingsError;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::zeroize::Zeroizing;
@@ -21,6 +21,8 @@ const SETTING: &str = "--key-file";
 /// The layout of a sealed value: version, length of the key's id, the id, the nonce, the ciphertext with its tag.
 const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 24;
+/// How much of the nonce makes a key.
+const DERIVING_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 /// The longest key id.
@@ -147,10 +149,8 @@ impl KeyRing {
         sealed.extend_from_slice(&nonce);
         write(&mut sealed);
         let plain = sealed.get_mut(begin..).unwrap_or_default();
-        let cipher = XChaCha20Poly1305::new(key.key.expose_secret().into());
-        let tag =
-            cipher.encrypt_inout_detached(&XNonce::from(nonce), &bound_to(&key.id, place), plain.into());
-        sealed.extend_from_slice(&tag.map_err(|_| SealError::Refused)?);
+        let tag = encrypt(key.key.expose_secret(), &nonce, &bound_to(&key.id, place), plain)?;
+        sealed.extend_from_slice(tag.as_ref());
         Ok(sealed)
     }
 
@@ -165,12 +165,45 @@ impl KeyRing {
         let id = std::str::from_utf8(id).map_err(|_| SealError::Refused)?;
         let key = self.keys.iter().find(|key| key.id == id);
         let key = key.ok_or_else(|| SealError::KeyMissing(id.to_owned()))?;
-        let bound = bound_to(id, place);
-        let payload = Payload { msg: ciphertext, aad: &bound };
-        let cipher = XChaCha20Poly1305::new(key.key.expose_secret().into());
-        let plain = cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError::Refused)?;
-        Ok(Zeroizing::new(plain))
+        let mut opened = Zeroizing::new(ciphertext.to_vec());
+        let length = decrypt(key.key.expose_secret(), nonce, &bound_to(id, place), &mut opened)?;
+        opened.truncate(length);
+        Ok(opened)
     }
+}
+
+/// Encrypts in place.
+fn encrypt(
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8; NONCE_BYTES],
+    bound: &[u8],
+    plain: &mut [u8],
+) -> Result<Tag, SealError> {
+    let (cipher, nonce) = cipher(key, nonce)?;
+    cipher.seal_in_place_separate_tag(nonce, Aad::from(bound), plain).map_err(|_| SealError::Refused)
+}
+
+/// Decrypts what ends with its tag in place, and gives how long it is then.
+fn decrypt(
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8; NONCE_BYTES],
+    bound: &[u8],
+    ciphertext: &mut [u8],
+) -> Result<usize, SealError> {
+    let (cipher, nonce) = cipher(key, nonce)?;
+    let plain = cipher.open_in_place(nonce, Aad::from(bound), ciphertext);
+    plain.map(|plain| plain.len()).map_err(|_| SealError::Refused)
+}
+
+/// XChaCha20-Poly1305 by ChaCha20-Poly1305: the first part of the nonce makes another key, and the rest is the nonce for
+/// that (draft-irtf-cfrg-xchacha, 2.3).
+fn cipher(key: &[u8; KEY_BYTES], nonce: &[u8; NONCE_BYTES]) -> Result<(LessSafeKey, Nonce), SealError> {
+    let (first, rest) = nonce.split_first_chunk::<DERIVING_BYTES>().ok_or(SealError::Refused)?;
+    let derived = Zeroizing::new(<[u8; KEY_BYTES]>::from(hchacha::<R20>(key.into(), first.into())));
+    let derived = UnboundKey::new(&CHACHA20_POLY1305, &derived[..]).map_err(|_| SealError::Refused)?;
+    let mut nonce = [0; NONCE_LEN];
+    nonce[NONCE_LEN - rest.len()..].copy_from_slice(rest);
+    Ok((LessSafeKey::new(derived), Nonce::assume_unique_for_key(nonce)))
 }
 
 /// The associated data: neither the key's id nor the place may be exchanged.
@@ -255,6 +288,31 @@ mod tests {
             assert!(ring.open("connections/a#credentials", &changed).is_err(), "byte {place}");
         }
         assert_eq!(ring.open("connections/a#credentials", &sealed[..20]), Err(SealError::Refused));
+    }
+
+    /// The example of draft-irtf-cfrg-xchacha-03, A.3.1: what sealed values are must not change.
+    #[test]
+    fn the_cipher_is_the_one_that_is_named() {
+        let bytes = |text: &str| -> Vec<u8> {
+            let digits = text.as_bytes().chunks(2);
+            digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+        };
+        let (key, nonce) =
+            (std::array::from_fn(|at| 0x80 + at as u8), std::array::from_fn(|at| 0x40 + at as u8));
+        let bound = bytes("50515253c0c1c2c3c4c5c6c7");
+        let plain =
+            b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+            sunscreen would be it.";
+        let ciphertext = "bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb731c7f1b0b4aa6440bf3a82f4e\
+            da7e39ae64c6708c54c216cb96b72e1213b4522f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff921\
+            f9664c97637da9768812f615c68b13b52e";
+        let mut written = plain.to_vec();
+        let tag = encrypt(&key, &nonce, &bound, &mut written).unwrap();
+        assert_eq!(written, bytes(ciphertext));
+        assert_eq!(tag.as_ref(), bytes("c0875924c1c7987947deafd8780acf49"));
+        written.extend_from_slice(tag.as_ref());
+        let length = decrypt(&key, &nonce, &bound, &mut written).unwrap();
+        assert_eq!(written[..length], plain[..]);
     }
 
     #[test]
