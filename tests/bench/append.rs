@@ -2,15 +2,16 @@
 //! before it answers; one at a time, and so many under way at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 use postern_chassis::serve::BoxError;
-use postern_gateway::store::EventLog as _;
 use postern_gateway::store::sqlite::Sqlite;
+use postern_gateway::store::{EventLog as _, StoreError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::figures::{Table, ends, median, ratios};
@@ -63,14 +64,14 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
         ("Redis streams, `appendfsync always`", Log::Redis(redis)),
     ];
     let mut figures = [const { [const { Vec::new() }; AT_ONCE.len()] }; 3];
-    let mut number = 0;
+    let number = Arc::new(AtomicU64::new(0));
     for round in 0..usize::from(settings.rounds) {
         for turn in 0..logs.len() {
             let at = (round + turn) % logs.len();
             for (group, at_once) in AT_ONCE.into_iter().enumerate() {
                 let lasting = Duration::from_secs(settings.seconds.into());
                 let per_second = match &logs[at].1 {
-                    Log::Ours(sqlite) => ours(sqlite, at_once, lasting, &mut number).await?,
+                    Log::Ours(sqlite) => ours(sqlite, at_once, lasting, &number).await?,
                     Log::JetStream(peer) => theirs(peer, at_once, Until::Over(lasting), true).await?,
                     Log::Redis(peer) => theirs(peer, at_once, Until::Over(lasting), false).await?,
                 };
@@ -78,7 +79,7 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
             }
         }
     }
-    if sqlite.bounds().await?.last != number {
+    if sqlite.bounds().await?.last != number.load(Ordering::Relaxed) {
         return Err("not every append was kept".into());
     }
     sqlite.close().await?;
@@ -86,33 +87,30 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
     Ok(told(settings, names, &figures, &versions))
 }
 
-/// Appends to our engine, as the gateway does: from within.
+/// Appends to our engine, as the gateway does: from within, by so many tasks of which each waits for its answer.
 #[allow(clippy::cast_precision_loss, reason = "a figure")]
 async fn ours(
     sqlite: &Arc<Sqlite>,
     at_once: usize,
     lasting: Duration,
-    number: &mut u64,
+    number: &Arc<AtomicU64>,
 ) -> Result<f64, BoxError> {
-    let permits = Arc::new(Semaphore::new(at_once));
-    let (begun, first) = (Instant::now(), *number);
-    let everyone = u32::try_from(at_once)?;
-    while begun.elapsed() < lasting {
-        let permit = permits.clone().acquire_owned().await?;
-        let (sqlite, new) = (sqlite.clone(), event(*number, payload()));
-        *number += 1;
-        if at_once == 1 {
-            sqlite.append(vec![new], Vec::new()).await?;
-            continue;
-        }
-        tokio::spawn(async move {
-            // One that failed is missing at the end.
-            let _ = sqlite.append(vec![new], Vec::new()).await;
-            drop(permit);
+    let (begun, first) = (Instant::now(), number.load(Ordering::Relaxed));
+    let mut tasks = JoinSet::new();
+    for _ in 0..at_once {
+        let (sqlite, number) = (sqlite.clone(), number.clone());
+        tasks.spawn(async move {
+            while begun.elapsed() < lasting {
+                let new = event(number.fetch_add(1, Ordering::Relaxed), payload());
+                sqlite.append(vec![new], Vec::new()).await?;
+            }
+            Ok::<_, StoreError>(())
         });
     }
-    let _ = permits.acquire_many(everyone).await?;
-    Ok((*number - first) as f64 / begun.elapsed().as_secs_f64())
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok((number.load(Ordering::Relaxed) - first) as f64 / begun.elapsed().as_secs_f64())
 }
 
 /// How long something is done.
@@ -247,7 +245,7 @@ fn told(
         "Median, lowest and highest of {} rounds in rotated order, {} s each way, to logs that grow over the rounds. \
          {PAYLOAD_BYTES} bytes each, ours an event with these in its data, which it is told from all others by its id: an \
          id that is kept is not stored again. An append counts once its log has said that it is synced. Ours is used as \
-         the gateway uses it, within the process; the others over one connection on loopback, by writers that only count \
+         the gateway uses it, within the process, by as many tasks; the others over one connection on loopback, by writers that only count \
          answers. With {}.",
         settings.rounds,
         settings.seconds,

@@ -32,7 +32,7 @@ const BODY_BYTES: usize = 940;
 const CONNECTION: &str = "connections/bench";
 
 /// Of how many calls one is made with a request id: each is two commits to the disk.
-const WITH_IDS_SHARE: usize = 8;
+const WITH_IDS_SHARE: u32 = 2;
 /// How many calls are made one after another in each round.
 const ALONE: usize = 1_000;
 /// The goals beside nginx.
@@ -58,8 +58,9 @@ struct Way {
     peer: Option<Peer>,
     per_second: Vec<f64>,
     processor_micros: Vec<f64>,
-    /// With a request id for each call.
+    /// The same with a request id for each call.
     with_ids: Vec<f64>,
+    with_ids_micros: Vec<f64>,
     /// The median of calls made one after another, in microseconds.
     alone: Vec<f64>,
 }
@@ -67,12 +68,18 @@ struct Way {
 impl Way {
     fn new(name: impl Into<String>, address: SocketAddr, peer: Option<Peer>) -> Self {
         let (per_second, processor_micros) = (Vec::new(), Vec::new());
-        let (with_ids, alone) = (Vec::new(), Vec::new());
-        Self { name: name.into(), address, peer, per_second, processor_micros, with_ids, alone }
+        let (with_ids, with_ids_micros, alone) = (Vec::new(), Vec::new(), Vec::new());
+        let name = name.into();
+        Self { name, address, peer, per_second, processor_micros, with_ids, with_ids_micros, alone }
     }
 
     fn processor_seconds(&self) -> Result<f64, BoxError> {
         self.peer.as_ref().map_or(Ok(0.0), Peer::processor_seconds)
+    }
+
+    /// What a call takes of the program on this way.
+    fn processor(&self, micros: &[f64]) -> String {
+        self.peer.as_ref().map_or("none".into(), |_| format!("{:.1} µs", median(micros)))
     }
 }
 
@@ -109,10 +116,12 @@ pub(crate) async fn section(settings: &Settings) -> Result<String, BoxError> {
             let way = &mut ways[(round + turn) % 3];
             let before = way.processor_seconds()?;
             way.per_second.push(load::run(&calls, way.address, settings.calls as usize).await?);
-            let used = way.processor_seconds()? - before;
-            way.processor_micros.push(used * 1e6 / f64::from(settings.calls));
-            let calls = settings.calls as usize / WITH_IDS_SHARE;
-            way.with_ids.push(own_load::with_ids(way.address, &request, calls).await?);
+            let between = way.processor_seconds()?;
+            way.processor_micros.push((between - before) * 1e6 / f64::from(settings.calls));
+            let calls = settings.calls / WITH_IDS_SHARE;
+            way.with_ids.push(own_load::with_ids(way.address, &request, calls as usize).await?);
+            let used = way.processor_seconds()? - between;
+            way.with_ids_micros.push(used * 1e6 / f64::from(calls));
             way.alone.push(own_load::one_by_one(way.address, &request, ALONE).await?);
         }
     }
@@ -196,11 +205,8 @@ fn told(
     ));
     for way in ways {
         let (low, high) = ends(&way.per_second);
-        let processor = match way.peer {
-            Some(_) => format!("{:.1} µs", median(&way.processor_micros)),
-            None => "none".into(),
-        };
         let per_second = format!("{:.0}", median(&way.per_second));
+        let processor = way.processor(&way.processor_micros);
         table.row(&[way.name.clone(), per_second, format!("{low:.0} to {high:.0}"), processor]);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -220,8 +226,13 @@ fn told(
 /// What a call with a request id costs, and one that is alone.
 fn told_of_ids(ways: &[Way; 3]) -> String {
     let [direct, nginx, gateway] = ways;
-    let columns =
-        ["way", "calls a second, each with a request id", "one call alone, median", "added by the way"];
+    let columns = [
+        "way",
+        "calls a second, each with a request id",
+        "the proxy's processor time a call",
+        "one call alone, median",
+        "added by the way",
+    ];
     let mut table = Table::new("Forwarded with the ledger, and alone", &columns);
     let speed = ratios(&gateway.with_ids, &nginx.with_ids);
     let (low, high) = ends(&speed);
@@ -236,6 +247,7 @@ fn told_of_ids(ways: &[Way; 3]) -> String {
         table.row(&[
             way.name.clone(),
             format!("{:.0}", median(&way.with_ids)),
+            way.processor(&way.with_ids_micros),
             format!("{:.0} µs", median(&way.alone)),
             format!("{:.0} µs", median(&added)),
         ]);
