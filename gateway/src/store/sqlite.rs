@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::checkpoint::Checkpoints;
@@ -78,6 +79,7 @@ impl Sqlite {
             records,
             tail: tail.clone(),
             changes: changes.clone(),
+            runtime: Handle::try_current().ok(),
             folder: Some(locked),
         };
         let thread = writer

@@ -42,7 +42,7 @@ pub(super) struct Pending {
     filling: Filling,
     /// About how many pages it adds to the write-ahead log.
     pub(super) pages: usize,
-    /// The time of this commit: no earlier than that of any before.
+    /// The time of what is done: no earlier than that of anything before.
     now: i64,
     /// The machine's time. What is too old is told by this one: after events that were recorded by a clock that had gone
     /// ahead, all before them would seem old.
@@ -51,10 +51,17 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn new(counters: Counters) -> Self {
-        let clock = milliseconds(SystemTime::now());
-        let now = clock.max(counters.recorded);
         let (events, changes, filling) = (Vec::new(), Vec::new(), Filling::default());
-        Self { counters, events, changes, filling, pages: 0, now, clock }
+        let mut pending =
+            Self { counters, events, changes, filling, pages: 0, now: counters.recorded, clock: 0 };
+        pending.look_at_clock();
+        pending
+    }
+
+    /// Has what is done next be of now: of no earlier than it was asked for.
+    pub(super) fn look_at_clock(&mut self) {
+        self.clock = milliseconds(SystemTime::now());
+        self.now = self.clock.max(self.counters.recorded);
     }
 
     /// Writes what has no row yet.
@@ -106,14 +113,11 @@ pub(super) fn restore(
     ids: &mut Index,
     events: &[(NewEvent, i64)],
 ) -> rusqlite::Result<Outcome> {
-    let now = pending.now;
     let mut stored = 0;
     for (event, recorded) in events {
         pending.now = pending.counters.recorded.max(*recorded);
         stored += usize::from(append_event(connection, pending, ids, event)?);
     }
-    // What comes after in this commit is of now.
-    pending.now = now.max(pending.counters.recorded);
     let appended = Appended { stored, last: pending.counters.last };
     Ok(Outcome::Done(Done { appended, revision: pending.counters.revision }))
 }
