@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use postern_gateway::store::sqlite::Sqlite;
-use postern_gateway::store::{EventLog as _, Expect, NewEvent, Retention, Store as _, StoreError};
+use postern_gateway::store::{EventLog as _, Expect, Retention, Store as _, StoreError, Write};
 use postern_proto::event::v1::Event;
 use prost::Message as _;
 
@@ -77,13 +77,26 @@ fn a_folder_without_the_right_to_write_is_refused() {
 async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     Sqlite::open(folder.path()).unwrap().close().await.unwrap();
-    with_database(folder.path(), "PRAGMA user_version = 6");
+    with_database(folder.path(), "PRAGMA user_version = 7");
     let problem = refusal(folder.path());
     assert!(problem.contains("a newer version made it"), "{problem}");
-    with_database(folder.path(), "PRAGMA user_version = 5");
+    with_database(folder.path(), "PRAGMA user_version = 6");
     Sqlite::open(folder.path()).unwrap();
 }
 
+/// What form 5 had: indexes of which each key was a row. These hold what is wrong, for they are made anew.
+const FORM_5: &str = "
+    DROP TABLE ids; DROP TABLE ids_runs; DROP TABLE record_keys; DROP TABLE record_keys_runs;
+    CREATE TABLE ids (high INTEGER PRIMARY KEY, low INTEGER NOT NULL, place INTEGER NOT NULL) STRICT;
+    CREATE TABLE record_keys (high INTEGER PRIMARY KEY, low INTEGER NOT NULL, place INTEGER NOT NULL) STRICT;
+    CREATE TABLE ids_progress (one INTEGER PRIMARY KEY, up_to INTEGER NOT NULL, swept INTEGER NOT NULL) STRICT;
+    CREATE TABLE record_keys_progress (
+        one INTEGER PRIMARY KEY, up_to INTEGER NOT NULL, swept INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO ids_progress (one, up_to, swept) VALUES (1, 99, 0);
+    INSERT INTO record_keys_progress (one, up_to, swept) VALUES (1, 9999, 0);
+    PRAGMA user_version = 5;
+";
 /// What forms 1 to 4 had: records among the other values.
 const WITHOUT_RECORDS: &str = "
     DROP TABLE records; DROP TABLE record_keys; DROP TABLE record_keys_progress;
@@ -112,7 +125,6 @@ const FORM_3: &str = "
     ) STRICT;
     CREATE TABLE ids (id BLOB PRIMARY KEY, sequence INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO ids (id, sequence) VALUES (x'00112233445566778899aabbccddeeff', 1);
-    UPDATE ids_progress SET up_to = 2;
     PRAGMA user_version = 3;
 ";
 const FORM_4: &str = "
@@ -141,20 +153,49 @@ async fn records_and_ids_of_form_4_are_kept() {
     sqlite.append(events("e", 100), Vec::new()).await.unwrap();
     let before = sqlite.read(0, 999, 999_000).await.unwrap();
     sqlite.close().await.unwrap();
-    with_database(folder.path(), WITHOUT_RECORDS);
-    with_database(folder.path(), FORM_4);
-    // As if they had moved into the index.
-    let indexed =
-        "INSERT INTO ids (high, low, sequence) VALUES (1, 2, 100); UPDATE ids_progress SET up_to = 99;";
-    with_database(folder.path(), indexed);
+    for form in [FORM_5, WITHOUT_RECORDS, FORM_4] {
+        with_database(folder.path(), form);
+    }
     for _ in 0..2 {
         let sqlite = Sqlite::open(folder.path()).unwrap();
         assert_eq!(sqlite.read(0, 999, 999_000).await.unwrap(), before);
-        let known = NewEvent { id: format!("{:016x}{:016x}", 1, 2), ..events("new", 1).remove(0) };
-        let again =
-            sqlite.append([events("e", 100).split_off(99), vec![known]].concat(), Vec::new()).await.unwrap();
+        let again = sqlite.append(events("e", 100).split_off(9), Vec::new()).await.unwrap();
         assert_eq!((again.stored, again.last), (0, 100));
         assert_records(&sqlite).await;
+        sqlite.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn records_and_ids_of_form_5_are_kept_in_indexes_of_many_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = Sqlite::open(folder.path()).unwrap();
+    let (all, record) = (300_000, |number: usize| format!("ledger/{number}"));
+    let new = events("e", all);
+    for (part, numbers) in new.chunks(20_000).zip((0..all).collect::<Vec<_>>().chunks(20_000)) {
+        sqlite.append(part.to_vec(), Vec::new()).await.unwrap();
+        for numbers in numbers[..2_000].chunks(500) {
+            let writes =
+                numbers.iter().map(|number| put(&record(*number), "first", Expect::Absent)).collect();
+            sqlite.append(Vec::new(), writes).await.unwrap();
+        }
+    }
+    let last = sqlite.write(put(&record(0), "last", Expect::Any)).await.unwrap();
+    let gone = Write { key: record(1), value: None, expect: Expect::Any };
+    sqlite.write(gone).await.unwrap();
+    sqlite.close().await.unwrap();
+    with_database(folder.path(), FORM_5);
+    for _ in 0..2 {
+        let sqlite = Sqlite::open(folder.path()).unwrap();
+        for part in new.chunks(100_000) {
+            let again = sqlite.append(part[..50].to_vec(), Vec::new()).await.unwrap();
+            assert_eq!((again.stored, again.last), (0, all as u64));
+        }
+        let found = sqlite.get(&record(0)).await.unwrap().unwrap();
+        assert_eq!((&*found.value, found.revision), (&b"last"[..], last));
+        assert_eq!(sqlite.get(&record(1)).await.unwrap(), None);
+        assert_eq!(sqlite.get(&record(280_001)).await.unwrap().unwrap().value, "first");
+        assert!(sqlite.write(put(&record(2), "again", Expect::Absent)).await.is_err());
         sqlite.close().await.unwrap();
     }
 }
@@ -172,8 +213,9 @@ async fn a_database_of_an_earlier_form_is_brought_to_the_present_one_and_keeps_a
         assert!(0 < gone && gone < 400, "{gone}");
         let (before, bounds) = (sqlite.read(0, 999, 999_000).await.unwrap(), sqlite.bounds().await.unwrap());
         sqlite.close().await.unwrap();
-        with_database(folder.path(), WITHOUT_RECORDS);
-        with_database(folder.path(), form);
+        for form in [FORM_5, WITHOUT_RECORDS, form] {
+            with_database(folder.path(), form);
+        }
         let mut database = rusqlite::Connection::open(folder.path().join("postern.db")).unwrap();
         let writing = database.transaction().unwrap();
         for stored in &before {

@@ -230,8 +230,7 @@ pub(super) fn trim(
         let sql = "DELETE FROM events WHERE sequence < ?1 AND sequence + count <= ?1";
         connection.prepare_cached(sql)?.execute([first])?;
         pending.counters = counters;
-        let kept = counters.last + 1 - counters.first;
-        ids.sweep(connection, counters.first, kept, removed)?;
+        ids.sweep(connection, counters.first, removed)?;
     }
     Ok(Outcome::Removed(removed))
 }

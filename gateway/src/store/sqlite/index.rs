@@ -1,137 +1,86 @@
 //! Which place a key has: an index on disk, with what is new in memory. Keys follow no order. They go into the index in
-//! batches and in their own order: a page of it is then written for many keys at once, where each by itself would have one
-//! of its own written at every commit. What memory holds is read from what is indexed after a restart.
+//! batches and in their own order; what memory holds is read from what is indexed after a restart.
 
 mod filter;
 mod key;
+mod runs;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-use rusqlite::{Connection, OptionalExtension as _, Statement};
+use rusqlite::Connection;
 
 use self::filter::Filters;
 use self::key::AsGiven;
 pub(super) use self::key::Key;
+pub(super) use self::runs::tables;
+use self::runs::{PART_KEYS, Run, Runs};
 
 /// How many keys make a batch: at most about twice as many are in memory, some megabytes, and are read again after a
 /// restart, some tenths of a second. Few in unit tests, so that they go through many.
 pub(super) const BATCH: usize = if cfg!(test) { 2 * 1024 } else { 128 * 1024 };
 /// How many keys of a batch move for each one that is new: a batch has moved before the next one is full.
 const MOVED_EACH: usize = 2;
-/// How many keys of the index are looked at for each place that is let go of, while it is swept.
-const SWEPT_EACH: usize = 4;
-/// Fewer stale keys than this are left alone.
+/// How many parts' worth of keys of a run that is stale are deleted for each that is let go of.
+const DELETED_EACH: u64 = 2;
+/// Fewer keys that are gone than this do not make the filters be read anew.
 const FEW_STALE: u64 = BATCH as u64;
 
-/// The tables of an index. A key's two halves, and its place. `up_to`: the keys of all places up to there are in the index,
-/// and of those after it some may be. `swept`: no key in the index has a place before that one, but for the few that others
-/// are found through.
-pub(super) fn tables(table: &str) -> String {
-    format!(
-        "CREATE TABLE {table} (
-            high INTEGER PRIMARY KEY,
-            low INTEGER NOT NULL,
-            place INTEGER NOT NULL
-        ) STRICT;
-        CREATE TABLE {table}_progress (
-            one INTEGER PRIMARY KEY CHECK (one = 1),
-            up_to INTEGER NOT NULL,
-            swept INTEGER NOT NULL
-        ) STRICT;
-        INSERT INTO {table}_progress (one, up_to, swept) VALUES (1, 0, 0);"
-    )
-}
-
-/// The questions put to an index.
-struct Texts {
-    find: String,
-    put: String,
-    up_to: String,
-    sweep: String,
-    delete: String,
-    swept: String,
-}
-
-impl Texts {
-    fn of(table: &str) -> Self {
-        Self {
-            find: format!("SELECT low, place FROM {table} WHERE high = ?1"),
-            put: put_text(table),
-            up_to: format!("UPDATE {table}_progress SET up_to = ?1"),
-            sweep: format!("SELECT high, place FROM {table} WHERE high > ?1 ORDER BY high LIMIT ?2"),
-            // One whose place was taken stands after those that took it: it is found through them.
-            delete: format!(
-                "DELETE FROM {table}
-                 WHERE high = ?1 AND NOT EXISTS (SELECT 1 FROM {table} AS next WHERE next.high = ?1 + 1)"
-            ),
-            swept: format!("UPDATE {table}_progress SET swept = ?1"),
-        }
-    }
-}
-
-fn put_text(table: &str) -> String {
-    format!(
-        "INSERT INTO {table} (high, low, place) VALUES (?1, ?2, ?3)
-         ON CONFLICT (high) DO UPDATE SET place = excluded.place WHERE low = excluded.low"
-    )
-}
+/// What takes keys and their places, in the order of these.
+pub(super) type Take<'a> = dyn FnMut(Key, u64) -> rusqlite::Result<()> + 'a;
+/// Reads the keys of all places after one, from what they are the keys of.
+type Read = fn(&Connection, u64, &mut Take<'_>) -> rusqlite::Result<()>;
+/// Places by key.
+type Places = HashMap<Key, u64, BuildHasherDefault<AsGiven>>;
 
 /// The places of keys: they grow from each new one to the next, and are never 0. What changes within a transaction counts
 /// once [`Index::keep`] says that it is durable.
 pub(super) struct Index {
-    texts: Texts,
+    runs: Runs,
     /// Tell most of the keys that are not in the index without asking it.
     filters: Filters,
+    /// How many keys went that the filters still hold.
+    stale: u64,
     /// The place of each key whose last one is not in the index for certain.
-    recent: HashMap<Key, u64, BuildHasherDefault<AsGiven>>,
+    recent: Places,
     /// The batch that moves into the index, by key. Its keys stay among the recent until all have moved.
     batch: Vec<(Key, u64)>,
-    /// The last place of the batch.
-    batch_end: u64,
     progress: Progress,
     durable: Progress,
     /// What was set in this transaction, with what was there before.
     set: Vec<(Key, Option<u64>)>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Progress {
-    /// The index has the keys of all places up to this one.
-    up_to: u64,
     /// How many of the batch have moved.
     moved: usize,
-    /// The index has no keys of places before this one.
-    swept: u64,
-    sweep: Option<Sweep>,
-}
-
-/// A way through the whole index, which takes out what has a place before one.
-#[derive(Debug, Clone, Copy)]
-struct Sweep {
-    after: i64,
-    before: u64,
+    /// How many more are to be moved by now.
+    due: usize,
+    /// All of the batch is this run in this transaction.
+    finished: Option<Run>,
+    /// The parts of the oldest run before this one are deleted.
+    deleted: i64,
+    /// All of them are, in this transaction.
+    is_gone: bool,
 }
 
 impl Index {
-    /// Opens an index. `after` gives the keys of what lies after a place.
-    pub(super) fn open(
-        connection: &Connection,
-        table: &'static str,
-        after: impl FnOnce(u64) -> rusqlite::Result<Vec<(Key, u64)>>,
-    ) -> rusqlite::Result<Self> {
-        let progress = format!("SELECT up_to, swept FROM {table}_progress");
-        let (up_to, swept) =
-            connection.query_row(&progress, [], |row| Ok((place(row.get(0)?), place(row.get(1)?))))?;
-        let mut recent = HashMap::default();
-        recent.extend(after(up_to)?);
-        let progress = Progress { up_to, moved: 0, swept, sweep: None };
+    /// Opens an index, and reads what it does not have yet.
+    pub(super) fn open(connection: &Connection, table: &'static str, read: Read) -> rusqlite::Result<Self> {
+        let runs = Runs::open(connection, table)?;
+        let mut recent = Places::default();
+        read(connection, runs.up_to(), &mut |key, place| {
+            recent.insert(key, place);
+            Ok(())
+        })?;
+        let progress = Progress::default();
         let mut index = Self {
-            texts: Texts::of(table),
+            runs,
             filters: Filters::open(connection, table)?,
+            stale: 0,
             recent,
             batch: Vec::new(),
-            batch_end: 0,
             progress,
             durable: progress,
             set: Vec::new(),
@@ -150,8 +99,8 @@ impl Index {
         let known = match self.recent.get(&key) {
             // One in the index is older.
             Some(known) => Some(*known),
-            None if self.progress.up_to >= first && self.filters.may_hold(key) => {
-                find(connection, &self.texts.find, key)?
+            None if self.runs.up_to() >= first && self.filters.may_hold(key) => {
+                self.runs.find(connection, key, first)?
             }
             None => None,
         };
@@ -163,79 +112,61 @@ impl Index {
         self.set.push((key, self.recent.insert(key, place)));
     }
 
-    /// Moves some of the batch into the index, as many as what was set in this transaction asks for: what has a place
-    /// before `first` need not be known any more. Gives how many.
-    pub(super) fn move_some(&mut self, connection: &Connection, first: u64) -> rusqlite::Result<usize> {
+    /// Moves some of the batch into the index, as many as what was set in this transaction asks for. Gives about how many
+    /// pages that takes.
+    pub(super) fn move_some(&mut self, connection: &Connection) -> rusqlite::Result<usize> {
         let rest = self.batch.get(self.progress.moved..).unwrap_or_default();
-        let moving = &rest[..rest.len().min(MOVED_EACH * self.set.len())];
-        if moving.is_empty() {
+        if rest.is_empty() {
             return Ok(0);
         }
-        let mut statement = connection.prepare_cached(&self.texts.put)?;
-        for (key, place) in moving.iter().filter(|(_, place)| *place >= first) {
-            put(&mut statement, *key, *place)?;
-            self.filters.hold(*key);
-        }
-        let moved = moving.len();
+        let due = self.progress.due + MOVED_EACH * self.set.len();
+        let moved = self.runs.write(connection, rest, due)?;
+        rest[..moved].iter().for_each(|(key, _)| self.filters.hold(*key));
         self.progress.moved += moved;
-        if self.progress.moved == self.batch.len() {
-            self.progress.up_to = self.batch_end;
-            connection.prepare_cached(&self.texts.up_to)?.execute([self.batch_end.cast_signed()])?;
+        self.progress.due = due - moved;
+        if moved == rest.len() {
+            let last = self.batch.iter().map(|(_, place)| *place).max().unwrap_or(0);
+            self.progress.finished = Some(self.runs.finish(connection, self.batch.len() as u64, last)?);
         }
-        Ok(moved)
+        Ok(moved.div_ceil(PART_KEYS))
     }
 
-    /// The first `removed` places were let go of, so that about `kept` are left from `first` on: takes stale keys out of
-    /// the index, once they are as many as the others.
+    /// About `removed` places before `first` were let go of: deletes as much of what no other place is found through.
     pub(super) fn sweep(
         &mut self,
         connection: &Connection,
         first: u64,
-        kept: u64,
         removed: u64,
     ) -> rusqlite::Result<()> {
-        let stale = first.min(self.progress.up_to + 1).saturating_sub(self.progress.swept);
-        let Sweep { after, before } = match self.progress.sweep {
-            Some(sweep) => sweep,
-            None if stale > kept.max(FEW_STALE) => Sweep { after: i64::MIN, before: first },
-            None => return Ok(()),
-        };
-        let count = usize::try_from(removed).unwrap_or(usize::MAX).saturating_mul(SWEPT_EACH);
-        let mut select = connection.prepare_cached(&self.texts.sweep)?;
-        let limit = i64::try_from(count).unwrap_or(i64::MAX);
-        let rows = select.query_map([after, limit], |row| Ok((row.get::<_, i64>(0)?, place(row.get(1)?))))?;
-        let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-        let mut delete = connection.prepare_cached(&self.texts.delete)?;
-        for (high, _) in rows.iter().filter(|(_, place)| *place < before) {
-            delete.execute([high])?;
-        }
-        match rows.last() {
-            Some((last, _)) if rows.len() == count => {
-                self.progress.sweep = Some(Sweep { after: *last, before });
-            }
-            _ => {
-                self.progress.sweep = None;
-                self.progress.swept = before;
-                connection.prepare_cached(&self.texts.swept)?.execute([before.cast_signed()])?;
-            }
-        }
+        let Some(run) = self.runs.oldest().filter(|run| run.last < first) else { return Ok(()) };
+        let parts = run.parts();
+        let from = self.progress.deleted.max(parts.start);
+        let some = DELETED_EACH * removed / PART_KEYS as u64 + 1;
+        let to = from.saturating_add_unsigned(some).min(parts.end);
+        self.runs.delete(connection, run, from..to)?;
+        (self.progress.deleted, self.progress.is_gone) = (to, to == parts.end);
         Ok(())
     }
 
     /// The transaction is durable.
     pub(super) fn keep(&mut self) {
         self.set.clear();
-        if self.progress.up_to > self.durable.up_to {
+        if let Some(run) = self.progress.finished.take() {
+            self.runs.push(run);
             for (key, place) in self.batch.drain(..) {
                 // One that was set anew has another place, which is not in the index yet.
                 if self.recent.get(&key) == Some(&place) {
                     self.recent.remove(&key);
                 }
             }
-            self.progress.moved = 0;
+            (self.progress.moved, self.progress.due) = (0, 0);
         }
-        if self.progress.swept > self.durable.swept {
-            self.filters.renew();
+        if std::mem::take(&mut self.progress.is_gone) {
+            self.stale += self.runs.pop();
+            if self.stale > self.runs.count().max(FEW_STALE) {
+                self.filters.renew();
+                self.stale = 0;
+            }
         }
         self.durable = self.progress;
         self.seal();
@@ -257,53 +188,28 @@ impl Index {
         if self.batch.is_empty() && self.recent.len() >= BATCH {
             self.batch.extend(self.recent.iter().map(|(key, place)| (*key, *place)));
             self.batch.sort_unstable();
-            self.batch_end = self.batch.iter().map(|(_, place)| *place).max().unwrap_or(0);
         }
     }
 }
 
-/// Fills an index from rows of keys and places, in the order of the keys.
-pub(super) fn fill(
-    connection: &Connection,
-    table: &str,
-    rows: impl Iterator<Item = rusqlite::Result<(Key, u64)>>,
-) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(&put_text(table))?;
-    let mut last = 0;
-    for row in rows {
-        let (key, place) = row?;
-        last = last.max(place);
-        put(&mut statement, key, place)?;
-    }
-    connection.execute(&format!("UPDATE {table}_progress SET up_to = ?1"), [last.cast_signed()])?;
-    Ok(())
-}
-
-/// Has the index know a key's place: at its high half, or after those that took that before and have another low half, of
-/// which there is hardly ever one.
-fn put(statement: &mut Statement<'_>, Key(high, low): Key, place: u64) -> rusqlite::Result<()> {
-    let mut at = high;
-    while statement.execute([at, low, place.cast_signed()])? == 0 {
-        at = at.wrapping_add(1);
-    }
-    Ok(())
-}
-
-fn find(connection: &Connection, text: &str, Key(high, low): Key) -> rusqlite::Result<Option<u64>> {
-    let mut statement = connection.prepare_cached(text)?;
-    let mut at = high;
-    loop {
-        let found = statement.query_row([at], |row| Ok((row.get::<_, i64>(0)?, place(row.get(1)?))));
-        match found.optional()? {
-            Some((known, place)) if known == low => return Ok(Some(place)),
-            Some(_) => at = at.wrapping_add(1),
-            None => return Ok(None),
-        }
-    }
-}
-
-fn place(stored: i64) -> u64 {
-    stored.cast_unsigned()
+/// Fills an index, which is empty.
+pub(super) fn fill(connection: &Connection, table: &str, read: Read) -> rusqlite::Result<()> {
+    let mut runs = Runs::open(connection, table)?;
+    let mut write = |batch: &mut Places| {
+        let Some(last) = batch.values().max().copied() else { return Ok(()) };
+        let mut sorted: Vec<_> = batch.drain().collect();
+        sorted.sort_unstable();
+        runs.write(connection, &sorted, sorted.len())?;
+        let run = runs.finish(connection, sorted.len() as u64, last)?;
+        runs.push(run);
+        Ok(())
+    };
+    let mut batch = Places::default();
+    read(connection, 0, &mut |key, place| {
+        batch.insert(key, place);
+        if batch.len() < BATCH { Ok(()) } else { write(&mut batch) }
+    })?;
+    write(&mut batch)
 }
 
 #[cfg(test)]

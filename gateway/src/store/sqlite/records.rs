@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::index::{self, Index, Key};
+use super::index::{self, Index, Key, Take};
 use crate::store::{Entry, Expect, Revision};
 
 /// The index's table.
@@ -22,8 +22,8 @@ pub(super) const TABLE: &str = "
 const ROW_BYTES: usize = 32 * 1024;
 /// How many rows are forgotten in one commit at most: others get their turn in between.
 const FORGOTTEN_ROWS: usize = 64;
-/// Of how many keys that were forgotten at once the index is swept at most.
-const SWEPT_KEYS: u64 = 4_096;
+/// Of how many records that were forgotten at once the index is swept at most: more are hardly ever in so many rows.
+const SWEPT_RECORDS: u64 = 16 * 1024;
 
 /// Records in the order of their writing.
 #[derive(Clone, PartialEq, Message)]
@@ -74,17 +74,7 @@ pub(super) struct Records {
 impl Records {
     /// Opens the records of a store, of which `last` is the last revision.
     pub(super) fn open(connection: &Connection, last: Revision) -> rusqlite::Result<Self> {
-        let index = Index::open(connection, INDEX, |up_to| {
-            let mut recent = Vec::new();
-            each(connection, up_to >> 1, |revision, record| {
-                let Mark(mark) = Mark::of(revision, record.value.is_none());
-                if mark > up_to {
-                    recent.push((Key::of(&record.key), mark));
-                }
-                true
-            })?;
-            Ok(recent)
-        })?;
+        let index = Index::open(connection, INDEX, read)?;
         let first = first_row(connection)?.unwrap_or(last + 1);
         let (filling, filling_first, filling_bytes) = (Batch::default(), 0, 0);
         Ok(Self { index, first, durable_first: first, filling, filling_first, filling_bytes })
@@ -142,10 +132,9 @@ impl Records {
         Ok(1 + encoded.len() / 4_000)
     }
 
-    /// Moves some of what is new into the index. Gives how many keys.
+    /// Moves some of what is new into the index. Gives about how many pages that takes.
     pub(super) fn move_some(&mut self, connection: &Connection) -> rusqlite::Result<usize> {
-        let Mark(first) = Mark::of(self.first, false);
-        self.index.move_some(connection, first)
+        self.index.move_some(connection)
     }
 
     /// The record of a key.
@@ -211,10 +200,10 @@ impl Records {
         connection
             .prepare_cached("DELETE FROM records WHERE revision < ?1")?
             .execute([first.cast_signed()])?;
-        let (Mark(from), Mark(to)) = (Mark::of(self.first, false), Mark::of(*first, false));
+        let removed = first.saturating_sub(self.first).min(SWEPT_RECORDS);
         self.first = *first;
-        let Mark(end) = Mark::of(last, false);
-        self.index.sweep(connection, to, end.saturating_sub(to), to.saturating_sub(from).min(SWEPT_KEYS))?;
+        let Mark(first) = Mark::of(self.first, false);
+        self.index.sweep(connection, first, removed)?;
         Ok(count as u64)
     }
 
@@ -257,6 +246,24 @@ fn each(
     Ok(())
 }
 
+/// Reads the keys of what was written after a mark.
+fn read(connection: &Connection, up_to: u64, take: &mut Take<'_>) -> rusqlite::Result<()> {
+    let mut done = Ok(());
+    each(connection, up_to >> 1, |revision, record| {
+        let Mark(mark) = Mark::of(revision, record.value.is_none());
+        if mark > up_to {
+            done = take(Key::of(&record.key), mark);
+        }
+        done.is_ok()
+    })?;
+    done
+}
+
+/// Fills the index, which is empty.
+pub(super) fn fill_index(connection: &Connection) -> rusqlite::Result<()> {
+    index::fill(connection, INDEX, read)
+}
+
 fn first_row(connection: &Connection) -> rusqlite::Result<Option<Revision>> {
     let sql = "SELECT revision FROM records ORDER BY revision LIMIT 1";
     let first: Option<i64> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
@@ -285,13 +292,7 @@ pub(super) fn fill(connection: &Connection, prefix: &str) -> rusqlite::Result<()
     }
     records.write(connection)?;
     connection.execute(&format!("DELETE FROM entries WHERE {below}"), [prefix])?;
-    let mut keys = Vec::new();
-    each(connection, 0, |revision, record| {
-        keys.push((Key::of(&record.key), Mark::of(revision, false).0));
-        true
-    })?;
-    keys.sort_unstable();
-    index::fill(connection, INDEX, keys.into_iter().map(Ok))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::store::{RECORDS, StoreError};
 /// What tells our databases from other programs': "post".
 const APPLICATION_ID: i32 = 0x706f_7374;
 /// The form that this version writes, kept as `user_version`.
-const FORMAT: i32 = 5;
+const FORMAT: i32 = 6;
 /// A database up to this size is checked page by page when it is opened: it takes less than a second. Damage in a
 /// larger one shows when it is read.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
@@ -49,20 +49,22 @@ const TABLES: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Where a database of form 1 to 3 is brought to form 4: what was there makes way. Form 1 had another index; form 3, ids in
-/// another table.
-const BEFORE: &str = "
+/// What every earlier form loses: its indexes, which are made anew.
+const INDEXES: &str = "
     DROP INDEX IF EXISTS events_recorded;
     DROP TABLE IF EXISTS ids;
     DROP TABLE IF EXISTS ids_progress;
+    DROP TABLE IF EXISTS record_keys;
+    DROP TABLE IF EXISTS record_keys_progress;
+";
+/// Where a database of form 1 to 3 is brought to form 4: what was there makes way.
+const BEFORE: &str = "
     ALTER TABLE events RENAME TO events_before;
     ALTER TABLE counters ADD COLUMN first INTEGER NOT NULL DEFAULT 1;
     UPDATE counters SET first = coalesce((SELECT min(sequence) FROM events_before), last + 1);
 ";
 /// And what it held is in its new place.
 const AFTER: &str = "DROP TABLE events_before;";
-/// Form 4 called the places of ids so.
-const RENAMED: &str = "ALTER TABLE ids RENAME COLUMN sequence TO place;";
 
 /// Opens the database for writing, makes it where it is empty, and reads its counters. One that was made before is not
 /// made again.
@@ -145,10 +147,10 @@ fn table_count(connection: &Connection) -> rusqlite::Result<i64> {
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    for tables in [TABLES, batch::TABLE, &index::tables(ids::TABLE)] {
+    for tables in [TABLES, batch::TABLE, records::TABLE] {
         transaction.execute_batch(tables)?;
     }
-    create_records(&transaction)?;
+    create_indexes(&transaction)?;
     transaction.execute(
         "INSERT INTO counters (one, epoch, revision, last, recorded, bytes, first)
          VALUES (1, ?1, 0, 0, 0, 0, 1)",
@@ -159,31 +161,33 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-fn create_records(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(records::TABLE)?;
-    connection.execute_batch(&index::tables(records::INDEX))
+fn create_indexes(connection: &Connection) -> rusqlite::Result<()> {
+    [ids::TABLE, records::INDEX].iter().try_for_each(|table| connection.execute_batch(&index::tables(table)))
 }
 
 /// Brings a database of an earlier version to the present form: all or nothing, and in seconds for each gigabyte. Before
-/// form 4 each event had a row of its own; before form 5 records lay among the other values.
+/// form 4 each event had a row of its own; before form 5 records lay among the other values; before form 6 each key of an
+/// index had a row of its own.
 fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
     let format: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if format == FORMAT {
         return Ok(());
     }
     let transaction = connection.transaction()?;
+    transaction.execute_batch(INDEXES)?;
+    create_indexes(&transaction)?;
     if format < 4 {
         transaction.execute_batch(BEFORE)?;
         transaction.execute_batch(batch::TABLE)?;
-        transaction.execute_batch(&index::tables(ids::TABLE))?;
-        ids::fill(&transaction, "events_before")?;
         batch::fill(&transaction, "events_before")?;
         transaction.execute_batch(AFTER)?;
-    } else {
-        transaction.execute_batch(RENAMED)?;
     }
-    create_records(&transaction)?;
-    records::fill(&transaction, RECORDS)?;
+    if format < 5 {
+        transaction.execute_batch(records::TABLE)?;
+        records::fill(&transaction, RECORDS)?;
+    }
+    ids::fill(&transaction)?;
+    records::fill_index(&transaction)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }

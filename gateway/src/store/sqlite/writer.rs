@@ -212,10 +212,8 @@ impl Writer {
             transaction.rollback()?;
         } else {
             pending.write(&transaction)?;
-            let written = records.write(&transaction)?;
-            let moved =
-                ids.move_some(&transaction, pending.counters.first)? + records.move_some(&transaction)?;
-            pending.pages += written + moved / 2;
+            pending.pages += records.write(&transaction)?;
+            pending.pages += ids.move_some(&transaction)? + records.move_some(&transaction)?;
             write_counters(&transaction, &pending.counters)?;
             transaction.commit()?;
         }

@@ -9,16 +9,17 @@ use std::thread::JoinHandle;
 use fastbloom::BloomFilter;
 use rusqlite::Connection;
 
-use super::Key;
+use super::{Key, runs};
 use crate::store::sqlite::schema;
 
-/// Bits for each key and how many of them are set: of a hundred keys that the index does not hold, one is looked for.
-const BITS_EACH: usize = 10;
-const HASHES: u32 = 6;
+/// Bits for each key and how many of them are set: of a thousand keys that the index does not hold, one or two are looked
+/// for, in each of its runs.
+const BITS_EACH: usize = 14;
+const HASHES: u32 = 8;
 /// How many keys the first filter of several has room for, each after it for twice as many as the one before.
 const FIRST_ROOM: usize = 64 * 1024;
-/// How many keys are read from the index at a time: nobody who writes waits for it.
-const PAGE: usize = 16 * 1024;
+/// How many parts of the index are read at a time: nobody who writes waits for it.
+const PARTS: usize = 256;
 
 /// Filters that hold every key of the index, once those that were there before are read.
 pub(super) struct Filters {
@@ -90,7 +91,8 @@ impl Reading {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("store-filter".to_owned()).spawn(move || {
-            match schema::open_reader(path.as_ref()).and_then(|connection| keys(&connection, table, &stopped))
+            match schema::open_reader(path.as_ref())
+                .and_then(|connection| hold_all(&connection, table, &stopped))
             {
                 Ok(chain) => drop(done.send(chain)),
                 Err(error) => tracing::warn!(%error, table, "an index was not read: appends are slower"),
@@ -109,32 +111,30 @@ impl Drop for Reading {
     }
 }
 
-/// Reads all keys of an index, a page at a time, so that no long reader keeps the write-ahead log from beginning anew.
-fn keys(connection: &Connection, table: &str, stop: &AtomicBool) -> rusqlite::Result<Chain> {
-    let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+/// Reads all keys of an index, some parts at a time, so that no long reader keeps the write-ahead log from beginning anew.
+fn hold_all(connection: &Connection, table: &str, stop: &AtomicBool) -> rusqlite::Result<Chain> {
+    let sql = format!("SELECT coalesce(sum(count), 0) FROM {table}_runs");
+    let count: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
     let mut chain = Chain::default();
     chain.grow(usize::try_from(count).unwrap_or(0).max(FIRST_ROOM));
-    let mut select = connection
-        .prepare(&format!("SELECT high, low FROM {table} WHERE high >= ?1 ORDER BY high LIMIT {PAGE}"))?;
-    let mut from = i64::MIN;
+    let sql = format!("SELECT part, keys FROM {table} WHERE part > ?1 ORDER BY part LIMIT {PARTS}");
+    let mut select = connection.prepare(&sql)?;
+    let mut after = i64::MIN;
     while !stop.load(Ordering::Relaxed) {
-        let mut read = 0;
-        let mut rows = select.query([from])?;
-        let mut last = from;
+        let mut rows = select.query([after])?;
+        let mut count = 0;
         while let Some(row) = rows.next()? {
-            let (high, low) = (row.get(0)?, row.get(1)?);
-            chain.hold(Key(high, low));
-            (last, read) = (high, read + 1);
+            (after, count) = (row.get(0)?, count + 1);
+            runs::keys(row.get_ref(1)?.as_blob()?).for_each(|key| chain.hold(key));
         }
-        match last.checked_add(1) {
-            Some(next) if read == PAGE => from = next,
-            _ => break,
+        if count < PARTS {
+            break;
         }
     }
     Ok(chain)
 }
 
-/// Filters that grow. They know a key by its low half: it stands at another high half where its own was taken.
+/// Filters that grow.
 #[derive(Default)]
 struct Chain(Vec<Filter>);
 
@@ -149,6 +149,7 @@ impl Chain {
         self.0.iter().any(|filter| filter.bits.contains(&low))
     }
 
+    /// Half of a key tells it from nearly all others.
     fn hold(&mut self, Key(_, low): Key) {
         if self.0.last().is_none_or(|filter| filter.room == 0) {
             self.grow(FIRST_ROOM << self.0.len().min(16));
@@ -168,7 +169,7 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sqlite::index::tables;
+    use crate::store::sqlite::index::runs::{Runs, tables};
 
     const COUNT: i64 = 50_000;
 
@@ -178,13 +179,14 @@ mod tests {
         Key(spread(0x1e37_79b9_7f4a_7c15), spread(0x5851_f42d_4c95_7f2d))
     }
 
+    /// Has the index hold keys of numbers, as another run.
     fn put(connection: &Connection, numbers: std::ops::Range<i64>) {
         let transaction = connection.unchecked_transaction().unwrap();
-        let mut insert = transaction.prepare("INSERT INTO ids VALUES (?1, ?2, 1)").unwrap();
-        for Key(high, low) in numbers.map(key) {
-            insert.execute([high, low]).unwrap();
-        }
-        drop(insert);
+        let runs = Runs::open(&transaction, "ids").unwrap();
+        let mut keys: Vec<_> = numbers.map(|number| (key(number), 1)).collect();
+        keys.sort_unstable();
+        runs.write(&transaction, &keys, keys.len()).unwrap();
+        runs.finish(&transaction, keys.len() as u64, 1).unwrap();
         transaction.commit().unwrap();
     }
 
@@ -202,7 +204,8 @@ mod tests {
         let connection = Connection::open(folder.path().join("database")).unwrap();
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
         connection.execute_batch(&tables("ids")).unwrap();
-        put(&connection, 0..COUNT);
+        put(&connection, 0..1_000);
+        put(&connection, 1_000..COUNT);
         let mut filters = Filters::open(&connection, "ids").unwrap();
         // Until it is read nothing is said not to be there, and what comes meanwhile is known.
         put(&connection, COUNT..COUNT + 1);
@@ -212,16 +215,17 @@ mod tests {
             |numbers: std::ops::Range<i64>| numbers.filter(|number| filters.may_hold(key(*number))).count();
         let all = usize::try_from(COUNT + 1).unwrap();
         assert_eq!(held(0..COUNT + 1), all);
-        assert!(held(2 * COUNT..3 * COUNT) < all / 20);
+        assert!(held(2 * COUNT..3 * COUNT) < all / 100);
 
         // Read anew it has let go of what the index has, and of nothing else.
-        let mut delete = connection.prepare("DELETE FROM ids WHERE high = ?1").unwrap();
-        assert!((0..1_000).all(|number| delete.execute([key(number).0]).unwrap() == 1));
+        let runs = Runs::open(&connection, "ids").unwrap();
+        let oldest = runs.oldest().unwrap();
+        runs.delete(&connection, oldest, oldest.parts()).unwrap();
         filters.renew();
         read(&mut filters);
         let mut held =
             |numbers: std::ops::Range<i64>| numbers.filter(|number| filters.may_hold(key(*number))).count();
         assert_eq!(held(1_000..COUNT + 1), all - 1_000);
-        assert!(held(0..1_000) < 50);
+        assert!(held(0..1_000) < 20);
     }
 }

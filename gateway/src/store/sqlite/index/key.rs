@@ -28,6 +28,21 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The key as a number, which is ordered as keys are.
+    pub(super) fn bits(self) -> u128 {
+        let half = |half: i64| u128::from((half ^ i64::MIN).cast_unsigned());
+        half(self.0) << i64::BITS | half(self.1)
+    }
+
+    /// The key of a number.
+    pub(super) fn of_bits(bits: u128) -> Self {
+        #[allow(clippy::cast_possible_truncation, reason = "a half is what is wanted")]
+        let half = |bits: u128| (bits as u64).cast_signed() ^ i64::MIN;
+        Self(half(bits >> i64::BITS), half(bits))
+    }
+}
+
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Both halves are as good as random already.

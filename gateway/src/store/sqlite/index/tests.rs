@@ -47,18 +47,20 @@ fn append(
         }
         if number % 100 == 99 {
             filling.write(connection).unwrap();
-            ids.move_some(connection, first).unwrap();
+            ids.move_some(connection).unwrap();
             ids.keep();
         }
     }
     filling.write(connection).unwrap();
-    ids.move_some(connection, first).unwrap();
+    ids.move_some(connection).unwrap();
     ids.keep();
     next - at
 }
 
 fn indexed(connection: &Connection) -> u64 {
-    connection.query_row("SELECT count(*) FROM ids", [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
+    let mut select = connection.prepare("SELECT keys FROM ids").unwrap();
+    let count = |row: &rusqlite::Row<'_>| Ok(runs::keys(row.get_ref(0)?.as_blob()?).count() as u64);
+    select.query_map([], count).unwrap().map(Result::unwrap).sum()
 }
 
 #[test]
@@ -84,15 +86,37 @@ fn what_retention_removed_is_taken_again_and_leaves_the_index() {
     let removed = first - 1;
     let sql = "DELETE FROM events WHERE sequence + count <= ?1";
     connection.execute(sql, [first.cast_signed()]).unwrap();
-    for _ in 0..before / 4_000 + 2 {
-        ids.sweep(&connection, first, 100, 1_000).unwrap();
+    for _ in 0..before / 2_000 + 2 {
+        ids.sweep(&connection, first, 1_000).unwrap();
         ids.keep();
     }
-    assert!(indexed(&connection) < before / 100, "{} of {before}", indexed(&connection));
+    assert!(indexed(&connection) < before / 4, "{} of {before}", indexed(&connection));
     // The last hundred are kept, and the others come again: also those that a batch held when they went.
     assert_eq!(append(&mut ids, &connection, 0..count, count + 1, first), removed);
     let mut ids = ids::open(&connection).unwrap();
     assert_eq!(append(&mut ids, &connection, 0..count, 3 * count, first), 0);
+}
+
+#[test]
+fn a_run_goes_whole_while_the_next_one_is_being_written() {
+    let connection = database();
+    let mut ids = ids::open(&connection).unwrap();
+    let half = BATCH as u64 * 9 / 4;
+    append(&mut ids, &connection, 0..half, 1, 1);
+    assert!(ids.runs.count() > 0 && !ids.batch.is_empty() && ids.progress.moved > 0);
+    // The first run goes, and the second one goes on as it began.
+    let first = ids.runs.up_to() + 1;
+    while ids.runs.count() > 0 {
+        ids.sweep(&connection, first, 100).unwrap();
+        ids.keep();
+    }
+    connection.execute("DELETE FROM events WHERE sequence + count <= ?1", [first.cast_signed()]).unwrap();
+    let count = 2 * half;
+    append(&mut ids, &connection, half..count, half + 1, first);
+    assert!(ids.runs.count() > 0 && indexed(&connection) > ids.runs.count());
+    for mut ids in [ids, ids::open(&connection).unwrap()] {
+        assert_eq!(append(&mut ids, &connection, first - 1..count, count + 1, first), 0);
+    }
 }
 
 #[test]
@@ -112,22 +136,52 @@ fn what_is_undone_was_never_there() {
 }
 
 #[test]
-fn keys_with_one_high_half_are_told_apart_in_the_index_and_outlast_a_sweep() {
+fn a_key_that_was_set_anew_has_its_last_place_whatever_run_it_is_in() {
     let connection = database();
-    let mut insert = connection.prepare(&put_text(TABLE)).unwrap();
-    let text = Texts::of(TABLE).find;
-    let keys = [Key(7, 1), Key(8, 1), Key(7, 2), Key(7, 3), Key(i64::MAX, 1), Key(i64::MAX, 2)];
-    for (key, sequence) in keys.into_iter().zip(1..) {
-        assert_eq!(find(&connection, &text, key).unwrap(), None);
-        put(&mut insert, key, sequence).unwrap();
+    let mut runs = Runs::open(&connection, TABLE).unwrap();
+    // As near to each other as keys can be, at both ends and in the middle.
+    let keys =
+        [Key(i64::MIN, 0), Key(-1, -1), Key(-1, 0), Key(0, -1), Key(0, 0), Key(0, 1), Key(i64::MAX, -1)];
+    for (written, held) in [(&keys[..], 1), (&keys[2..4], 20), (&keys[3..5], 30)] {
+        let entries: Vec<_> = written.iter().copied().zip(held..).collect();
+        // A part at a time.
+        let mut rest = &entries[..];
+        while !rest.is_empty() {
+            let moved = (1..).find_map(|due| match runs.write(&connection, rest, due).unwrap() {
+                0 => None,
+                moved => Some(moved),
+            });
+            rest = &rest[moved.unwrap()..];
+        }
+        let (count, last) = (entries.len() as u64, entries.last().unwrap().1);
+        runs.push(runs.finish(&connection, count, last).unwrap());
     }
-    put(&mut insert, Key(7, 2), 9).unwrap();
-    let found = |key| find(&connection, &text, key).unwrap();
-    assert_eq!(keys.map(found), [Some(1), Some(2), Some(9), Some(4), Some(5), Some(6)]);
+    let reopened = Runs::open(&connection, TABLE).unwrap();
+    for runs in [&runs, &reopened] {
+        let places = |first| keys.map(|key| runs.find(&connection, key, first).unwrap());
+        assert_eq!(places(1), [Some(1), Some(2), Some(20), Some(30), Some(31), Some(6), Some(7)]);
+        // What is older than all of a run is not looked for in it.
+        assert_eq!(places(22), [None, None, None, Some(30), Some(31), None, None]);
+        assert_eq!(runs.find(&connection, Key(1, 0), 1).unwrap(), None);
+        assert_eq!((runs.count(), runs.up_to()), (11, 31));
+    }
+    assert_eq!(indexed(&connection), 11);
+}
 
-    // The first two go, but for what the others are found through.
+#[test]
+fn a_run_that_was_not_written_to_its_end_is_written_anew() {
+    let connection = database();
     let mut ids = ids::open(&connection).unwrap();
-    ids.progress.sweep = Some(Sweep { after: i64::MIN, before: 3 });
-    ids.sweep(&connection, 3, 4, 100).unwrap();
-    assert_eq!([Key(7, 2), Key(7, 3)].map(found), [Some(9), Some(4)]);
+    let count = BATCH as u64 * 5 / 4;
+    append(&mut ids, &connection, 0..count, 1, 1);
+    let some = indexed(&connection);
+    assert!(0 < some && some < BATCH as u64, "{some}");
+    let mut ids = ids::open(&connection).unwrap();
+    assert_eq!(indexed(&connection), 0);
+    assert_eq!(append(&mut ids, &connection, 0..count, count + 1, 1), 0);
+    append(&mut ids, &connection, count..3 * BATCH as u64, count + 1, 1);
+    assert!(indexed(&connection) > BATCH as u64);
+    for mut ids in [ids, ids::open(&connection).unwrap()] {
+        assert_eq!(append(&mut ids, &connection, 0..3 * BATCH as u64, 9 * BATCH as u64, 1), 0);
+    }
 }
