@@ -25,11 +25,11 @@ use crate::store::{Appended, Change, Commit, NewEvent, Retention, Revision, Stor
 
 /// Requests that may wait. Beyond them callers wait for room: a disk that is too slow slows whoever writes.
 pub(super) const QUEUE: usize = 256;
-/// How long the thread stays awake after a commit, likewise: one caller who writes again and again asks within less, and to
-/// be woken takes longer than that.
+/// How long the thread stays awake after a commit at most, and at most this part of what that took: one caller who writes
+/// again and again asks within less, and to be woken takes longer than that.
 const AWAKE: Duration = Duration::from_micros(60);
 const AWAKE_PART: u32 = 4;
-/// How many are answered one by one.
+/// A group of so many is answered from the writer's own thread.
 const FEW: usize = 4;
 /// The most rows that one trim request removes: a commit of a few milliseconds, and others get their turn in between.
 pub(super) const TRIM_EVENTS: usize = 1_000;
