@@ -142,8 +142,8 @@ impl Ledger {
         self.store.forget(&is_over).await
     }
 
-    /// Begins a change, or finds how it ended. Must go on when the caller is gone: dropped in between
-    /// it would leave a record of a change that nobody makes. `caller` is closed once the caller is gone.
+    /// Begins a change, or finds how it ended. Must go on when the caller is gone: dropped in between it would leave a record
+    /// of a change that nobody makes. `caller` is closed once the caller is gone.
     async fn begin(
         self: &Arc<Self>,
         change: Change,

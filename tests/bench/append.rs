@@ -245,8 +245,8 @@ fn told(
         "Median, lowest and highest of {} rounds in rotated order, {} s each way, to logs that grow over the rounds. \
          {PAYLOAD_BYTES} bytes each, ours an event with these in its data, which it is told from all others by its id: an \
          id that is kept is not stored again. An append counts once its log has said that it is synced. Ours is used as \
-         the gateway uses it, within the process, by as many tasks; the others over one connection on loopback, by writers that only count \
-         answers. With {}.",
+         the gateway uses it, within the process, by as many tasks; the others over one connection on loopback, by \
+         writers that only count answers. With {}.",
         settings.rounds,
         settings.seconds,
         versions.join(", "),

@@ -2,54 +2,40 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TrackedFuture;
 
-/// A future that runs in the task of whoever waits for it, and moves to a task of its own once nobody does. Gives what a
-/// panic left where it panics.
-pub(super) struct Lasting<F>(Option<Pin<Box<TrackedFuture<F>>>>)
-where
-    F: Future<Output: Send> + Send + 'static;
+/// What work gave, or what a panic left of it.
+type Ended<T> = Result<T, Box<dyn Any + Send>>;
 
-impl<F> Lasting<F>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
+/// A future that runs in the task of whoever waits for it, and moves to a task of its own once nobody does.
+pub(super) struct Lasting<T: Send + 'static>(Option<BoxFuture<'static, Ended<T>>>);
+
+impl<T: Send + 'static> Lasting<T> {
     /// `work`, which counts among `tasks` until it has ended.
-    pub(super) fn new(work: F, tasks: &TaskTracker) -> Self {
-        Self(Some(Box::pin(tasks.track_future(work))))
+    pub(super) fn new(work: impl Future<Output = T> + Send + 'static, tasks: &TaskTracker) -> Self {
+        Self(Some(Box::pin(tasks.track_future(AssertUnwindSafe(work).catch_unwind()))))
     }
 }
 
-impl<F> Future for Lasting<F>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    type Output = Result<F::Output, Box<dyn Any + Send>>;
+impl<T: Send + 'static> Future for Lasting<T> {
+    type Output = Ended<T>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<T>> {
         let Some(work) = &mut self.0 else { return Poll::Pending };
-        // After a panic it is not touched again.
-        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
-        let ended = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(output)) => Ok(output),
-            Err(panic) => Err(panic),
-        };
+        let ended = ready!(work.as_mut().poll(cx));
         self.0 = None;
         Poll::Ready(ended)
     }
 }
 
-impl<F> Drop for Lasting<F>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
+impl<T: Send + 'static> Drop for Lasting<T> {
     fn drop(&mut self) {
         // Without a runtime there is nothing that it could go on in.
         if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
@@ -61,7 +47,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt as _;
     use tokio::sync::oneshot;
 
     #[tokio::test]

@@ -52,13 +52,10 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn new(counters: Counters) -> Self {
         let (events, changes, filling) = (Vec::new(), Vec::new(), Filling::default());
-        let mut pending =
-            Self { counters, events, changes, filling, pages: 0, now: counters.recorded, clock: 0 };
-        pending.look_at_clock();
-        pending
+        Self { counters, events, changes, filling, pages: 0, now: 0, clock: 0 }
     }
 
-    /// Has what is done next be of now: of no earlier than it was asked for.
+    /// Has what is done next be of now: of no earlier than it was asked for. Comes before each request.
     pub(super) fn look_at_clock(&mut self) {
         self.clock = milliseconds(SystemTime::now());
         self.now = self.clock.max(self.counters.recorded);

@@ -61,8 +61,6 @@ struct Progress {
     finished: Option<Run>,
     /// The parts of the oldest run before this one are deleted.
     deleted: i64,
-    /// All of them are, in this transaction.
-    is_gone: bool,
 }
 
 impl Index {
@@ -143,9 +141,8 @@ impl Index {
         let from = self.progress.deleted.max(parts.start);
         let some = DELETED_EACH * removed / PART_KEYS as u64 + 1;
         let to = from.saturating_add_unsigned(some).min(parts.end);
-        self.runs.delete(connection, run, from..to)?;
-        (self.progress.deleted, self.progress.is_gone) = (to, to == parts.end);
-        Ok(())
+        self.progress.deleted = to;
+        self.runs.delete(connection, run, from..to)
     }
 
     /// The transaction is durable.
@@ -161,7 +158,7 @@ impl Index {
             }
             (self.progress.moved, self.progress.due) = (0, 0);
         }
-        if std::mem::take(&mut self.progress.is_gone) {
+        if self.runs.oldest().is_some_and(|run| run.parts().end == self.progress.deleted) {
             self.stale += self.runs.pop();
             if self.stale > self.runs.count().max(FEW_STALE) {
                 self.filters.renew();
@@ -187,7 +184,7 @@ impl Index {
     fn seal(&mut self) {
         if self.batch.is_empty() && self.recent.len() >= BATCH {
             self.batch.extend(self.recent.iter().map(|(key, place)| (*key, *place)));
-            self.batch.sort_unstable();
+            self.batch.sort_unstable_by_key(|(key, _)| key.bits());
         }
     }
 }
@@ -198,7 +195,7 @@ pub(super) fn fill(connection: &Connection, table: &str, read: Read) -> rusqlite
     let mut write = |batch: &mut Places| {
         let Some(last) = batch.values().max().copied() else { return Ok(()) };
         let mut sorted: Vec<_> = batch.drain().collect();
-        sorted.sort_unstable();
+        sorted.sort_unstable_by_key(|(key, _)| key.bits());
         runs.write(connection, &sorted, sorted.len())?;
         let run = runs.finish(connection, sorted.len() as u64, last)?;
         runs.push(run);
@@ -213,4 +210,4 @@ pub(super) fn fill(connection: &Connection, table: &str, read: Read) -> rusqlite
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,9 +10,8 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::Instant;
 
-use self::group::{Group, taken_within};
+use self::group::{Group, Pace, taken_within};
 use super::apply::{self, Found, Outcome, Pending};
 use super::checkpoint::Checkpoints;
 use super::failed;
@@ -85,19 +84,13 @@ impl Writer {
     }
 
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut closing = None;
-        // How many requests the group before had, and how long it took.
-        let mut before = (0, Duration::ZERO);
+        let (mut before, mut closing) = (Pace::default(), None);
         while closing.is_none() {
-            let first = taken_within(&mut requests, AWAKE.min(before.1 / AWAKE_PART));
+            let first = taken_within(&mut requests, AWAKE.min(before.took / AWAKE_PART));
             let Some(first) = first.or_else(|| requests.blocking_recv()) else { break };
-            let begun = Instant::now();
             let mut group = Group::new(first, &mut requests, before);
             self.commit(&mut group);
-            let took = begun.elapsed().saturating_sub(group.waited());
-            let taken;
-            (taken, closing) = group.end();
-            before = (taken, took);
+            (before, closing) = group.end();
         }
         drop(self.checkpoints);
         // Their filters may still be reading.
@@ -127,7 +120,7 @@ impl Writer {
                     // Nobody may be watching.
                     let _ = self.changes.send(change);
                 }
-                self.answer(asked.into_iter().zip(outcomes));
+                self.answer(Answers(asked.into_iter().zip(outcomes).collect()));
                 if let Some(checkpoints) = &mut self.checkpoints {
                     checkpoints.grown(&self.connection, pages as u64);
                 }
@@ -143,13 +136,11 @@ impl Writer {
     }
 
     /// Answers a group.
-    fn answer(&self, answers: impl ExactSizeIterator<Item = (Request, Outcome)> + Send + 'static) {
+    fn answer(&self, answers: Answers) {
         match &self.runtime {
             // To wake one who waits is a matter of the runtime's own threads: from this one each costs several times that.
-            Some(runtime) if answers.len() > FEW => {
-                runtime.spawn(async move { answers.for_each(|(request, outcome)| answer(request, outcome)) });
-            }
-            _ => answers.for_each(|(request, outcome)| answer(request, outcome)),
+            Some(runtime) if answers.0.len() > FEW => drop(runtime.spawn(async move { drop(answers) })),
+            _ => drop(answers),
         }
     }
 
@@ -218,6 +209,16 @@ impl Writer {
             transaction.commit()?;
         }
         Ok((outcomes, pending))
+    }
+}
+
+/// The answers of a group, which are given when they are let go of: also by a runtime that has ended and makes no task of
+/// them.
+struct Answers(Vec<(Request, Outcome)>);
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|(request, outcome)| answer(request, outcome));
     }
 }
 

@@ -184,7 +184,7 @@ mod tests {
         let transaction = connection.unchecked_transaction().unwrap();
         let runs = Runs::open(&transaction, "ids").unwrap();
         let mut keys: Vec<_> = numbers.map(|number| (key(number), 1)).collect();
-        keys.sort_unstable();
+        keys.sort_unstable_by_key(|(key, _)| key.bits());
         runs.write(&transaction, &keys, keys.len()).unwrap();
         runs.finish(&transaction, keys.len() as u64, 1).unwrap();
         transaction.commit().unwrap();

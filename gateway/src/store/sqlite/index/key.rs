@@ -6,7 +6,7 @@ use postern_chassis::digest;
 
 /// What an id is known by: 128 bits, high and low. Those that the gateway makes are as many in hexadecimal digits; of any
 /// other they are of its digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store::sqlite) struct Key(pub(in crate::store::sqlite) i64, pub(in crate::store::sqlite) i64);
 
 impl Key {
@@ -21,24 +21,18 @@ impl Key {
             let digest = digest::of(id.as_bytes());
             digest.iter().take(size_of::<u128>()).fold(0, |key, byte| key << 8 | u128::from(*byte))
         });
-        let bits = bits.to_be_bytes();
-        let (high, low) = bits.split_at(size_of::<i64>());
-        let half = |half: &[u8]| half.iter().fold(0, |sum, byte| sum << 8 | i64::from(*byte));
-        Self(half(high), half(low))
+        Self::of_bits(bits)
     }
-}
 
-impl Key {
-    /// The key as a number, which is ordered as keys are.
+    /// The key as a number.
     pub(super) fn bits(self) -> u128 {
-        let half = |half: i64| u128::from((half ^ i64::MIN).cast_unsigned());
-        half(self.0) << i64::BITS | half(self.1)
+        u128::from(self.0.cast_unsigned()) << i64::BITS | u128::from(self.1.cast_unsigned())
     }
 
     /// The key of a number.
     pub(super) fn of_bits(bits: u128) -> Self {
         #[allow(clippy::cast_possible_truncation, reason = "a half is what is wanted")]
-        let half = |bits: u128| (bits as u64).cast_signed() ^ i64::MIN;
+        let half = |bits: u128| (bits as u64).cast_signed();
         Self(half(bits >> i64::BITS), half(bits))
     }
 }

@@ -11,7 +11,7 @@ pub(super) const PART_KEYS: usize = 64;
 /// How many bits of a key tell its part.
 const PART_BITS: u32 = (BATCH / PART_KEYS).ilog2();
 const KEY_BYTES: usize = size_of::<u128>();
-/// A key and its place, as they lie in a part: numbers with their highest byte first, so that they are ordered as keys are.
+/// A key and its place, as they lie in a part: numbers with their highest byte first, so that they are found by their order.
 const ENTRY_BYTES: usize = KEY_BYTES + size_of::<u64>();
 
 /// The tables of an index. `part`: the number of its run, then that of the part in it; `keys`: the entries, by key.
@@ -119,7 +119,7 @@ impl Runs {
         Ok(None)
     }
 
-    /// Writes parts of the next run from the front of its keys, which are in order: as many as hold up to `due` of them.
+    /// Writes parts of the next run from the front of its keys, which are in the order of their bits: as many as hold up to `due` of them.
     /// Gives how many keys that were.
     pub(super) fn write(
         &self,

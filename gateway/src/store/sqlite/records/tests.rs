@@ -1,6 +1,7 @@
 //! Records through many batches of their index, restarts, and what is undone or forgotten.
 
 use super::*;
+use crate::store::sqlite::index::tests::indexed;
 use crate::store::sqlite::index::{BATCH, tables};
 
 /// A revision after all.
@@ -56,19 +57,13 @@ fn assert_kept(records: &mut Records, connection: &Connection, numbers: std::ops
     }
 }
 
-/// How many keys the index has on disk.
-fn indexed(connection: &Connection) -> u64 {
-    let sql = format!("SELECT coalesce(sum(count), 0) FROM {INDEX}_runs");
-    connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
-}
-
 #[test]
 fn a_record_is_found_wherever_it_is_and_after_a_restart() {
     let connection = database();
     let mut records = Records::open(&connection, 0).unwrap();
     let count = 4 * BATCH as u64;
     fill(&mut records, &connection, 0..count);
-    assert!(indexed(&connection) > count / 2, "{}", indexed(&connection));
+    assert!(indexed(&connection, INDEX) > count / 2, "{}", indexed(&connection, INDEX));
     let kept = (0..count).filter(|number| value(*number).is_some()).count();
     for mut records in [records, Records::open(&connection, LAST).unwrap()] {
         assert_kept(&mut records, &connection, 0..count);
@@ -107,7 +102,7 @@ fn what_is_forgotten_is_free_again_and_leaves_rows_and_index() {
         assert_eq!(records.get(&connection, "1").unwrap(), None);
         assert!(records.list(&connection, 0, usize::MAX).unwrap().len() < 300);
     }
-    assert!(indexed(&connection) < 2 * BATCH as u64, "{}", indexed(&connection));
+    assert!(indexed(&connection, INDEX) < 2 * BATCH as u64, "{}", indexed(&connection, INDEX));
 
     // And all of them, the last row too.
     let mut records = Records::open(&connection, LAST).unwrap();

@@ -16,6 +16,13 @@ const GROUP_EVENTS: usize = 1024;
 const GATHER: Duration = Duration::from_micros(500);
 const GATHER_PART: u32 = 2;
 
+/// How large a group was and how long it took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pace {
+    requests: usize,
+    pub(super) took: Duration,
+}
+
 /// Requests that are committed together.
 pub(super) struct Group<'a> {
     first: Option<Request>,
@@ -29,37 +36,31 @@ pub(super) struct Group<'a> {
     /// How long it may still wait for more, and how long it waited.
     patience: Duration,
     waited: Duration,
+    begun: Instant,
     /// Nothing is taken after a close.
     closing: Option<oneshot::Sender<()>>,
 }
 
 impl<'a> Group<'a> {
-    /// A group that begins with a request. `before`: how many the group before had, and how long it took to commit.
-    pub(super) fn new(
-        first: Request,
-        requests: &'a mut mpsc::Receiver<Request>,
-        (before, took): (usize, Duration),
-    ) -> Self {
+    /// A group that begins with a request, after another one.
+    pub(super) fn new(first: Request, requests: &'a mut mpsc::Receiver<Request>, before: Pace) -> Self {
         Self {
             first: Some(first),
             requests,
-            expected: before,
+            expected: before.requests,
             taken: 0,
             events: 0,
-            patience: GATHER.min(took / GATHER_PART),
+            patience: GATHER.min(before.took / GATHER_PART),
             waited: Duration::ZERO,
+            begun: Instant::now(),
             closing: None,
         }
     }
 
-    /// How long it was waited for requests of it.
-    pub(super) fn waited(&self) -> Duration {
-        self.waited
-    }
-
-    /// How many it had, and who closes the store after it.
-    pub(super) fn end(self) -> (usize, Option<oneshot::Sender<()>>) {
-        (self.taken, self.closing)
+    /// What it was like, waiting left aside, and who closes the store after it.
+    pub(super) fn end(self) -> (Pace, Option<oneshot::Sender<()>>) {
+        let took = self.begun.elapsed().saturating_sub(self.waited);
+        (Pace { requests: self.taken, took }, self.closing)
     }
 
     fn more(&mut self) -> Option<Request> {

@@ -93,6 +93,19 @@ fn a_commit_that_fails_at_its_very_end_is_answered_so_and_shown_to_nobody() {
 }
 
 #[test]
+fn a_group_is_answered_also_where_the_runtime_has_ended_that_would_do_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    writer.runtime = Some(runtime.handle().clone());
+    drop(runtime);
+    let (requests, answers): (Vec<_>, Vec<_>) =
+        (0..=FEW).map(|number| append(Vec::new(), &format!("key-{number}"))).unzip();
+    writer.commit(requests);
+    assert!(answers.into_iter().all(|mut answer| answer.try_recv().unwrap().is_ok()));
+}
+
+#[test]
 fn a_conflict_refuses_its_own_request_of_a_group_and_sees_those_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = writer(folder.path());
