@@ -2,7 +2,6 @@
 //! with it.
 
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,13 +14,12 @@ use tokio::time::{Instant, sleep};
 
 use super::super::world::World;
 use crate::outside::Peers;
+use crate::ports::Port;
 
 /// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether it does.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Ports that Linux gives to nobody by itself: below those for outgoing connections.
-const PORTS: Range<u16> = 10_000..30_000;
 const USER: &str = "postern";
 const PASSWORD: &str = "open-sesame";
 /// How much of a server's log is shown where a test fails.
@@ -54,8 +52,8 @@ impl Make {
 pub(super) struct Peer {
     make: Make,
     folder: TempDir,
-    port: u16,
-    tls_port: u16,
+    port: Port,
+    tls_port: Port,
     authority: Authority,
     programs: Peers,
     /// Absent: it went to the background, and is stopped by its own command.
@@ -70,7 +68,7 @@ impl Peer {
         let (certificate, key) = authority.issue(&["127.0.0.1".to_owned()]).unwrap();
         std::fs::write(folder.path().join("cert.pem"), certificate).unwrap();
         std::fs::write(folder.path().join("key.pem"), key).unwrap();
-        let (port, tls_port) = (free_port(), free_port());
+        let (port, tls_port) = (Port::keep(), Port::keep());
         let mut peer = Self { make, folder, port, tls_port, authority, programs, process: None };
         peer.process = peer.run(onward);
         peer.listens().await;
@@ -100,7 +98,9 @@ impl Peer {
         let log = File::create(self.folder.path().join("output.log")).unwrap();
         command
             .arg(self.folder.path())
-            .args([self.port, self.tls_port, onward].map(|port| port.to_string()))
+            .args(
+                [self.port.address.port(), self.tls_port.address.port(), onward].map(|port| port.to_string()),
+            )
             .args([USER, PASSWORD])
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
@@ -116,8 +116,8 @@ impl Peer {
 
     async fn listens(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        for port in [self.port, self.tls_port] {
-            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        for address in [self.port.address, self.tls_port.address] {
+            while TcpStream::connect(address).await.is_err() {
                 let ended = self.process.as_mut().and_then(|process| process.try_wait().unwrap());
                 assert!(
                     ended.is_none() && Instant::now() < deadline,
@@ -140,8 +140,8 @@ impl Peer {
 
     /// Makes the world's connection one to this server. With TLS from the first byte, messages over 1 MiB are refused.
     pub(super) fn connect(&self, world: &mut World, tls: TlsMode) {
-        let port = if tls == TlsMode::Implicit { self.tls_port } else { self.port };
-        world.stored.port = port.into();
+        let port = if tls == TlsMode::Implicit { &self.tls_port } else { &self.port };
+        world.stored.port = port.address.port().into();
         world.stored.tls_mode = tls.into();
         world.stored.ca_certificates = self.authority.certificate().to_owned();
         // Postfix's users have the domain of their passwords' store.
@@ -157,16 +157,6 @@ impl Peer {
         let text = texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect::<String>();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
-    }
-}
-
-/// A port that nobody listens on, and that the system gives to no outgoing connection before it is listened on.
-fn free_port() -> u16 {
-    loop {
-        let port = fastrand::u16(PORTS);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 
