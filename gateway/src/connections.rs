@@ -149,7 +149,8 @@ impl Connections {
             Some(opened) => opened,
             None => {
                 names::connection("connection", name)?;
-                self.room.load(name).await?
+                // In a box: nearly every call finds it at once.
+                Box::pin(self.room.load(name)).await?
             }
         };
         if opened.is_shut() {
@@ -162,7 +163,7 @@ impl Connections {
                 self.room.renew_ahead(&opened);
                 Ok(opened)
             }
-            Freshness::Spent => self.room.refresh(&opened).await,
+            Freshness::Spent => Box::pin(self.room.refresh(&opened)).await,
         }
     }
 

@@ -38,7 +38,7 @@ impl Service<Request<Body>> for Doors {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if self.forwarder.takes(request.uri().path()) {
-            Box::pin(self.forwarder.clone().oneshot(request))
+            self.forwarder.call(request)
         } else {
             Box::pin(self.routes.clone().oneshot(request))
         }

@@ -47,34 +47,34 @@ pub(crate) struct Repeated;
 
 /// Forwards calls. Cheap to clone: clones share all they have.
 #[derive(Debug, Clone)]
-pub struct Forwarder {
+pub struct Forwarder(Arc<Ways>);
+
+/// What calls are forwarded by.
+#[derive(Debug)]
+struct Ways {
     connections: Arc<Connections>,
     connectors: Arc<Connectors>,
     stop: CancellationToken,
 }
 
 impl Forwarder {
-    /// A forwarder to these connectors, through these connections.
+    /// A forwarder to these connectors, through these connections. It ends streams that go both ways once `stop` is
+    /// cancelled: what their connectors were given is still answered.
     #[must_use]
-    pub fn new(connections: Arc<Connections>, connectors: Arc<Connectors>) -> Self {
-        Self { connections, connectors, stop: CancellationToken::new() }
-    }
-
-    /// The same forwarder, which ends streams that go both ways once `stop` is cancelled: what their connectors were
-    /// given is still answered.
-    #[must_use]
-    pub fn until(self, stop: CancellationToken) -> Self {
-        Self { stop, ..self }
+    pub fn new(connections: Arc<Connections>, connectors: Arc<Connectors>, stop: CancellationToken) -> Self {
+        Self(Arc::new(Ways { connections, connectors, stop }))
     }
 
     /// Whether a path is a connector's to take, or may be once every connector is reached. Never so for the gateway's
     /// own services.
     #[must_use]
     pub fn takes(&self, path: &str) -> bool {
-        service_of(path).is_some_and(|service| self.connectors.takes(service))
+        service_of(path).is_some_and(|service| self.0.connectors.takes(service))
     }
+}
 
-    async fn forward(self, request: Request<Body>) -> Result<Response<Body>, Error> {
+impl Ways {
+    async fn forward(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
         let (parts, body) = request.into_parts();
         if !is_grpc(&parts.headers) {
             let mut refused = Response::new(Body::empty());
@@ -96,11 +96,14 @@ impl Forwarder {
             headers.insert(REPEAT_METADATA, HeaderValue::from_static("1"));
         }
         let terms = contract::terms(parts.uri.path());
-        let stop = (terms.takes_stream && terms.gives_stream).then_some(self.stop.clone());
+        let stop = (terms.takes_stream && terms.gives_stream).then(|| self.stop.clone());
         let has_id = !wanted.request_id.is_empty();
         let mut call = Call::new(terms, has_id, parts.uri, headers, first, deadline, stop);
-        let answer = call.send(&connector, &opened).await?;
-        let answer = self.refreshed(&mut call, &connector, &opened, answer).await?;
+        let mut answer = call.send(&connector, &opened).await?;
+        if answer.head.headers.contains_key(REFRESH_METADATA) {
+            // In a box, as all that is rare: a call has room for it while it runs.
+            answer = Box::pin(self.refreshed(&mut call, &connector, &opened, answer)).await?;
+        }
         let mut head = answer.head;
         headers::strip_own(&mut head.headers);
         if call.is_doubtful() {
@@ -111,7 +114,7 @@ impl Forwarder {
         Ok(Response::from_parts(head, body))
     }
 
-    /// Repeats a call once with a new grant, where its access token was refused and all of it is still here.
+    /// Repeats a call whose access token was refused, once and with a new grant, where all of it is still here.
     async fn refreshed(
         &self,
         call: &mut Call,
@@ -119,9 +122,6 @@ impl Forwarder {
         opened: &Arc<Opened>,
         answer: Answer,
     ) -> Result<Answer, Error> {
-        if !answer.head.headers.contains_key(REFRESH_METADATA) {
-            return Ok(answer);
-        }
         if !answer.handed.is_whole() {
             self.connections.renew(opened);
             return Ok(answer);
@@ -161,9 +161,9 @@ impl Service<Request<Body>> for Forwarder {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let forwarding = self.clone().forward(request);
+        let ways = self.0.clone();
         Box::pin(async move {
-            Ok(forwarding.await.unwrap_or_else(|error| {
+            Ok(ways.forward(request).await.unwrap_or_else(|error| {
                 let mut response = Status::from(error).into_http();
                 headers::say_encodings(response.headers_mut());
                 response

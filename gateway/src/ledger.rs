@@ -19,8 +19,9 @@ use bytes::Bytes;
 use postern_chassis::digest;
 use postern_chassis::fault::Fault;
 use prost::Message as _;
+use prost_types::Timestamp;
 use ring::hmac;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
@@ -51,8 +52,10 @@ pub struct Ledger {
     /// Tells this run of the gateway from others, and which of those live: a record that another began which lives no
     /// more is nobody's.
     leases: Arc<Leases>,
-    /// The changes being made, by key. Bounded by the calls that the listener takes.
-    running: Mutex<HashMap<String, watch::Receiver<()>>>,
+    /// What this gateway's records say who began them.
+    run: Bytes,
+    /// The changes being made, by key, each with those who wait for its end. Bounded by the calls that the listener takes.
+    running: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
     /// What makes them: it goes on when their callers are gone.
     tasks: TaskTracker,
 }
@@ -93,12 +96,8 @@ impl Ledger {
         keys: Arc<KeyRing>,
     ) -> Result<Arc<Self>, SealError> {
         let (digests, running) = (keys.digest_key()?, Mutex::default());
-        Ok(Arc::new(Self { store, digests, keys, leases, running, tasks: TaskTracker::new() }))
-    }
-
-    /// What this gateway's records say who began them.
-    fn run(&self) -> Bytes {
-        Bytes::copy_from_slice(self.leases.id().as_bytes())
+        let run = Bytes::copy_from_slice(leases.id().as_bytes());
+        Ok(Arc::new(Self { store, digests, keys, leases, run, running, tasks: TaskTracker::new() }))
     }
 
     /// The digest of a request.
@@ -149,32 +148,44 @@ impl Ledger {
         change: Change,
         caller: &mut oneshot::Sender<()>,
     ) -> Result<Begin, Error> {
-        let Change { key, digest, terms } = change;
-        // Nearly all are new, and to write a new one tells whether it is: what is known is read where it was not.
-        let mut is_new = true;
+        // Nearly all are new, and to write a new one tells whether it is: what is known is read where it was not. That in
+        // a box: each change has room for this while it is made.
+        match self.write_begin(&change, None, SystemTime::now().into(), false).await? {
+            Some(ticket) => Ok(Begin::Run(ticket)),
+            None => Box::pin(self.find(change, caller)).await,
+        }
+    }
+
+    /// Finds how a change ended that was known, or begins it again where it is over without an end.
+    async fn find(
+        self: &Arc<Self>,
+        change: Change,
+        caller: &mut oneshot::Sender<()>,
+    ) -> Result<Begin, Error> {
+        let Change { key, digest, terms } = &change;
         loop {
             let now = SystemTime::now();
-            let entry = if is_new { None } else { self.store.get(&key).await? };
+            let entry = self.store.get(key).await?;
             let revision = entry.as_ref().map(|entry| entry.revision);
             let known = entry.and_then(|entry| Record::decode(entry.value).ok());
             let mut left_over = None;
             if let Some(record) = known.filter(|record| remembered(record, now)) {
-                if record.digest != digest {
+                if record.digest != *digest {
                     LEDGER.refused.inc();
                     return Err(reused().into());
                 }
                 if !record.answer.is_empty() {
                     LEDGER.answered.inc();
-                    let answer = Answer::open(&self.keys, &key, &record.answer);
+                    let answer = Answer::open(&self.keys, key, &record.answer);
                     let unreadable = || Answer::error(&record::unknown("its answer cannot be read any more"));
                     return Ok(Begin::Answer(answer.unwrap_or_else(unreadable), record.whole));
                 }
-                let why = if record.run != self.run() {
-                    if elsewhere::wait(self, &key, revision, &record.run, caller).await? {
+                let why = if record.run != self.run {
+                    if elsewhere::wait(self, key, revision, &record.run, caller).await? {
                         continue;
                     }
                     "the gateway ended before its answer was known"
-                } else if self.wait(&key).await || self.has_changed(&key, revision).await? {
+                } else if self.wait(key).await || self.has_changed(key, revision).await? {
                     continue;
                 } else {
                     "broke off"
@@ -185,39 +196,48 @@ impl Ledger {
                     LEDGER.answered.inc();
                     return Ok(Begin::Answer(Answer::error(&record::unknown(why)), record.whole));
                 }
-                left_over = Some(record.begin);
+                left_over = record.begin;
             }
             if caller.is_closed() {
                 // It waited for another call that changed nothing: nobody is there any more to want a new try.
                 return Err(Fault::new(Code::Cancelled, "CALL_CANCELLED", "the caller ended the call").into());
             }
-            let record = Record {
-                run: self.run(),
-                digest: digest.clone(),
-                // Remembered for as long as the first try would have been.
-                begin: left_over.unwrap_or_else(|| Some(now.into())),
-                answer: Bytes::new(),
-                whole: None,
+            let is_repeat = left_over.is_some() && terms.idempotent;
+            // Remembered for as long as the first try would have been.
+            let begin = left_over.unwrap_or_else(|| now.into());
+            match self.write_begin(&change, revision, begin, is_repeat).await? {
+                Some(ticket) => return Ok(Begin::Run(ticket)),
+                None => self.wait(key).await,
             };
-            let write = Write {
-                key: key.clone(),
-                value: Some(record.encode_to_vec().into()),
-                expect: revision.map_or(Expect::Absent, Expect::Revision),
-            };
-            // Told of as running before it is durable, so that whoever finds the record finds it running too.
-            let Some(claim) = Claim::take(self, &key) else {
-                self.wait(&key).await;
-                continue;
-            };
-            match write_surely(self.store.as_ref(), write).await {
-                Ok(revision) => {
-                    let is_repeat = left_over.is_some() && terms.idempotent;
-                    if is_repeat { &LEDGER.left_over } else { &LEDGER.made }.inc();
-                    return Ok(Begin::Run(Ticket::new(claim, revision, record, is_repeat)));
-                }
-                Err(StoreError::Conflict { .. }) => is_new = false,
-                Err(error) => return Err(error.into()),
+        }
+    }
+
+    /// Writes down that a change begins, over the record of a revision or where there is none. `None`: the record is
+    /// another, or somebody else makes the change just now.
+    async fn write_begin(
+        self: &Arc<Self>,
+        change: &Change,
+        over: Option<Revision>,
+        begin: Timestamp,
+        is_repeat: bool,
+    ) -> Result<Option<Ticket>, Error> {
+        // Told of as running before it is durable, so that whoever finds the record finds it running too.
+        let Some(claim) = Claim::take(self, &change.key) else { return Ok(None) };
+        let digest = change.digest.clone();
+        let record =
+            Record { run: self.run.clone(), digest, begin: Some(begin), answer: Bytes::new(), whole: None };
+        let write = Write {
+            key: change.key.clone(),
+            value: Some(record.encode_to_vec().into()),
+            expect: over.map_or(Expect::Absent, Expect::Revision),
+        };
+        match write_surely(self.store.as_ref(), write).await {
+            Ok(revision) => {
+                if is_repeat { &LEDGER.left_over } else { &LEDGER.made }.inc();
+                Ok(Some(Ticket::new(claim, revision, record, is_repeat)))
             }
+            Err(StoreError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -228,10 +248,13 @@ impl Ledger {
 
     /// Waits until a change is no longer running. False: it was not.
     async fn wait(&self, key: &str) -> bool {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
-        let Some(mut running) = running else { return false };
+        let (waiting, ended) = oneshot::channel();
+        match self.running.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key) {
+            Some(all) => all.push(waiting),
+            None => return false,
+        }
         // An error says that the sender is gone: that is what is waited for.
-        let _ = running.changed().await;
+        let _ = ended.await;
         true
     }
 }

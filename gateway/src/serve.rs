@@ -232,7 +232,7 @@ pub async fn serve_on(
         .add_service(outbox_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .add_service(approval_service.max_decoding_message_size(chassis::MAX_MESSAGE_BYTES))
         .prepare();
-    let doors = Doors::new(routes, Forwarder::new(connections, connectors.clone()).until(stop.clone()));
+    let doors = Doors::new(routes, Forwarder::new(connections, connectors.clone(), stop.clone()));
     let doors = Once::new(doors, ledger.clone());
     if let Some(console) = &console {
         // What people do there is counted as what any caller does.

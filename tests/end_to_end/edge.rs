@@ -131,7 +131,7 @@ impl Edge {
         let connections = Arc::new(Connections::new(front, store.clone(), connectors.clone(), keys));
         let (routes, _) = serve::edges(&["postern.connection.v1.ConnectionService"]).await.unwrap();
         let routes = routes.add_service(connections.service()).prepare();
-        let forwarder = Forwarder::new(connections.clone(), connectors.clone());
+        let forwarder = Forwarder::new(connections.clone(), connectors.clone(), CancellationToken::new());
         let door = Guarded::new(Door { routes, forwarder }, callers.map(Arc::new));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -178,7 +178,8 @@ async fn a_call_that_its_caller_drops_is_dropped_at_the_connector() {
 
 /// Calls the forwarder itself, with nothing around it that has a word in it. Gives code and reason.
 async fn directly(edge: &Edge, timeout: &str, body: Vec<u8>) -> (Code, String) {
-    let mut forwarder = Forwarder::new(edge.connections.clone(), edge.connectors.clone());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut forwarder = Forwarder::new(edge.connections.clone(), edge.connectors.clone(), stop);
     let request = http::Request::post("/test.echo.v1.EchoService/Unary")
         .header("content-type", "application/grpc")
         .header("grpc-timeout", timeout)

@@ -157,7 +157,7 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
         .add_service(EventServer::new(way.clone(), stop.clone()).with(subscriptions.clone()))
         .add_service(OutboxServiceServer::new(outbox))
         .prepare();
-    let doors = Doors::new(routes, Forwarder::new(connections, connectors).until(stop.clone()));
+    let doors = Doors::new(routes, Forwarder::new(connections, connectors, stop.clone()));
     let doors = Once::new(doors, ledger.clone());
     *lock(&ready) = Some(Gateway { doors, leases: leases.clone() });
     stop.cancelled().await;

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ impl Call {
         let may_move = are_others && self.repeats < MAX_REPEATS;
         let peeks = may_move && (self.terms.is_safe || self.is_known_by_id());
         let is_one = !self.terms.gives_stream;
-        let sending = async move {
+        let sending = pin!(async move {
             let response = channel.ready().await?.call(request).await?;
             let (head, mut body) = response.into_parts();
             // Until some of the answer has gone on to the caller, the call can still be made elsewhere.
@@ -163,7 +163,7 @@ impl Call {
                 }
             }
             Ok((head, begun, body))
-        };
+        });
         let error = match self.wait(sending, replica, may_move && self.terms.is_safe).await? {
             Ok((head, begun, body)) => return Ok(Sent::Answered(Answer { head, begun, body, handed })),
             Err(Some(error)) if breaks::is_out_of_time(&error) => return Err(out_of_time().into()),
@@ -217,11 +217,10 @@ impl Call {
     async fn wait(
         // Not shared: a body may be moved between threads, not be used by two.
         &mut self,
-        sending: impl Future<Output = Result<Begun, WayError>>,
+        mut sending: Pin<&mut impl Future<Output = Result<Begun, WayError>>>,
         replica: &Replica,
         may_move: bool,
     ) -> Result<Result<Begun, Option<WayError>>, Error> {
-        let mut sending = pin!(sending);
         let now = Instant::now();
         let (end, suspicion) = (self.end(now), now + replica.suspicion());
         let mut waited = timeout_at(end.min(suspicion), &mut sending).await.ok();

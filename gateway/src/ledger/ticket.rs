@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::watch;
 
 use super::Ledger;
 use super::record::{Keep, Record, Whole};
@@ -31,7 +30,6 @@ pub(super) struct Entry {
 pub(super) struct Claim {
     ledger: Arc<Ledger>,
     key: String,
-    _ended: watch::Sender<()>,
 }
 
 impl Ticket {
@@ -51,21 +49,8 @@ impl Ticket {
 
     /// Writes down how the change ended.
     pub(super) async fn end(self, keep: Keep) -> Result<(), StoreError> {
-        let (mut record, mut revision) = self.entry.written().clone();
-        let run = record.run.clone();
+        let (value, mut revision) = self.value(keep)?;
         let Claim { ledger, key, .. } = &self.entry.claim;
-        let value = match keep {
-            Keep::Answer(answer) | Keep::Unknown(answer) => {
-                let sealed = answer.seal(&ledger.keys, key);
-                record.answer = sealed.map_err(|error| StoreError::Failed(error.to_string()))?;
-                Some(Bytes::from(record.encode_to_vec()))
-            }
-            Keep::Begun => {
-                record.run = Bytes::new();
-                Some(record.encode_to_vec().into())
-            }
-            Keep::Nothing => None,
-        };
         for _ in 1..TRIES {
             let expect = Expect::Revision(revision);
             let write = Write { key: key.clone(), value: value.clone(), expect };
@@ -74,7 +59,7 @@ impl Ticket {
                 ended => return ended.map(|_| ()),
             }
             let Some(entry) = ledger.store.get(key).await? else { return Ok(()) };
-            if Record::decode(entry.value).is_ok_and(|record| record.run != run) {
+            if Record::decode(entry.value).is_ok_and(|record| record.run != ledger.run) {
                 // This gateway was taken for dead, and another makes the change again.
                 return Ok(());
             }
@@ -82,6 +67,21 @@ impl Ticket {
         }
         let expect = Expect::Revision(revision);
         write_surely(ledger.store.as_ref(), Write { key: key.clone(), value, expect }).await.map(|_| ())
+    }
+
+    /// The record as it is at the end, where one is kept, and the revision that it follows.
+    fn value(&self, keep: Keep) -> Result<(Option<Bytes>, Revision), StoreError> {
+        let Claim { ledger, key, .. } = &self.entry.claim;
+        let (mut record, revision) = self.entry.written().clone();
+        match keep {
+            Keep::Answer(answer) | Keep::Unknown(answer) => {
+                let sealed = answer.seal(&ledger.keys, key);
+                record.answer = sealed.map_err(|error| StoreError::Failed(error.to_string()))?;
+            }
+            Keep::Begun => record.run = Bytes::new(),
+            Keep::Nothing => return Ok((None, revision)),
+        }
+        Ok((Some(record.encode_to_vec().into()), revision))
     }
 }
 
@@ -109,9 +109,8 @@ impl Claim {
         if all.contains_key(key) {
             return None;
         }
-        let (ended, running) = watch::channel(());
-        all.insert(key.to_owned(), running);
-        Some(Self { ledger: ledger.clone(), key: key.to_owned(), _ended: ended })
+        all.insert(key.to_owned(), Vec::new());
+        Some(Self { ledger: ledger.clone(), key: key.to_owned() })
     }
 }
 
