@@ -16,6 +16,14 @@ unchanged() {
   cmp -s "$1" "$2"
 }
 
+# node_packages FOLDER PACKAGE...: from npm, which says why where it cannot.
+node_packages() {
+  local folder=$1
+  shift
+  mkdir -p "$folder"
+  npm install --loglevel=error --no-save --no-package-lock --prefix "$folder" "$@"
+}
+
 set_up_python() {
   local wanted=tests/python/requirements.txt stamp=$TOOLS/python/requirements.txt
   unchanged "$wanted" "$stamp" && return
@@ -37,17 +45,15 @@ set_up_stubs() {
 set_up_buf() {
   local wanted=tests/tools/buf.txt stamp=$TOOLS/npm/buf.txt
   unchanged "$wanted" "$stamp" && return
-  mkdir -p "$TOOLS/npm"
-  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/npm" "$(cat "$wanted")" && cp "$wanted" "$stamp"
+  node_packages "$TOOLS/npm" "$(cat "$wanted")" && cp "$wanted" "$stamp"
 }
 
 # What the client in Node is written on.
 set_up_grpc_js() {
   local wanted=tests/tools/grpc-js.txt stamp=$TOOLS/grpc-js/grpc-js.txt packages
   unchanged "$wanted" "$stamp" && return
-  mkdir -p "$TOOLS/grpc-js"
   mapfile -t packages <"$wanted"
-  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/grpc-js" "${packages[@]}" && cp "$wanted" "$stamp"
+  node_packages "$TOOLS/grpc-js" "${packages[@]}" && cp "$wanted" "$stamp"
 }
 
 # What drives a browser, and what judges its pages.
@@ -58,18 +64,15 @@ set_up_browser() {
     return 1
   }
   unchanged "$wanted" "$stamp" && return
-  mkdir -p "$TOOLS/browser"
   mapfile -t packages <"$wanted"
-  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/browser" "${packages[@]}" && cp "$wanted" "$stamp"
+  node_packages "$TOOLS/browser" "${packages[@]}" && cp "$wanted" "$stamp"
 }
 
 # A real OAuth server, for sign-ins.
 set_up_oidc_provider() {
   local wanted=tests/tools/oidc-provider.txt stamp=$TOOLS/oidc-provider/oidc-provider.txt
   unchanged "$wanted" "$stamp" && return
-  mkdir -p "$TOOLS/oidc-provider"
-  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/oidc-provider" "$(cat "$wanted")" &&
-    cp "$wanted" "$stamp"
+  node_packages "$TOOLS/oidc-provider" "$(cat "$wanted")" && cp "$wanted" "$stamp"
 }
 
 # A wheel where there is one for this machine, else built from its source.
