@@ -1,5 +1,5 @@
-//! Doing things once: a change with a `request_id` is written down before it is made, and its answer after. A repeat
-//! gets the first answer, waits for it, or is told that it cannot be known.
+//! Doing things once: a change with a `request_id` is written down before it is made, and its answer while that is given.
+//! A repeat gets the first answer, waits for it, or is told that it cannot be known.
 //!
 //! It knows no method: which ones change something and carry a request id, which of these take a stream, and which can be
 //! asked again when nobody knows how they ended, the contract's descriptors say.
@@ -56,7 +56,7 @@ pub struct Ledger {
     run: Bytes,
     /// The changes being made, by key, each with those who wait for its end. Bounded by the calls that the listener takes.
     running: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
-    /// What makes them: it goes on when their callers are gone.
+    /// What makes them and writes down how they ended: it goes on when their callers are gone.
     tasks: TaskTracker,
 }
 

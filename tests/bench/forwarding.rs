@@ -237,8 +237,8 @@ fn told_of_ids(ways: &[Way; 3]) -> String {
     let speed = ratios(&gateway.with_ids, &nginx.with_ids);
     let (low, high) = ends(&speed);
     table.lead(&format!(
-        "With a request id for each call, which the gateway writes down durably before and after: **{:.2}** times nginx, \
-         which keeps nothing (median; {low:.2} to {high:.2}; goal {WITH_IDS_GOAL}: {}).",
+        "With a request id for each call, which the gateway writes down durably before it hands the call over, and again \
+         with the answer: **{:.2}** times nginx, which keeps nothing (median; {low:.2} to {high:.2}; goal {WITH_IDS_GOAL}: {}).",
         median(&speed),
         met(median(&speed) >= WITH_IDS_GOAL),
     ));

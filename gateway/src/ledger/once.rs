@@ -137,8 +137,9 @@ where
     Ok(made.map_err::<Status, _>(broken)??.into_response())
 }
 
-/// Reads the answer of a change and writes it down before it is given. Where it cannot be written it is given all the
-/// same, for it is true; a repeat is then told that the outcome is not known.
+/// Reads the answer of a change, which is given while it is written down: nobody waits for the disk to hear what is true.
+/// A repeat waits until it is written. Where it never is, a repeat is told that the outcome is not known, as it would be
+/// had the gateway ended before anybody was answered.
 async fn make(
     ticket: Ticket,
     terms: Terms,
@@ -160,9 +161,7 @@ async fn make(
             keep = Keep::Begun;
         }
     }
-    if let Err(error) = ticket.end(keep).await {
-        tracing::error!(%error, "the answer of a change could not be written down");
-    }
+    ticket.end(keep);
     Ok(answer)
 }
 

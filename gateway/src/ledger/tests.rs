@@ -25,6 +25,8 @@ struct Full {
     store: Arc<Sqlite>,
     /// After how many writes it is full.
     left: AtomicUsize,
+    /// Whoever has it holds up all writes.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[tonic::async_trait]
@@ -34,6 +36,7 @@ impl Store for Full {
     }
 
     async fn write(&self, write: Write) -> Result<Revision, StoreError> {
+        let _turn = self.turn.lock().await;
         let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         left.map_err(|_| StoreError::Failed("the disk is full".to_owned()))?;
         self.store.write(write).await
@@ -112,13 +115,15 @@ async fn ask(
             Ok::<Response<Body>, Infallible>(response)
         }
     });
-    Once::new(inner, ledger).call(request(path)).await.unwrap()
+    let answer = Once::new(inner, ledger.clone()).call(request(path)).await.unwrap();
+    ledger.finished().await;
+    answer
 }
 
 fn full(left: usize) -> (Arc<Full>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let store = Sqlite::open(folder.path()).unwrap();
-    (Arc::new(Full { store, left: AtomicUsize::new(left) }), folder)
+    (Arc::new(Full { store, left: AtomicUsize::new(left), turn: Arc::default() }), folder)
 }
 
 #[tokio::test]
@@ -154,6 +159,40 @@ async fn an_answer_that_cannot_be_written_down_is_given_and_a_repeat_is_told_tha
     let repeat = call(&full, &connector, SENDING).await;
     assert_eq!((repeat.code(), reason_of(&repeat).as_str()), (Code::Unknown, "OUTCOME_UNKNOWN"));
     assert_eq!(connector.calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_answer_is_given_while_it_is_written_down_and_a_repeat_waits_for_that() {
+    let (full, folder) = full(usize::MAX);
+    let leases = Leases::start(full.store.clone(), String::new()).await.unwrap();
+    let ledger = Ledger::new(leases, full.clone(), keys(&folder)).unwrap();
+    let (turn, held, calls) = (full.turn.clone(), Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
+    let (holding, called) = (held.clone(), calls.clone());
+    let inner = service_fn(move |_: Request<Body>| {
+        called.fetch_add(1, Ordering::SeqCst);
+        let (turn, holding) = (turn.clone(), holding.clone());
+        async move {
+            // From here on nothing is written.
+            *holding.lock().unwrap() = Some(turn.lock_owned().await);
+            Ok::<_, Infallible>(Answer::success(message()).into_response())
+        }
+    });
+    let mut once = Once::new(inner, ledger.clone());
+    let first = once.call(request(SENDING)).await.unwrap().into_body().collect().await.unwrap();
+    let mut repeat = once.call(request(SENDING));
+    let mut finished = Box::pin(ledger.finished());
+    while ledger.running.lock().unwrap().values().all(Vec::is_empty) {
+        tokio::select! {
+            _ = &mut repeat => panic!("the repeat was answered before the first answer was written down"),
+            () = &mut finished => panic!("all is said to be written down"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    held.lock().unwrap().take();
+    let repeated = repeat.await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!((first.to_bytes(), repeated.to_bytes()), (message(), message()));
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    finished.await;
 }
 
 #[tokio::test]

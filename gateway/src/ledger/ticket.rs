@@ -47,8 +47,17 @@ impl Ticket {
         self.entry.written().0.whole.is_some()
     }
 
-    /// Writes down how the change ended.
-    pub(super) async fn end(self, keep: Keep) -> Result<(), StoreError> {
+    /// Has it written down how the change ended.
+    pub(super) fn end(self, keep: Keep) {
+        let tasks = self.entry.claim.ledger.tasks.clone();
+        tasks.spawn(async move {
+            if let Err(error) = self.write_end(keep).await {
+                tracing::error!(%error, "the answer of a change could not be written down");
+            }
+        });
+    }
+
+    async fn write_end(self, keep: Keep) -> Result<(), StoreError> {
         let (value, mut revision) = self.value(keep)?;
         let Claim { ledger, key, .. } = &self.entry.claim;
         for _ in 1..TRIES {
