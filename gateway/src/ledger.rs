@@ -21,7 +21,7 @@ use postern_chassis::fault::Fault;
 use prost::Message as _;
 use prost_types::Timestamp;
 use ring::hmac;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
@@ -40,6 +40,9 @@ use crate::store::{Entry, Expect, RECORDS, Revision, Store, StoreError, Write, w
 const MEMORY: Duration = Duration::from_secs(24 * 3_600);
 /// How often forgotten records are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How many answers that were given may be on their way to the store. Beyond that a call waits to be answered, so that a
+/// store that is slow or out of reach slows whoever asks.
+const UNWRITTEN: usize = 1024;
 /// The duty that one gateway has for all.
 const DUTY: &str = "ledger";
 
@@ -54,8 +57,11 @@ pub struct Ledger {
     leases: Arc<Leases>,
     /// What this gateway's records say who began them.
     run: Bytes,
-    /// The changes being made, by key, each with those who wait for its end. Bounded by the calls that the listener takes.
+    /// The changes being made, by key, each with those who wait for its end. Bounded by the calls that the listener
+    /// takes and by those that were answered and are not written down yet.
     running: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
+    /// Room for answers that are not written down yet.
+    unwritten: Arc<Semaphore>,
     /// What makes them and writes down how they ended: it goes on when their callers are gone.
     tasks: TaskTracker,
 }
@@ -97,7 +103,8 @@ impl Ledger {
     ) -> Result<Arc<Self>, SealError> {
         let (digests, running) = (keys.digest_key()?, Mutex::default());
         let run = Bytes::copy_from_slice(leases.id().as_bytes());
-        Ok(Arc::new(Self { store, digests, keys, leases, run, running, tasks: TaskTracker::new() }))
+        let (unwritten, tasks) = (Arc::new(Semaphore::new(UNWRITTEN)), TaskTracker::new());
+        Ok(Arc::new(Self { store, digests, keys, leases, run, running, unwritten, tasks }))
     }
 
     /// The digest of a request.

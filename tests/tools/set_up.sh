@@ -146,6 +146,5 @@ check_mail_servers() {
 set_up_nodemailer() {
   local wanted=tests/tools/nodemailer.txt stamp=$TOOLS/nodemailer/nodemailer.txt
   unchanged "$wanted" "$stamp" && return
-  mkdir -p "$TOOLS/nodemailer"
-  npm install --silent --no-save --no-package-lock --prefix "$TOOLS/nodemailer" "$(cat "$wanted")" && cp "$wanted" "$stamp"
+  node_packages "$TOOLS/nodemailer" "$(cat "$wanted")" && cp "$wanted" "$stamp"
 }

@@ -161,7 +161,7 @@ async fn make(
             keep = Keep::Begun;
         }
     }
-    ticket.end(keep);
+    ticket.end(keep).await;
     Ok(answer)
 }
 

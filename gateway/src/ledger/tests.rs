@@ -196,6 +196,33 @@ async fn an_answer_is_given_while_it_is_written_down_and_a_repeat_waits_for_that
 }
 
 #[tokio::test]
+async fn an_answer_waits_while_too_many_others_are_not_written_down() {
+    let (full, folder) = full(usize::MAX);
+    let leases = Leases::start(full.store.clone(), String::new()).await.unwrap();
+    let ledger = Ledger::new(leases, full, keys(&folder)).unwrap();
+    let all = ledger.unwritten.clone().acquire_many_owned(UNWRITTEN.try_into().unwrap()).await.unwrap();
+    let (answer, mut answered) = oneshot::channel();
+    let answer = Arc::new(Mutex::new(Some(answer)));
+    let inner = service_fn(move |_: Request<Body>| {
+        let answer = answer.lock().unwrap().take().unwrap();
+        async move {
+            answer.send(()).unwrap();
+            Ok::<_, Infallible>(Answer::success(message()).into_response())
+        }
+    });
+    let mut call = Once::new(inner, ledger).call(request(SENDING));
+    // The connector answers within one turn of the call, and without the others that turn would be its last.
+    tokio::select! {
+        biased;
+        _ = &mut call => panic!("it was answered"),
+        answered = &mut answered => answered.unwrap(),
+    }
+    drop(all);
+    let answer = call.await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(answer.to_bytes(), message());
+}
+
+#[tokio::test]
 async fn an_answer_lies_sealed_and_without_its_key_nobody_knows_what_it_was() {
     let answer = Bytes::from_static(b"\0\0\0\0\x06\x0a\x04code");
     let connector = Arc::new(Connector { answer: Some(answer.clone()), ..Connector::default() });

@@ -47,10 +47,13 @@ impl Ticket {
         self.entry.written().0.whole.is_some()
     }
 
-    /// Has it written down how the change ended.
-    pub(super) fn end(self, keep: Keep) {
-        let tasks = self.entry.claim.ledger.tasks.clone();
-        tasks.spawn(async move {
+    /// Has it written down how the change ended. Waits for room to do so, not for the store.
+    pub(super) async fn end(self, keep: Keep) {
+        let ledger = self.entry.claim.ledger.clone();
+        // It is never closed, so there is room in the end.
+        let room = ledger.unwritten.clone().acquire_owned().await;
+        ledger.tasks.spawn(async move {
+            let _room = room;
             if let Err(error) = self.write_end(keep).await {
                 tracing::error!(%error, "the answer of a change could not be written down");
             }
