@@ -16,4 +16,5 @@ pub mod settings;
 pub mod shutdown;
 pub mod sign_in;
 pub mod telemetry;
+pub mod tls;
 pub mod untrusted;

@@ -26,10 +26,9 @@ use postern_proto::connection::v1::connection_service_server::ConnectionServiceS
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use secrecy::zeroize::Zeroizing;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-use crate::connectors::Connectors;
+use crate::connectors::{Channel, Connectors};
 use crate::error::Error;
 use crate::leases::Leases;
 use crate::names;

@@ -1,21 +1,24 @@
 //! The connectors that are set up: where they are, what they said of themselves, which of them to call. What their kinds
 //! and services are about is opaque to it.
 
+mod channel;
 mod replica;
 mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::rt;
+use http::Uri;
 use postern_chassis::fault::Fault;
 use postern_chassis::settings::SettingsError;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
-use tonic::transport::{ClientTlsConfig, Uri};
 use tower::Service;
 
+pub use channel::{AnswerBody, Channel, ChannelError};
 pub use replica::{Replica, Watchfulness};
 pub use table::Connector;
 use table::Table;
@@ -75,7 +78,7 @@ impl Connectors {
     /// The setting `--connectors`: an address that cannot be used.
     pub fn new(
         addresses: Vec<ConnectorAddress>,
-        tls: Option<ClientTlsConfig>,
+        tls: Option<Arc<ClientConfig>>,
     ) -> Result<Self, SettingsError> {
         Self::watched(addresses, tls, Watchfulness::default())
     }
@@ -86,26 +89,26 @@ impl Connectors {
     /// As [`Connectors::new`].
     pub fn watched(
         addresses: Vec<ConnectorAddress>,
-        tls: Option<ClientTlsConfig>,
+        tls: Option<Arc<ClientConfig>>,
         watchfulness: Watchfulness,
     ) -> Result<Self, SettingsError> {
         Self::asked(addresses, |uri| Replica::new(uri, tls.clone(), watchfulness))
     }
 
-    /// The same, reached by `dial` instead of over the network.
+    /// The same, reached over `sockets` instead of over the network.
     ///
     /// # Errors
     /// As [`Connectors::new`].
     pub fn dialled<D>(
         addresses: Vec<ConnectorAddress>,
-        dial: D,
+        sockets: D,
         watchfulness: Watchfulness,
     ) -> Result<Self, SettingsError>
     where
-        D: Service<Uri, Future: Send, Error = std::io::Error> + Clone + Send + 'static,
-        D::Response: rt::Read + rt::Write + Send + Unpin + 'static,
+        D: Service<Uri, Future: Send, Error = std::io::Error> + Clone + Send + Sync + 'static,
+        D::Response: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        Self::asked(addresses, |uri| Ok(Replica::dialled(uri, dial.clone(), watchfulness)))
+        Self::asked(addresses, |uri| Ok(Replica::dialled(uri, sockets.clone(), watchfulness)))
     }
 
     fn asked(

@@ -24,7 +24,6 @@ use postern_proto::connector::v1::connector_service_client::ConnectorServiceClie
 use ring::hmac;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use attempt::{Bench, cannot_send};
 use courier::Courier;
@@ -33,6 +32,7 @@ pub use settings::OutboxSettings;
 use tally::Tally;
 
 use crate::connections::Connections;
+use crate::connectors::Channel;
 use crate::leases::Leases;
 use crate::store::{EventLog, Store};
 

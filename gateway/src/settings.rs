@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use postern_chassis::serve::ServeSettings;
 use postern_chassis::settings::{SettingsError, duration};
 use postern_chassis::telemetry::LogSettings;
+use postern_chassis::tls::client_config;
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
-use tonic::transport::{Certificate, ClientTlsConfig};
 
 use crate::all_in_one::Limits;
 use crate::approvals::ApprovalSettings;
@@ -206,14 +208,13 @@ impl Settings {
     ///
     /// # Errors
     /// The setting `--connectors-ca-file`.
-    pub fn connectors_tls(&self) -> Result<Option<ClientTlsConfig>, SettingsError> {
+    pub fn connectors_tls(&self) -> Result<Option<Arc<ClientConfig>>, SettingsError> {
         let Some(path) = &self.connectors_ca_file else { return Ok(None) };
-        let wrong = |error| {
-            let problem = format!("file {}: {error}", path.display());
-            SettingsError::value("--connectors-ca-file", problem)
+        let wrong = |problem: String| {
+            SettingsError::value("--connectors-ca-file", format!("file {}: {problem}", path.display()))
         };
-        let authorities = std::fs::read(path).map_err(wrong)?;
-        Ok(Some(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities))))
+        let authorities = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        Ok(Some(client_config(Some(&authorities)).map_err(wrong)?))
     }
 
     /// Checks what no single setting can tell.

@@ -11,6 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use postern_chassis::metrics::Held;
+use postern_chassis::tls;
 use secrecy::SecretString;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -23,7 +24,6 @@ use crate::metrics;
 use crate::reply::Reply;
 use crate::socket::{Socket, TlsFailure};
 use crate::stage::Stage;
-use crate::tls;
 
 /// How long a server may take over QUIT: nothing depends on its answer.
 const QUIT_PATIENCE: Duration = Duration::from_secs(1);
@@ -190,7 +190,7 @@ async fn secure(
 ) -> Result<Socket, Error> {
     let config = match &connection.authorities {
         Some(config) => config.clone(),
-        None => tls::config(None).map_err(|problem| Error::Certificate { stage, problem })?,
+        None => tls::client_config(None).map_err(|problem| Error::Certificate { stage, problem })?,
     };
     let secured = timeout_at(clock.step_end(), socket.secure(connection.server_name.clone(), config));
     match secured.await {

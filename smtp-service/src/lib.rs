@@ -23,7 +23,6 @@ mod service;
 mod settings;
 mod socket;
 mod stage;
-mod tls;
 
 use std::ffi::OsString;
 use std::sync::Arc;

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
-use hyper_util::rt::TokioIo;
 use postern_chassis::serve::BoxError;
 use postern_gateway::connections::Connections;
 use postern_gateway::connectors::{ConnectorAddress, Connectors, Watchfulness};
@@ -121,7 +120,7 @@ pub(crate) async fn gateway(around: Around, ready: Ready) -> Result<(), BoxError
         let connected = sender.and_then(|sender| {
             let (near, far) = cables.lay(gateway, copy);
             sender.send(far).ok()?;
-            Some(TokioIo::new(near))
+            Some(near)
         });
         std::future::ready(connected.ok_or_else(|| std::io::ErrorKind::ConnectionRefused.into()))
     });

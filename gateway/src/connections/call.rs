@@ -12,11 +12,10 @@ use postern_proto::connector::v1::connector_service_client::ConnectorServiceClie
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::BinaryMetadataValue;
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::{Opened, Room, asks_for_refresh};
-use crate::connectors::{Connector, Replica, unavailable};
+use crate::connectors::{Channel, ChannelError, Connector, Replica, unavailable};
 use crate::error::Error;
 
 /// The largest answer taken from a connector: many occurrences of up to 60 KiB.
@@ -81,8 +80,8 @@ impl Room {
         Fut: Future<Output = Result<Response<Res>, Status>>,
     {
         for replica in connector.replicas_for(name) {
-            let client =
-                ConnectorServiceClient::new(replica.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
+            let client = ConnectorServiceClient::new(replica.channel().clone());
+            let client = client.max_decoding_message_size(MAX_ANSWER_BYTES);
             let mut request = tonic::Request::new(request.clone());
             request.metadata_mut().insert_bin(CONNECTION_METADATA, metadata.clone());
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -121,12 +120,6 @@ async fn wait<T>(
 
 /// Whether a call failed before there was a connection to make it on.
 fn is_not_connected(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    let error = status.source().and_then(|error| error.downcast_ref::<ChannelError>());
+    error.is_some_and(ChannelError::is_not_connected)
 }

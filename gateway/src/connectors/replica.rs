@@ -1,29 +1,26 @@
 //! One address of a connector: its channels, whether it is reached, and the asking of what it is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hyper::rt;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
-use postern_chassis::gather::Gathering;
+use http::Uri;
+use http::uri::Scheme;
 use postern_chassis::settings::SettingsError;
+use postern_chassis::tls::client_config;
 use postern_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use postern_proto::connector::v1::{DescribeRequest, DescribeResponse};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
+use super::channel::{BoxError, Channel, Dial};
 use crate::metrics;
 
 /// HTTP/2 connections to an address: one lock each, and two are enough for the cores that a gateway has.
 const CHANNELS: usize = 2;
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Flow-control windows, as on the serving side.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// How long it is left in peace between two answers, however many calls doubt it.
 const DESCRIBE_APART: Duration = Duration::from_millis(500);
 /// The first and the longest wait before an address that did not answer is asked again.
@@ -61,17 +58,6 @@ impl Default for Watchfulness {
     }
 }
 
-fn endpoint(uri: &Uri, watchfulness: Watchfulness) -> Endpoint {
-    Endpoint::from(uri.clone())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(watchfulness.keepalive_interval)
-        .keep_alive_timeout(watchfulness.keepalive_timeout)
-        // So that no call is the one by which it is found out.
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-}
-
 /// One address of a connector. A name is resolved anew with each connection that is made to it.
 #[derive(Debug)]
 pub struct Replica {
@@ -85,51 +71,46 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica whose channels connect when they are first used.
+    /// A replica whose channels connect when they are first used. One of `https://` is checked by `tls`, or against the
+    /// machine's authorities where it is `None`.
     pub(super) fn new(
         uri: Uri,
-        tls: Option<ClientTlsConfig>,
+        tls: Option<Arc<ClientConfig>>,
         watchfulness: Watchfulness,
     ) -> Result<Self, SettingsError> {
-        let mut endpoint = endpoint(&uri, watchfulness);
-        if uri.scheme_str() == Some("https") {
-            let tls = tls.unwrap_or_else(|| ClientTlsConfig::new().with_native_roots());
-            endpoint = endpoint.tls_config(tls).map_err(|error| {
-                SettingsError::value("--connectors", format!("{uri}: TLS cannot be used: {error:?}"))
-            })?;
+        if uri.scheme() != Some(&Scheme::HTTPS) {
+            let dial = Dial::tcp(&uri, watchfulness);
+            return Ok(Self::of(uri, &dial, watchfulness));
         }
-        let mut dial = HttpConnector::new();
-        dial.enforce_http(false);
-        dial.set_nodelay(true);
-        dial.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let dial = dial.map_response(|socket| TokioIo::new(Gathering::new(socket.into_inner())));
-        Ok(Self::of(uri, &endpoint, &dial, watchfulness))
+        let dial = tls
+            .map_or_else(|| client_config(None), Ok)
+            .and_then(|tls| Dial::tls(&uri, &tls, watchfulness).map_err(|error| error.to_string()))
+            .map_err(|problem| {
+                SettingsError::value("--connectors", format!("{uri}: TLS cannot be used: {problem}"))
+            })?;
+        Ok(Self::of(uri, &dial, watchfulness))
     }
 
-    /// A replica whose channels are made by `dial` when they are first used.
-    pub(super) fn dialled<D>(uri: Uri, dial: D, watchfulness: Watchfulness) -> Self
+    /// A replica whose channels are made over `sockets` when they are first used.
+    pub(super) fn dialled<D>(uri: Uri, sockets: D, watchfulness: Watchfulness) -> Self
     where
-        D: Service<Uri, Future: Send, Error = std::io::Error> + Clone + Send + 'static,
-        D::Response: rt::Read + rt::Write + Send + Unpin + 'static,
+        D: Service<Uri, Future: Send, Error: Into<BoxError>> + Clone + Send + Sync + 'static,
+        D::Response: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let endpoint = endpoint(&uri, watchfulness);
-        Self::of(uri, &endpoint, &dial, watchfulness)
+        let dial = Dial::by(&uri, sockets, watchfulness);
+        Self::of(uri, &dial, watchfulness)
     }
 
-    fn of<D>(uri: Uri, endpoint: &Endpoint, dial: &D, watchfulness: Watchfulness) -> Self
-    where
-        D: Service<Uri, Future: Send, Error: std::error::Error + Send + Sync> + Clone + Send + 'static,
-        D::Response: rt::Read + rt::Write + Send + Unpin + 'static,
-    {
+    fn of(uri: Uri, dial: &Dial, watchfulness: Watchfulness) -> Self {
         metrics::reached(&uri, true);
         Self {
-            uri,
-            channels: std::array::from_fn(|_| endpoint.connect_with_connector_lazy(dial.clone())),
+            channels: std::array::from_fn(|_| Channel::new(uri.clone(), dial.clone())),
             next: AtomicUsize::new(0),
             watchfulness,
             reached: AtomicBool::new(true),
             lost: Notify::new(),
             doubted: Notify::new(),
+            uri,
         }
     }
 
@@ -140,9 +121,8 @@ impl Replica {
     }
 
     /// A channel to it: the two take turns.
-    #[must_use]
-    pub fn channel(&self) -> Channel {
-        self.channels[self.next.fetch_add(1, Ordering::Relaxed) % CHANNELS].clone()
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channels[self.next.fetch_add(1, Ordering::Relaxed) % CHANNELS]
     }
 
     /// Whether it answered when it was last asked. True until it is known not to.
@@ -186,10 +166,7 @@ impl Replica {
 
     /// Asks what it is, for as long as the future lives: until it answers, again in an interval, and as soon as a call
     /// found it gone or doubts it.
-    pub(super) async fn keep_asking(
-        self: std::sync::Arc<Self>,
-        answered: impl Fn(&std::sync::Arc<Self>, DescribeResponse),
-    ) {
+    pub(super) async fn keep_asking(self: Arc<Self>, answered: impl Fn(&Arc<Self>, DescribeResponse)) {
         let mut back_off = FIRST_BACK_OFF;
         loop {
             match self.describe().await {

@@ -2,29 +2,28 @@
 //! cannot do anything twice.
 
 use std::collections::VecDeque;
+use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, response};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use postern_chassis::fault::Fault;
 use postern_chassis::opened::{CONNECTION_METADATA, REPEAT_METADATA};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tower::{Service as _, ServiceExt as _};
 
-use super::breaks::{self, WayError, cut_short, interrupted, out_of_time};
+use super::breaks::{cut_short, interrupted, out_of_time};
 use super::first::{First, is_whole};
 use super::headers;
 use super::passing::{Handed, Passing};
 use super::returning::Bound;
 use crate::connections::Opened;
-use crate::connectors::{Connector, Replica, unavailable};
+use crate::connectors::{AnswerBody, ChannelError, Connector, Replica, unavailable};
 use crate::contract::Terms;
 use crate::error::Error;
 use crate::metrics;
@@ -71,12 +70,12 @@ pub(super) struct Answer {
     pub(super) head: response::Parts,
     /// The first frames of the body, where they were waited for.
     pub(super) begun: VecDeque<Frame<Bytes>>,
-    pub(super) body: Body,
+    pub(super) body: AnswerBody,
     pub(super) handed: Arc<Handed>,
 }
 
 /// An answer that has begun: its head, the first frames where they were waited for, and the rest.
-type Begun = (response::Parts, VecDeque<Frame<Bytes>>, Body);
+type Begun = (response::Parts, VecDeque<Frame<Bytes>>, AnswerBody);
 
 impl Call {
     pub(super) fn new(
@@ -144,35 +143,41 @@ impl Call {
     async fn send_to(&mut self, replica: &Replica, opened: &Opened, are_others: bool) -> Result<Sent, Error> {
         let handed = Arc::new(Handed::default());
         let request = self.request(opened, &handed);
-        let mut channel = replica.channel();
+        let channel = replica.channel();
         let may_move = are_others && self.repeats < MAX_REPEATS;
         let peeks = may_move && (self.terms.is_safe || self.is_known_by_id());
         let is_one = !self.terms.gives_stream;
-        let sending = pin!(async move {
-            let response = channel.ready().await?.call(request).await?;
-            let (head, mut body) = response.into_parts();
-            // Until some of the answer has gone on to the caller, the call can still be made elsewhere.
-            let mut begun = VecDeque::new();
-            while peeks && !body.is_end_stream() {
-                let Some(frame) = body.frame().await.transpose()? else { break };
-                // The caller has nothing of one message without its status: that is waited for too.
-                let goes_on = begun.is_empty() && is_one && frame.data_ref().is_some_and(is_whole);
-                begun.push_back(frame);
-                if !goes_on {
-                    break;
+        let ended = {
+            let sending = pin!(async move {
+                let (head, mut body) = channel.exchange(request).await?.into_parts();
+                // Until some of the answer has gone on to the caller, the call can still be made elsewhere.
+                let mut begun = VecDeque::new();
+                while peeks && !body.is_end_stream() {
+                    let Some(frame) = body.frame().await.transpose()? else { break };
+                    // The caller has nothing of one message without its status: that is waited for too.
+                    let goes_on = begun.is_empty() && is_one && frame.data_ref().is_some_and(is_whole);
+                    begun.push_back(frame);
+                    if !goes_on {
+                        break;
+                    }
                 }
-            }
-            Ok((head, begun, body))
-        });
-        let error = match self.wait(sending, replica, may_move && self.terms.is_safe).await? {
+                Ok((head, begun, body))
+            });
+            // Whatever of it is still under way then, ends.
+            self.wait(sending, replica, may_move && self.terms.is_safe).await?
+        };
+        let error = match ended {
             Ok((head, begun, body)) => return Ok(Sent::Answered(Answer { head, begun, body, handed })),
-            Err(Some(error)) if breaks::is_out_of_time(&error) => return Err(out_of_time().into()),
             Err(error) => error,
         };
-        let is_silent = error.as_ref().is_none_or(breaks::is_silence);
-        tracing::debug!(connector.address = %replica.uri(), error = error.as_deref(), "a call broke off");
-        let is_not_connected = error.as_ref().is_some_and(breaks::is_not_connected);
-        let is_unprocessed = !handed.is_touched() || error.as_ref().is_some_and(breaks::is_unprocessed);
+        let is_silent = error.as_ref().is_none_or(ChannelError::is_silence);
+        tracing::debug!(
+            connector.address = %replica.uri(),
+            error = error.as_ref().map(|error| error as &dyn StdError),
+            "a call broke off"
+        );
+        let is_not_connected = error.as_ref().is_some_and(ChannelError::is_not_connected);
+        let is_unprocessed = !handed.is_touched() || error.as_ref().is_some_and(ChannelError::is_unprocessed);
         if !is_not_connected {
             replica.doubt();
         }
@@ -217,10 +222,10 @@ impl Call {
     async fn wait(
         // Not shared: a body may be moved between threads, not be used by two.
         &mut self,
-        mut sending: Pin<&mut impl Future<Output = Result<Begun, WayError>>>,
+        mut sending: Pin<&mut impl Future<Output = Result<Begun, ChannelError>>>,
         replica: &Replica,
         may_move: bool,
-    ) -> Result<Result<Begun, Option<WayError>>, Error> {
+    ) -> Result<Result<Begun, Option<ChannelError>>, Error> {
         let now = Instant::now();
         let (end, suspicion) = (self.end(now), now + replica.suspicion());
         let mut waited = timeout_at(end.min(suspicion), &mut sending).await.ok();
@@ -239,14 +244,13 @@ impl Call {
         }
     }
 
-    fn request(&mut self, opened: &Opened, handed: &Arc<Handed>) -> Request<Body> {
+    fn request(&mut self, opened: &Opened, handed: &Arc<Handed>) -> Request<Passing> {
         let mut body = Passing::new(self.first.buffered(), self.first.rest(), handed.clone());
         if let Some(stop) = &self.stop {
             body.end_at(stop.clone());
         }
-        let mut request = Request::new(Body::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
-        *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().insert(CONNECTION_METADATA, opened.header());

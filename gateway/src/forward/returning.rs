@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use super::breaks::{interrupted, out_of_time};
 use super::headers;
 use super::passing::Handed;
-use crate::connectors::unavailable;
+use crate::connectors::{AnswerBody, unavailable};
 use crate::contract::Terms;
 use crate::metrics;
 
@@ -25,7 +25,7 @@ use crate::metrics;
 pub(super) struct Returning {
     /// The first frames, where they were taken from the body already.
     begun: VecDeque<Frame<Bytes>>,
-    inner: Body,
+    inner: AnswerBody,
     terms: Terms,
     handed: Arc<Handed>,
     bound: Option<Bound>,
@@ -43,34 +43,37 @@ pub(super) struct Bound {
     pub(super) is_deadline: bool,
 }
 
+/// An answer that does not come whole.
+struct BrokenOff;
+
 impl Returning {
     /// The answer to a call, what of its request was handed over, and until when it may take.
     pub(super) fn wrap(
         begun: VecDeque<Frame<Bytes>>,
-        inner: Body,
+        inner: AnswerBody,
         terms: Terms,
         handed: Arc<Handed>,
         bound: Option<Bound>,
     ) -> Body {
         if begun.is_empty() && inner.is_end_stream() {
-            return inner;
+            return Body::new(inner);
         }
         Body::new(Self { begun, inner, terms, handed, bound, sleep: None, is_late: false, is_over: false })
     }
 
     /// The next frame; an error where there is none in time.
-    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Some(begun) = self.begun.pop_front() {
             return Poll::Ready(Some(Ok(begun)));
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
-            return Poll::Ready(frame);
+            return Poll::Ready(frame.map(|frame| frame.map_err(|_| BrokenOff)));
         }
         let Some(bound) = self.bound else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(bound.until)));
         ready!(sleep.as_mut().poll(cx));
         self.is_late = bound.is_deadline;
-        Poll::Ready(Some(Err(Status::deadline_exceeded("the answer did not come whole in time"))))
+        Poll::Ready(Some(Err(BrokenOff)))
     }
 }
 
@@ -103,7 +106,7 @@ impl http_body::Body for Returning {
                 }
                 frame
             }
-            Err(_) => {
+            Err(BrokenOff) => {
                 self.is_over = true;
                 let mut trailers = HeaderMap::new();
                 let fault = if self.is_late { out_of_time() } else { interrupted(self.terms) };

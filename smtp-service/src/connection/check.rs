@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
+use postern_chassis::tls;
 use postern_proto::connection::v1::Connection as Stored;
 use postern_proto::connection::v1::connection::{Credentials, Settings};
 use postern_proto::smtp::v1::{AuthMechanism, SmtpCredentials, SmtpSettings, TlsMode};
@@ -16,7 +17,6 @@ use crate::error::Error;
 use crate::mailbox;
 use crate::message::Problems;
 use crate::oauth::Provider;
-use crate::tls;
 
 const MIB: u64 = 1024 * 1024;
 /// The most text taken for trusted certificates: the whole connection travels with each call.
@@ -118,7 +118,7 @@ fn authorities(settings: &SmtpSettings, problems: &mut Problems) -> Option<Arc<C
         problems.add("smtp.ca_certificates", "is longer than 16 KiB");
         return None;
     }
-    tls::config(Some(pem)).map_err(|problem| problems.add("smtp.ca_certificates", problem)).ok()
+    tls::client_config(Some(pem)).map_err(|problem| problems.add("smtp.ca_certificates", problem)).ok()
 }
 
 fn login(settings: &SmtpSettings, credentials: &SmtpCredentials, problems: &mut Problems) -> Option<Login> {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use postern_chassis::fault::retry_after_of;
 use postern_chassis::serve::ServeSettings;
+use postern_chassis::tls::client_config;
 use postern_gateway::connectors::{Connectors, Watchfulness};
 use postern_gateway::store::sqlite::Sqlite;
 use postern_proto::connection::v1::CheckConnectionRequest;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Certificate, ClientTlsConfig};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
@@ -181,7 +181,7 @@ async fn a_connector_is_reached_over_tls_by_the_authority_that_is_trusted_alone(
     let fake = Fake::served("smtp", serving);
     let address = format!("https://localhost:{}", fake.address().port());
     let trusting = |pem: String| {
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        let tls = client_config(Some(&pem)).unwrap();
         Connectors::new(vec![address.parse().unwrap()], Some(tls)).unwrap()
     };
     let right = trusting(ours.cert.pem());

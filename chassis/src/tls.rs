@@ -1,5 +1,5 @@
-//! TLS towards SMTP servers. The certificate is always checked: against the machine's authorities, or against those
-//! of the connection and no others.
+//! TLS towards servers. The certificate is always checked: against the machine's authorities, or against those that are
+//! given and no others.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +17,7 @@ static MACHINE: OnceLock<Arc<ClientConfig>> = OnceLock::new();
 ///
 /// # Errors
 /// What is wrong with the text, or that the machine's authorities cannot be read.
-pub(crate) fn config(authorities: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+pub fn client_config(authorities: Option<&str>) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     if let Some(pem) = authorities {
         let roots = Arc::new(roots(pem)?);
@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn a_text_without_certificates_is_told() {
-        assert!(config(Some("hello")).unwrap_err().contains("no certificate"));
+        assert!(client_config(Some("hello")).unwrap_err().contains("no certificate"));
         let broken = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
-        assert!(config(Some(broken)).unwrap_err().contains("no certificate"));
+        assert!(client_config(Some(broken)).unwrap_err().contains("no certificate"));
     }
 }
