@@ -86,7 +86,8 @@ impl Writer {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let (mut before, mut closing) = (Pace::default(), None);
         while closing.is_none() {
-            let first = taken_within(&mut requests, AWAKE.min(before.took / AWAKE_PART));
+            let awake = AWAKE.min(before.took / AWAKE_PART);
+            let first = taken_within(&mut requests, awake, awake);
             let Some(first) = first.or_else(|| requests.blocking_recv()) else { break };
             let mut group = Group::new(first, &mut requests, before);
             self.commit(&mut group);

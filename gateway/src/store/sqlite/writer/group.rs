@@ -15,6 +15,11 @@ const GROUP_EVENTS: usize = 1024;
 /// sync of the disk.
 const GATHER: Duration = Duration::from_micros(500);
 const GATHER_PART: u32 = 2;
+/// How much of its waiting a group's thread is ready to go on at once. Where those it waits for take longer they need the
+/// processor themselves, and it naps between two looks: to give way at each look costs as much as what it waits for.
+const READY: Duration = Duration::from_micros(100);
+/// How long a nap is. The system adds what it takes to wake, some 50 µs.
+const NAP: Duration = Duration::from_micros(1);
 
 /// How large a group was and how long it took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,7 +79,8 @@ impl<'a> Group<'a> {
             return None;
         }
         let begun = Instant::now();
-        let request = taken_within(self.requests, self.patience.saturating_sub(self.waited));
+        let left = |bound: Duration| bound.saturating_sub(self.waited);
+        let request = taken_within(self.requests, left(self.patience), left(READY));
         self.waited += begun.elapsed();
         request
     }
@@ -104,14 +110,24 @@ impl Iterator for Group<'_> {
     }
 }
 
-/// The next request, where it waits or comes within a time that is too short to sleep.
-pub(super) fn taken_within(requests: &mut mpsc::Receiver<Request>, time: Duration) -> Option<Request> {
+/// The next request, where it waits or comes within a time that is too short to block. For as long as `ready` the thread
+/// looks whenever it has a turn of the processor, and then after each nap.
+#[allow(clippy::disallowed_methods, reason = "the thread is the store's own: it holds no other task up")]
+pub(super) fn taken_within(
+    requests: &mut mpsc::Receiver<Request>,
+    time: Duration,
+    ready: Duration,
+) -> Option<Request> {
     let begun = Instant::now();
     loop {
         match requests.try_recv() {
             Ok(request) => return Some(request),
-            Err(TryRecvError::Empty) if begun.elapsed() < time => std::thread::yield_now(),
-            Err(_) => return None,
+            Err(TryRecvError::Empty) => match begun.elapsed() {
+                waited if waited >= time => return None,
+                waited if waited < ready => std::thread::yield_now(),
+                _ => std::thread::sleep(NAP),
+            },
+            Err(TryRecvError::Disconnected) => return None,
         }
     }
 }
