@@ -40,8 +40,8 @@ pub(crate) struct Conversation {
     ehlo: Reply,
     extensions: Extensions,
     handed_over: u32,
-    /// Whether it was signed in by an access token, which runs out.
-    by_token: bool,
+    /// The number of the access token that it signed in by, which runs out.
+    token: Option<u64>,
     /// Whether the server waits for a new MAIL. Not so in the middle of a mail, and never again after a break.
     ready: bool,
     /// It is counted.
@@ -50,10 +50,10 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     /// Connects, and does what the connection asks for: TLS, its certificate checked, and AUTH. `token` is the access
-    /// token for it, where the connection signs in by one.
+    /// token for it, where the connection signs in by one, and its number among those of the connection.
     pub(crate) async fn open(
         connection: &Connection,
-        token: Option<&SecretString>,
+        token: Option<(&SecretString, u64)>,
         clock: Clock,
     ) -> Result<Self, Error> {
         let socket = Socket::connect(&connection.server, connection.port, clock.step_end())
@@ -67,10 +67,11 @@ impl Conversation {
         let greeting = positive(Stage::Greeting, greeting)?;
         let ehlo = hello(&mut socket, connection, clock).await?;
         let extensions = Extensions::of(&ehlo);
-        let by_token = connection.provider().is_some();
+        let (token, number) = token.unzip();
         metrics::OPENED.inc();
         let (handed_over, ready, held) = (0, true, metrics::SOCKETS.hold());
-        let mut open = Self { socket, greeting, ehlo, extensions, handed_over, by_token, ready, _held: held };
+        let mut open =
+            Self { socket, greeting, ehlo, extensions, handed_over, token: number, ready, _held: held };
         if matches!(connection.security, Security::StartTls | Security::Opportunistic) {
             open = open.start_tls(connection, clock).await?;
         }
@@ -101,6 +102,11 @@ impl Conversation {
     pub(crate) fn details(&self) -> Vec<String> {
         let lines = self.greeting.lines.iter().chain(&self.ehlo.lines);
         lines.filter(|line| !line.is_empty()).take(MAX_DETAILS).cloned().collect()
+    }
+
+    /// The number of the access token that it signed in by, if it did so.
+    pub(crate) fn token(&self) -> Option<u64> {
+        self.token
     }
 
     /// How many messages were handed over.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -39,10 +39,19 @@ pub(crate) struct Pool {
     kept: Mutex<Vec<Kept>>,
     pace: Option<Pace>,
     pauses: Pauses,
-    /// The access token of the call that came last, where the connection signs in by one.
-    token: Mutex<Option<SecretString>>,
+    tokens: Mutex<Tokens>,
     used: Mutex<Instant>,
     closed: AtomicBool,
+}
+
+/// The access tokens that sockets sign in by, numbered from 1 as they come, where the connection signs in by one.
+#[derive(Debug, Default)]
+struct Tokens {
+    /// That of the call that came last.
+    newest: Option<SecretString>,
+    number: u64,
+    /// Sockets that signed in by this one, or one before, are not used any more: the server takes no mail on them.
+    refused: u64,
 }
 
 #[derive(Debug)]
@@ -79,7 +88,7 @@ impl Pool {
             kept: Mutex::new(Vec::new()),
             pace: connection.interval.map(Pace::new),
             pauses: Pauses::default(),
-            token: Mutex::new(None),
+            tokens: Mutex::default(),
             used: Mutex::new(Instant::now()),
             closed: AtomicBool::new(false),
             connection,
@@ -95,8 +104,23 @@ impl Pool {
     pub(crate) fn take_grant(&self, grant: &[u8]) {
         if self.connection.provider().is_some() {
             let token = Grant::read(grant).map(|grant| grant.access_token().clone());
-            *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+            let exposed =
+                |token: &Option<SecretString>| token.as_ref().map(|token| token.expose_secret().to_owned());
+            let mut tokens = self.tokens();
+            if exposed(&tokens.newest) != exposed(&token) {
+                tokens.newest = token;
+                tokens.number += 1;
+            }
         }
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the token by which the conversation signed in has run out.
+    fn is_spent(&self, conversation: &Conversation) -> bool {
+        conversation.token().is_some_and(|number| number <= self.tokens().refused)
     }
 
     /// Opens a socket, once the server may be asked again.
@@ -106,8 +130,12 @@ impl Pool {
     }
 
     async fn open_now(&self, clock: Clock) -> Result<Conversation, Error> {
-        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let opened = Conversation::open(&self.connection, token.as_ref(), clock).await;
+        let (token, number) = {
+            let tokens = self.tokens();
+            (tokens.newest.clone(), tokens.number)
+        };
+        let token = token.as_ref().map(|token| (token, number));
+        let opened = Conversation::open(&self.connection, token, clock).await;
         match &opened {
             Ok(_) => self.pauses.note(Instant::now(), None),
             Err(error) if error.asks_for_a_pause() && !clock.is_over() => {
@@ -130,7 +158,7 @@ impl Pool {
     pub(crate) async fn lend(self: &Arc<Self>, clock: Clock) -> Result<Lease, Error> {
         let slot = self.slot(clock).await?;
         while let Some(mut kept) = self.pick() {
-            if !kept.conversation.is_quiet() {
+            if self.is_spent(&kept.conversation) || !kept.conversation.is_quiet() {
                 continue;
             }
             if kept.since.elapsed() < ASK_AFTER || kept.conversation.answers(clock).await {
@@ -244,7 +272,8 @@ impl Lease {
     /// A socket for one more message: this one, or a new one where it has done its number, or is in no state for it.
     pub(crate) async fn fit(self, clock: Clock) -> Result<Self, Error> {
         let most = self.pool.connection.max_messages_per_connection;
-        if self.conversation.is_ready() && self.conversation.handed_over() < most {
+        let is_spent = self.pool.is_spent(&self.conversation);
+        if self.conversation.is_ready() && !is_spent && self.conversation.handed_over() < most {
             return Ok(self);
         }
         let Self { conversation, pool, slot, .. } = self;
@@ -253,6 +282,14 @@ impl Lease {
         }
         let conversation = pool.open(clock).await?;
         Ok(Self { conversation, pool, reused: false, slot })
+    }
+
+    /// Notes that the server takes no mail on sockets that signed in as this one did: their token has run out.
+    pub(crate) fn spend_token(&self) {
+        if let Some(number) = self.conversation.token() {
+            let mut tokens = self.pool.tokens();
+            tokens.refused = tokens.refused.max(number);
+        }
     }
 
     /// Closes the socket and opens a new one in its place.
@@ -267,7 +304,7 @@ impl Lease {
     /// state to be used.
     pub(crate) fn give_back(self) {
         let Self { conversation, pool, slot, .. } = self;
-        if !conversation.is_ready() {
+        if !conversation.is_ready() || pool.is_spent(&conversation) {
             drop(conversation);
             drop(slot);
             return;

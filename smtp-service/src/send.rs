@@ -140,6 +140,9 @@ async fn hand_over(
         };
         ended = lease.conversation.hand_over(mail, to, clock).await;
     }
+    if matches!(ended, Err(Error::Credentials { refresh: true, .. })) {
+        lease.spend_token();
+    }
     if ended.is_err() {
         lease.give_back();
         return (None, ended);

@@ -212,7 +212,7 @@ impl Conversation {
             }
             let problem = "the server wants credentials, and the connection has none that it took";
             // Signed in by a token that has run out since, a server says the same.
-            return Error::Credentials { problem, reply: Some(reply), refresh: self.by_token };
+            return Error::Credentials { problem, reply: Some(reply), refresh: self.token.is_some() };
         }
         let deciding = replies.recipients.iter().map(|to| &to.reply);
         let deciding = deciding.clone().find(|reply| reply.is_transient()).or(deciding.clone().next());

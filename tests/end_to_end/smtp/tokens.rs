@@ -7,7 +7,7 @@ use postern_proto::connector::v1::{RefreshCredentialsRequest, ValidateConnection
 use postern_proto::smtp::v1::{
     AuthMechanism, OAuthSettings, SmtpCredentials, SmtpSettings as Stored, TlsMode,
 };
-use postern_sandbox::smtp::{Control, SmtpServer, SmtpSettings};
+use postern_sandbox::smtp::{Action, Control, SmtpServer, SmtpSettings, Stage, Times};
 use postern_sandbox::tokens::{CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, TokenServer};
 use tonic::Code;
 
@@ -154,13 +154,13 @@ async fn what_the_provider_of_tokens_answers_is_told_by_what_can_be_done() {
     );
 }
 
-#[tokio::test]
-async fn a_gateway_gets_keeps_and_renews_the_grant_and_each_mail_is_sent_once() {
+/// A gateway whose connection signs in by tokens at a server, each socket for so many messages.
+async fn through_a_gateway(messages: u32) -> (gateway::World, SmtpServer, TokenServer) {
     let users = vec![(USER.to_owned(), "unused".to_owned())];
     let server = SmtpServer::start(SmtpSettings { users, ..Default::default() }).await.unwrap();
     server.control().expire_tokens();
     let tokens = provider(server.control()).await;
-    let mut world = gateway::World::start().await;
+    let world = gateway::World::start().await;
     let settings = Stored {
         server: "127.0.0.1".to_owned(),
         port: server.address().port().into(),
@@ -169,12 +169,18 @@ async fn a_gateway_gets_keeps_and_renews_the_grant_and_each_mail_is_sent_once() 
         username: USER.to_owned(),
         auth_mechanism: AuthMechanism::Xoauth2.into(),
         oauth: Some(oauth(&tokens)),
-        // Each mail signs in anew.
-        max_messages_per_connection: 1,
+        max_messages_per_connection: messages,
         ..Default::default()
     };
     let connection = (Settings::Smtp(settings), Credentials::SmtpCredentials(by_refresh_token()));
     gateway::create(&world.channel, gateway::SMTP, connection).await.unwrap();
+    (world, server, tokens)
+}
+
+#[tokio::test]
+async fn a_gateway_gets_keeps_and_renews_the_grant_and_each_mail_is_sent_once() {
+    // Each mail signs in anew.
+    let (mut world, server, tokens) = through_a_gateway(1).await;
 
     gateway::send(&world.channel, "first", gateway::mail("first")).await.unwrap();
     gateway::send(&world.channel, "second", gateway::mail("second")).await.unwrap();
@@ -202,4 +208,29 @@ async fn a_gateway_gets_keeps_and_renews_the_grant_and_each_mail_is_sent_once() 
         assert!(!status.metadata().contains_key("postern-refresh"));
     }
     assert_eq!((tokens.asked().len(), server.accepted().len()), (4, 4));
+}
+
+#[tokio::test]
+async fn sockets_whose_token_has_run_out_are_not_used_again() {
+    let (world, server, tokens) = through_a_gateway(100).await;
+    server.control().at(Stage::Message, Action::Hold, Times::Always);
+    let both = async {
+        tokio::join!(
+            gateway::send(&world.channel, "first", gateway::mail("first")),
+            gateway::send(&world.channel, "second", gateway::mail("second"))
+        )
+    };
+    let sockets = gateway::until("two sockets", async || {
+        (server.control().connections_opened() == 2).then(|| server.control().let_go())
+    });
+    let ((first, second), ()) = tokio::join!(both, sockets);
+    first.unwrap();
+    second.unwrap();
+
+    server.control().end_sessions_with_tokens();
+    server.control().expire_tokens();
+    gateway::send(&world.channel, "third", gateway::mail("third")).await.unwrap();
+    gateway::send(&world.channel, "fourth", gateway::mail("fourth")).await.unwrap();
+    assert_eq!((server.accepted().len(), tokens.asked().len()), (4, 2));
+    assert_eq!(server.control().connections_opened(), 3, "the new token's socket is kept");
 }

@@ -88,6 +88,7 @@ struct State {
     actions: Vec<(Stage, Action, Times)>,
     hidden: HashSet<String>,
     tokens: Option<HashSet<String>>,
+    ends_sessions: bool,
     recipients: Option<(usize, String)>,
     injected: Option<String>,
     lenient: bool,
@@ -129,6 +130,11 @@ impl Control {
     /// Takes none of the access tokens so far any more.
     pub fn expire_tokens(&self) {
         self.state().tokens.get_or_insert_default().clear();
+    }
+
+    /// Takes no mail any more from those who signed in by a token that it no longer takes.
+    pub fn end_sessions_with_tokens(&self) {
+        self.state().ends_sessions = true;
     }
 
     /// Takes so many recipients in one transaction, and answers RCPT with this beyond, such as `452 4.5.3 too many`.
@@ -226,6 +232,12 @@ impl Control {
 
     pub(super) fn takes_token(&self, token: &str) -> bool {
         self.state().tokens.as_ref().is_some_and(|tokens| tokens.contains(token))
+    }
+
+    /// Whether who signed in by this token may not send mail any more.
+    pub(super) fn is_session_over(&self, token: &str) -> bool {
+        let ends = self.state().ends_sessions;
+        ends && !self.takes_token(token)
     }
 
     /// What RCPT is answered with when so many recipients were taken already, if they are enough.

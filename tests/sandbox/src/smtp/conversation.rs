@@ -19,6 +19,8 @@ pub(super) struct Conversation<'a> {
     pub(super) shared: &'a Shared,
     greeted: bool,
     pub(super) signed_in: bool,
+    /// By which the client signed in.
+    pub(super) token: Option<String>,
     mail: Option<Mail>,
 }
 
@@ -38,7 +40,7 @@ enum Next {
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(stream: Stream, shared: &'a Shared) -> Self {
-        Self { stream, shared, greeted: false, signed_in: false, mail: None }
+        Self { stream, shared, greeted: false, signed_in: false, token: None, mail: None }
     }
 
     /// Talks until either side ends it.
@@ -194,7 +196,8 @@ impl<'a> Conversation<'a> {
         if !self.greeted {
             return "503 5.5.1 EHLO first".to_owned();
         }
-        if !self.shared.users.is_empty() && !self.signed_in {
+        let is_over = self.token.as_ref().is_some_and(|token| self.shared.control.is_session_over(token));
+        if !self.shared.users.is_empty() && (!self.signed_in || is_over) {
             return "530 5.7.0 authentication required".to_owned();
         }
         if self.mail.is_some() {

@@ -50,6 +50,7 @@ impl Conversation<'_> {
             .and_then(|(_, token)| token.strip_suffix("\u{1}\u{1}"));
         self.signed_in = token.is_some_and(|token| self.shared.control.takes_token(token));
         if self.signed_in {
+            self.token = token.map(str::to_owned);
             return Ok("235 2.7.0 welcome".to_owned());
         }
         let answered = self.ask(&BASE64_STANDARD.encode(CHALLENGE)).await?;
