@@ -219,16 +219,25 @@ impl Bulk {
             () = self.answers.closed() => return None,
             turn = self.turns.acquire() => turn,
         };
+        let mut was_slowed = false;
         loop {
-            let wait = match send::send(&self.pool, &mail, self.clock).await {
+            let error = match send::send(&self.pool, &mail, self.clock).await {
                 Ok(taken) => return Some(Ok(send::response(&mail, taken))),
-                Err(Error::Busy(wait)) => wait,
-                Err(error) => return Some(Err(error)),
+                Err(error) => error,
             };
-            // Others use the connection too. What waits here is read no further: it may as well wait on.
+            let wait = match &error {
+                // Others use the connection too. What waits here is read no further: it may as well wait on.
+                Error::Busy(wait) => *wait,
+                // A server that is given a pause slows the stream: it does not fail all that comes as fast as it comes.
+                Error::Slowed { wait, .. } if !was_slowed => {
+                    was_slowed = true;
+                    *wait
+                }
+                _ => return Some(Err(error)),
+            };
             let again = Instant::now() + wait;
             if self.clock.end_within(wait) < again {
-                return Some(Err(Error::Busy(wait)));
+                return Some(Err(error));
             }
             tracing::debug!(
                 connection.name = self.pool.connection().name(),

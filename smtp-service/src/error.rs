@@ -252,8 +252,11 @@ impl From<Error> for Fault {
                 Self::new(Code::ResourceExhausted, "CONNECTION_BUSY", message).retry_after(wait)
             }
             Error::Unheard => Self::new(Code::Unknown, "OUTCOME_UNKNOWN", message),
-            Error::OutcomeUnknown { .. } => Self::new(Code::Unknown, "OUTCOME_UNKNOWN", message)
-                .with("smtp.stage", Stage::Message.as_str()),
+            Error::OutcomeUnknown { recipients, .. } => {
+                let fault = Self::new(Code::Unknown, "OUTCOME_UNKNOWN", message)
+                    .with("smtp.stage", Stage::Message.as_str());
+                with_results(fault, recipients)
+            }
             Error::NoRoom => {
                 Self::new(Code::ResourceExhausted, "SENDS_TOO_LARGE", message).retry_after(RETRY_NO_ROOM)
             }
@@ -271,7 +274,9 @@ impl From<Error> for Fault {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let recipients = match &error {
-            Error::Refused { recipients, .. } => recipients.clone(),
+            Error::Refused { recipients, .. } | Error::OutcomeUnknown { recipients, .. } => {
+                recipients.clone()
+            }
             _ => Vec::new(),
         };
         let mut failure = Self::from(Fault::from(error));
@@ -297,7 +302,11 @@ fn refused(message: String, stage: Stage, reply: &Reply, recipients: Vec<Recipie
     } else {
         Fault::new(Code::FailedPrecondition, "MESSAGE_REFUSED", message)
     };
-    let fault = with_reply(fault, stage, Some(reply));
+    with_results(with_reply(fault, stage, Some(reply)), recipients)
+}
+
+/// A fault with what is known of each recipient, as far as it fits.
+fn with_results(fault: Fault, recipients: Vec<RecipientResult>) -> Fault {
     if recipients.is_empty() {
         return fault;
     }

@@ -169,6 +169,8 @@ impl Pool {
                     slot,
                 });
             }
+            // What forgot this one without a word has forgotten those that were unused for longer.
+            self.kept().retain(|other| other.since > kept.since);
         }
         let conversation = self.open(clock).await?;
         Ok(Lease { conversation, pool: Arc::clone(self), reused: false, slot })

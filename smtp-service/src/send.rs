@@ -86,10 +86,10 @@ pub(crate) async fn send_to(
 
 async fn transact(pool: &Arc<Pool>, mail: &Mail, all: &[usize], clock: Clock) -> Result<Taken, Error> {
     pool.turn(clock).await?;
-    let (mut lease, handed) = hand_over(pool.lend(clock).await?, mail, all, clock).await;
+    let (mut lease, handed) = hand_over(pool.lend(clock).await?, mail, all, None, clock).await;
     let mut handed = handed?;
     let mut recipients = std::mem::take(&mut handed.recipients);
-    let (reply, mut left) = (handed.reply, handed.left);
+    let (reply, mut left, limit) = (handed.reply, handed.left, Some(handed.accepted));
     for _ in 1..MAX_TRANSACTIONS {
         if left.is_empty() || pool.turn(clock).await.is_err() {
             break;
@@ -100,7 +100,7 @@ async fn transact(pool: &Arc<Pool>, mail: &Mail, all: &[usize], clock: Clock) ->
             Err(_) => return Ok(Taken { recipients, reply }),
         };
         let ended;
-        (lease, ended) = hand_over(socket, mail, &left, clock).await;
+        (lease, ended) = hand_over(socket, mail, &left, limit, clock).await;
         let (results, still_left) = match ended {
             Ok(handed) => (handed.recipients, handed.left),
             Err(Error::Refused { recipients, .. } | Error::OutcomeUnknown { recipients, .. }) => {
@@ -129,16 +129,17 @@ async fn hand_over(
     mut lease: Lease,
     mail: &Mail,
     to: &[usize],
+    limit: Option<usize>,
     clock: Clock,
 ) -> (Option<Lease>, Result<Handed, Error>) {
-    let mut ended = lease.conversation.hand_over(mail, to, clock).await;
+    let mut ended = lease.conversation.hand_over(mail, to, limit, clock).await;
     // Where the caller's time is up, a new socket would only end in another error than the one that is so.
     if lease.is_reused() && !clock.is_over() && ended.as_ref().is_err_and(Error::is_stale) {
         lease = match lease.renew(clock).await {
             Ok(lease) => lease,
             Err(error) => return (None, Err(error)),
         };
-        ended = lease.conversation.hand_over(mail, to, clock).await;
+        ended = lease.conversation.hand_over(mail, to, limit, clock).await;
     }
     if matches!(ended, Err(Error::Credentials { refresh: true, .. })) {
         lease.spend_token();

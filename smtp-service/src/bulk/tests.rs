@@ -39,6 +39,22 @@ fn mail(number: usize) -> Result<SendEmailsRequest, Status> {
     Ok(SendEmailsRequest { request_id: number.to_string(), content, ..Default::default() })
 }
 
+/// A server that is away for a while: its mails are not failed as fast as they come.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_slows_the_stream() {
+    let (bulk, mut answers, _stop) = stream(0.0);
+    let mails = tokio_stream::iter((0..).map(mail));
+    let running = tokio::spawn(bulk.run(mails));
+    let begun = Instant::now();
+    let mut failed = 0;
+    while begun.elapsed() < Duration::from_secs(600) {
+        assert_eq!(failure(answers.next().await.unwrap()).reason, "PROVIDER_UNAVAILABLE");
+        failed += 1;
+    }
+    assert!((20..2_000).contains(&failed), "{failed} mails in ten minutes");
+    running.abort();
+}
+
 async fn next(answers: &mut Answers) -> Option<Result<SendEmailsResponse, Status>> {
     tokio::time::timeout(PATIENCE, answers.next()).await.expect("an answer comes")
 }

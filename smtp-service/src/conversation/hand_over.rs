@@ -23,6 +23,8 @@ pub(crate) struct Handed {
     pub(crate) recipients: Vec<RecipientResult>,
     /// Those that were too many for one transaction: they may be given in another. Places among the mail's recipients.
     pub(crate) left: Vec<usize>,
+    /// How many recipients the server took.
+    pub(crate) accepted: usize,
     /// The server's reply to the message.
     pub(crate) reply: Reply,
 }
@@ -59,19 +61,23 @@ enum Step {
 }
 
 impl Conversation {
-    /// Hands a mail over to some of its recipients, named by their places. On every error but
-    /// [`Error::OutcomeUnknown`] it is certain that the server took nothing.
+    /// Hands a mail over to some of its recipients, named by their places. `limit`: how many recipients the server took
+    /// at once before, where that was not all. On every error but [`Error::OutcomeUnknown`] it is certain that the server
+    /// took nothing.
     pub(crate) async fn hand_over(
         &mut self,
         mail: &Mail,
         to: &[usize],
+        limit: Option<usize>,
         clock: Clock,
     ) -> Result<Handed, Error> {
         self.check_extensions(mail)?;
         self.ready = false;
-        let replies = self.send_envelope(mail, to, clock).await?;
-        if let Some((stage, reply)) = replies.last_words {
-            return Err(refused_whole(stage, reply, &replies.recipients));
+        let mut replies = self.send_envelope(mail, to, limit, clock).await?;
+        match replies.last_words.take() {
+            Some((Stage::Mail, reply)) => return Err(self.sender_refused(reply)),
+            Some((stage, reply)) => return Err(refused_whole(stage, reply, &replies.recipients)),
+            None => {}
         }
         let Some(data) = self.check_envelope(&replies, clock).await? else {
             return Err(self.all_refused(replies));
@@ -88,6 +94,9 @@ impl Conversation {
             Err(Error::OutcomeUnknown { problem, .. }) => {
                 return Err(Error::OutcomeUnknown { problem, recipients: replies.with_unknown() });
             }
+            Err(Error::Refused { stage, reply, .. }) => {
+                return Err(refused_whole(stage, reply, &replies.recipients));
+            }
             ended => ended?,
         };
         self.ready = !reply.is_closing();
@@ -97,7 +106,8 @@ impl Conversation {
         self.handed_over += 1;
         let left = replies.recipients.iter().zip(to).filter(|(recipient, _)| recipient.is_left);
         let left = left.map(|(_, place)| *place).collect();
-        Ok(Handed { recipients: replies.results(), left, reply })
+        let accepted = replies.recipients.iter().filter(|to| to.reply.is_positive()).count();
+        Ok(Handed { recipients: replies.results(), left, accepted, reply })
     }
 
     /// Whether the server offers what the mail needs. Nothing has been said yet.
@@ -120,17 +130,31 @@ impl Conversation {
         Ok(())
     }
 
-    /// Sends MAIL, RCPT and DATA and reads their replies, up to the first that makes the rest pointless.
-    async fn send_envelope(&mut self, mail: &Mail, to: &[usize], clock: Clock) -> Result<Replies, Error> {
+    /// Sends MAIL, RCPT and DATA and reads their replies, up to the first that makes the rest pointless. Once one
+    /// recipient was too many, no further flight of them is sent: servers have been seen to hang up on who goes on.
+    async fn send_envelope(
+        &mut self,
+        mail: &Mail,
+        to: &[usize],
+        limit: Option<usize>,
+        clock: Clock,
+    ) -> Result<Replies, Error> {
         let addresses: Vec<&String> = to.iter().filter_map(|place| mail.recipients().get(*place)).collect();
         let mut commands = vec![(Step::Mail, envelope::mail_command(mail, &self.extensions))];
         commands.extend(
             addresses.iter().map(|to| (Step::Rcpt, envelope::rcpt_command(to, mail, &self.extensions))),
         );
         commands.push((Step::Data, "DATA\r\n".to_owned()));
-        let ahead = if self.extensions.pipelining { FLIGHT } else { 1 };
+        // MAIL, what the server took before, and one more: the last time it may have been somebody else's limit.
+        let flight = limit.map_or(FLIGHT, |limit| (limit + 2).min(FLIGHT));
+        let ahead = if self.extensions.pipelining { flight } else { 1 };
         let mut replies = Replies::default();
         for flight in commands.chunks(ahead) {
+            let rest = if replies.one_too_many().is_some() { data_in(flight) } else { 0 };
+            let flight = &flight[rest..];
+            if flight.is_empty() {
+                continue;
+            }
             if matches!(flight, [(Step::Data, _)]) && !replies.any_accepted() {
                 break;
             }
@@ -174,6 +198,13 @@ impl Conversation {
                 break;
             }
         }
+        if let Some(reply) = replies.one_too_many().cloned() {
+            let unasked = addresses.iter().skip(replies.recipients.len());
+            let left =
+                unasked.map(|to| Recipient { address: (*to).clone(), reply: reply.clone(), is_left: true });
+            let left: Vec<_> = left.collect();
+            replies.recipients.extend(left);
+        }
         Ok(replies)
     }
 
@@ -204,15 +235,7 @@ impl Conversation {
     fn all_refused(&self, replies: Replies) -> Error {
         let mail = replies.mail.clone().filter(|reply| !reply.is_positive());
         if let Some(reply) = mail {
-            if reply.code != 530 {
-                return refused(Stage::Mail, reply);
-            }
-            if !self.socket.is_encrypted() && self.extensions.starttls {
-                return Error::TlsRequired(Some(reply));
-            }
-            let problem = "the server wants credentials, and the connection has none that it took";
-            // Signed in by a token that has run out since, a server says the same.
-            return Error::Credentials { problem, reply: Some(reply), refresh: self.token.is_some() };
+            return self.sender_refused(reply);
         }
         let deciding = replies.recipients.iter().map(|to| &to.reply);
         let deciding = deciding.clone().find(|reply| reply.is_transient()).or(deciding.clone().next());
@@ -222,6 +245,19 @@ impl Conversation {
         Error::Refused { stage: Stage::Rcpt, reply, recipients: replies.results() }
     }
 
+    /// The error when MAIL was refused.
+    fn sender_refused(&self, reply: Reply) -> Error {
+        if reply.code != 530 {
+            return refused(Stage::Mail, reply);
+        }
+        if !self.socket.is_encrypted() && self.extensions.starttls {
+            return Error::TlsRequired(Some(reply));
+        }
+        let problem = "the server wants credentials, and the connection has none that it took";
+        // Signed in by a token that has run out since, a server says the same.
+        Error::Credentials { problem, reply: Some(reply), refresh: self.token.is_some() }
+    }
+
     /// Writes the message, whose last bytes are the final dot, and reads the reply.
     async fn send_message(&mut self, mail: &Mail, clock: Clock) -> Result<Reply, Error> {
         let written = self.write_message(mail, clock).await;
@@ -229,7 +265,9 @@ impl Conversation {
             // The last bytes were not handed to the system: there was no final dot. A server that closes in the
             // middle of a message mostly says why.
             return match timeout_at(at_once(), self.socket.read_reply()).await {
-                Ok(Ok(reply)) if !reply.is_positive() => Err(refused(Stage::Message, reply)),
+                Ok(Ok(reply)) if reply.is_transient() || reply.is_permanent() => {
+                    Err(refused(Stage::Message, reply))
+                }
                 _ => Err(error),
             };
         }
@@ -297,6 +335,11 @@ impl Replies {
         self.recipients.iter().any(|to| to.reply.is_positive())
     }
 
+    /// What the server said of the first recipient that was one too many.
+    fn one_too_many(&self) -> Option<&Reply> {
+        self.recipients.iter().find(|to| to.is_left).map(|to| &to.reply)
+    }
+
     fn results(&self) -> Vec<RecipientResult> {
         self.recipients.iter().map(Recipient::result).collect()
     }
@@ -320,6 +363,11 @@ impl Recipient {
     fn result_of(&self, state: RecipientState, reply: &Reply) -> RecipientResult {
         RecipientResult { address: self.address.clone(), state: state.into(), reply: Some(reply.into()) }
     }
+}
+
+/// Where DATA stands in a flight, or its end.
+fn data_in(flight: &[(Step, String)]) -> usize {
+    flight.iter().position(|(step, _)| matches!(step, Step::Data)).unwrap_or(flight.len())
 }
 
 fn state_by(reply: &Reply) -> RecipientState {

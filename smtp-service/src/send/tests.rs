@@ -179,6 +179,22 @@ async fn a_socket_that_was_idle_for_long_is_asked_before_it_is_used() {
     assert_eq!((server.commands("NOOP"), server.opened()), (2, 2));
 }
 
+#[tokio::test]
+async fn of_sockets_that_were_forgotten_one_alone_is_waited_for() {
+    let server = Server::start(Whim::none(), fastrand::Rng::with_seed(1));
+    let pool = Arc::new(Pool::new(connection(server.port(), false, 100)));
+    let mut leases = Vec::new();
+    for _ in 0..2 {
+        leases.push(pool.lend(clock()).await.unwrap());
+    }
+    leases.into_iter().for_each(Lease::give_back);
+    server.silence_noop();
+    pool.age(Duration::from_secs(6));
+    let mail = mail(pool.connection(), "m@example.org", 1, 10).await;
+    send(&pool, &mail, clock()).await.unwrap();
+    assert_eq!((server.commands("NOOP"), server.opened()), (1, 3));
+}
+
 /// A server that takes a message as slowly as a line of 320 kB a second.
 async fn slow(mut stream: tokio::io::DuplexStream) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use postern_proto::mail::v1::{Attachment, Email};
+use postern_proto::mail::v1::{Attachment, Email, RecipientState};
+use postern_proto::smtp::v1::send_emails_response::Outcome;
+use postern_proto::smtp::v1::{SendEmailsRequest, send_emails_request};
 use postern_sandbox::smtp::{Action, Stage, Times};
 use tonic::Code;
 
@@ -96,6 +98,30 @@ async fn a_break_after_the_final_dot_is_unknown_and_never_repeated() {
             assert_eq!(world.control().connections_opened(), 1);
         }
     }
+}
+
+#[tokio::test]
+async fn who_was_refused_before_the_outcome_became_unknown_is_told() {
+    use RecipientState::{OutcomeUnknown, RefusedPermanent};
+    let world = World::plain().await;
+    world.control().refuse("a@example.org", "550 5.1.1 no a");
+    world.control().at(Stage::Message, Action::Close, Times::Once);
+    let sent = world.send(mail(&["a@example.org", "b@example.org"])).await;
+    let said = refused(sent, Code::Unknown, "OUTCOME_UNKNOWN");
+    let states: Vec<_> = said.recipients.unwrap().recipients.iter().map(|one| one.state()).collect();
+    assert_eq!(states, [RefusedPermanent, OutcomeUnknown]);
+    // On a stream the same.
+    world.control().at(Stage::Message, Action::Close, Times::Once);
+    let content = send_emails_request::Content::Email(mail(&["a@example.org", "b@example.org"]));
+    let mails = [SendEmailsRequest { request_id: "1".into(), content: Some(content), ..Default::default() }];
+    let answers = world.smtp().send_emails(world.request(tokio_stream::iter(mails))).await.unwrap();
+    let answer = answers.into_inner().message().await.unwrap().unwrap();
+    let Some(Outcome::Failure(failure)) = answer.outcome else { panic!("{answer:?}") };
+    let states: Vec<_> = failure.recipients.iter().map(|one| one.state()).collect();
+    assert_eq!(
+        (failure.reason.as_str(), states),
+        ("OUTCOME_UNKNOWN", vec![RefusedPermanent, OutcomeUnknown])
+    );
 }
 
 /// Long enough for a machine that has much else to do; the answer must come within it, not the deadline's own error.

@@ -44,6 +44,27 @@ async fn recipients_beyond_the_limit_go_in_further_transactions_on_the_same_sock
 }
 
 #[tokio::test]
+async fn once_one_recipient_was_too_many_no_more_are_tried_in_vain() {
+    for pipelining in [true, false] {
+        let world = World::plain().await;
+        if !pipelining {
+            world.control().hide("PIPELINING");
+        }
+        world.control().limit_recipients(5, "452 4.5.3 too many recipients");
+        let to = addresses(250);
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        let sent = world.send(mail(&to)).await.unwrap();
+        let told: Vec<_> = sent.recipients.iter().map(|one| one.address.as_str()).collect();
+        assert_eq!(told, to, "in the order of the envelope");
+        assert!(sent.recipients.iter().all(|one| one.state() == RecipientState::Accepted));
+        assert_eq!(world.server.accepted().len(), 50);
+        let rcpts = world.control().commands().into_iter().filter(|line| line.starts_with("RCPT")).count();
+        // One too many each time, and the first flight when nothing was known yet.
+        assert!(rcpts <= 250 + 49 + 100, "{rcpts}");
+    }
+}
+
+#[tokio::test]
 async fn a_full_mailbox_is_not_taken_for_a_limit() {
     let world = World::plain().await;
     for reply in ["452 4.2.2 mailbox full", "552 5.2.2 mailbox full"] {

@@ -119,6 +119,16 @@ async fn a_refused_sender_and_a_refused_message_are_told_by_stage() {
 }
 
 #[tokio::test]
+async fn a_mail_on_a_warm_socket_takes_two_round_trips() {
+    let world = World::plain().await;
+    world.send(mail(&["warm@example.org"])).await.unwrap();
+    let before = world.control().waits();
+    world.send(mail(&["a@example.org", "b@example.org"])).await.unwrap();
+    // For the envelope with DATA, for the message, and for what comes next.
+    assert!(world.control().waits() - before <= 2, "{} waits", world.control().waits() - before);
+}
+
+#[tokio::test]
 async fn many_recipients_go_in_few_flights() {
     let world = World::plain().await;
     let to: Vec<String> = (0..350).map(|number| format!("user{number}@example.org")).collect();

@@ -130,6 +130,10 @@ async fn a_server_that_wants_credentials_that_the_connection_has_not_says_so() {
     let said =
         refused(world.send(mail(&["bo@example.org"])).await, Code::FailedPrecondition, "CREDENTIALS_REFUSED");
     assert_eq!(said.metadata["smtp.code"], "530");
+    // Also one that hangs up with it.
+    world.control().at(Stage::Mail, Action::ReplyAndClose("530 5.7.0 who are you".into()), Times::Once);
+    let sent = world.send(mail(&["bo@example.org"])).await;
+    refused(sent, Code::FailedPrecondition, "CREDENTIALS_REFUSED");
 }
 
 #[tokio::test]

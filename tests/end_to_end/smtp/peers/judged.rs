@@ -73,6 +73,10 @@ impl Cases {
                 continue;
             };
             let to: BTreeSet<_> = deliveries.iter().flat_map(|delivery| delivery.to.clone()).collect();
+            let times: usize = deliveries.iter().map(|delivery| delivery.to.len()).sum();
+            if times != to.len() {
+                differences.push(format!("{}: it arrived {times} times for {to:?}", case.name));
+            }
             if to != case.recipients {
                 differences
                     .push(format!("{}: wanted for {:?}, arrived for {to:?}", case.name, case.recipients));
