@@ -64,8 +64,17 @@ pub(super) enum Begun {
 }
 
 impl Sending<'_> {
-    /// Makes the draft. Where an earlier run may have made it, what it left is looked for first.
+    /// Makes the draft. Where an earlier run may have made it, what it left is looked for first. What travels within the
+    /// draft is accounted for.
     pub(super) async fn begin(&self, message: &Value, is_repeat: bool) -> Result<Begun, Error> {
+        let mut begun = self.make(message, is_repeat).await?;
+        if let Begun::Draft(made) = &mut begun {
+            made.account_for(message);
+        }
+        Ok(begun)
+    }
+
+    async fn make(&self, message: &Value, is_repeat: bool) -> Result<Begun, Error> {
         if is_repeat && let Some(begun) = self.find_earlier().await? {
             return Ok(begun);
         }
@@ -209,7 +218,7 @@ impl Sending<'_> {
     pub(super) async fn discard(&self, id: &str) {
         let until = self.mailbox.until.max(Instant::now() + REMOVAL);
         let mailbox = Mailbox { until, ..self.mailbox.clone() };
-        let Err(failure) = remove(&mailbox, id).await else { return };
+        let Err(failure) = remove_draft(&mailbox, id).await else { return };
         let place = match failure.is_passing() || matches!(failure, Failure::Busy) {
             true => LATE_REMOVALS.try_acquire().ok(),
             false => None,
@@ -258,6 +267,17 @@ impl Made {
     pub(super) fn has_already(&mut self, name: &str) -> bool {
         let place = self.has.iter().position(|there| there == name);
         place.map(|place| self.has.swap_remove(place)).is_some()
+    }
+
+    /// Accounts for the attachments that travelled within the draft: a draft that is new has them and no others.
+    fn account_for(&mut self, message: &Value) {
+        let within = message["attachments"].as_array().map_or(&[][..], Vec::as_slice);
+        if !self.is_found {
+            self.count = within.len();
+        }
+        for name in within.iter().filter_map(|attachment| attachment["name"].as_str()) {
+            self.has_already(name);
+        }
     }
 
     /// Notes that an attachment more is there.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use postern_chassis::fault::reason_of;
 use postern_outlook_service::LimitSettings;
-use postern_proto::mail::v1::{AttachmentChunk, Email, LargeAttachment};
+use postern_proto::mail::v1::{Attachment, AttachmentChunk, Email, LargeAttachment};
 use postern_proto::outlook::v1::send_large_email_request::Part;
 use postern_proto::outlook::v1::{LargeEmail, SendLargeEmailRequest, SendLargeEmailResponse};
 use postern_sandbox::graph::Fault;
@@ -253,6 +253,44 @@ async fn a_repeat_finds_what_was_sent_or_completes_the_draft_that_was_left() {
     let got = stage.world.messages(BO, "inbox");
     assert_eq!(got.len(), 1);
     assert!(got[0].attachments[0].content == a && got[0].attachments[1].content == b);
+}
+
+/// A mail with an attachment that travels within its draft, and files that follow.
+fn mixed(request_id: &str, files: &[LargeAttachment]) -> SendLargeEmailRequest {
+    let mut request = SendLargeEmailRequest { request_id: request_id.into(), ..first(files) };
+    let Some(Part::Email(LargeEmail { email: Some(email), .. })) = &mut request.part else { unreachable!() };
+    email.attachments.push(Attachment {
+        file_name: "a".into(),
+        content_type: "application/pdf".into(),
+        content_data: bytes(100, 9).into(),
+        ..Attachment::default()
+    });
+    request
+}
+
+#[tokio::test]
+async fn what_travels_within_the_draft_is_not_taken_for_what_follows() {
+    // The file's own request breaks off before it is made.
+    let stage = Stage::set().await;
+    let small = bytes(1_000, 1);
+    stage.graph.faults().plan(Some(Method::POST), "/attachments", 1, Fault::Cut);
+    let parts = [vec![mixed("", &[file("b", small.len())])], chunks(0, &small)].concat();
+    send(&stage, parts).await.unwrap_err();
+    assert!(stage.world.messages(BO, "inbox").is_empty(), "it went without its file");
+    assert!(stage.world.messages(ANN, "drafts").is_empty());
+
+    // A file of the same name follows a draft that is found again.
+    let content = bytes(RANGE + 1, 2);
+    let parts = || [vec![mixed("large-2", &[file("a", content.len())])], chunks(0, &content)].concat();
+    stage.graph.faults().plan(Some(Method::POST), "/send", 1, Fault::Cut);
+    assert_eq!(reason_of(&send(&stage, parts()).await.unwrap_err()), "OUTCOME_UNKNOWN");
+    let draft = stage.world.messages(ANN, "drafts").remove(0);
+    stage.world.edit_message(ANN, &draft.id, |draft| draft.attachments.truncate(1));
+    let request = stage.as_repeat(tokio_stream::iter(parts()));
+    stage.mail.clone().send_large_email(request).await.unwrap();
+    let got = stage.world.messages(BO, "inbox").remove(0);
+    let sizes: Vec<_> = got.attachments.iter().map(|attachment| attachment.content.len()).collect();
+    assert_eq!(sizes, [100, content.len()]);
 }
 
 #[tokio::test]
