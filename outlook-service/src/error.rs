@@ -81,6 +81,9 @@ pub(crate) enum Error {
         /// What broke off.
         failure: Failure,
     },
+    /// It is not certain yet that an earlier run of the call sent nothing: how long until it is.
+    #[error("whether an earlier try sent the mail is not certain yet")]
+    Unsettled(Duration),
     /// Graph did not do it.
     #[error(transparent)]
     Graph(#[from] Failure),
@@ -200,6 +203,11 @@ impl From<Error> for Fault {
                 let fault =
                     Fault::new(Code::Unknown, "OUTCOME_UNKNOWN", message).with("message_id", message_id);
                 broken_off(fault, &failure)
+            }
+            Error::Unsettled(left) => {
+                let message =
+                    "whether an earlier try sent the mail is not certain yet: nothing was done in this one";
+                Fault::new(Code::Unavailable, "PROVIDER_UNAVAILABLE", message).retry_after(left)
             }
             Error::Graph(failure) => by_failure(&failure),
         }

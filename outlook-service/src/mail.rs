@@ -8,6 +8,7 @@ mod large;
 mod list;
 mod quote;
 mod reply;
+mod searches;
 mod send;
 mod sending;
 pub(crate) mod shape;

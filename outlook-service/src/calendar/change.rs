@@ -1,5 +1,6 @@
 //! CreateEvent, UpdateEvent and DeleteEvent: what changes is changed once, and nothing else is.
 
+use jiff::SignedDuration;
 use postern_proto::outlook::v1::{
     CalendarEvent, CreateEventRequest, CreateEventResponse, DeleteEventRequest, DeleteEventResponse,
     UpdateEventRequest, UpdateEventResponse,
@@ -19,6 +20,8 @@ use crate::zones::PREFER_UTC;
 
 /// How often a change is tried while others change the same entry.
 const MAX_TRIES: usize = 4;
+/// How far from UTC days may begin, and more.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// The longest text that a cancellation says.
 const MAX_COMMENT: usize = 32 * 1024;
 /// What Graph calls a `transactionId` that it has seen before, where it does not give the entry again.
@@ -70,8 +73,14 @@ fn is_seen(failure: &Failure) -> bool {
 async fn made_before(mailbox: &Mailbox, url: reqwest::Url, new: &Value, id: &str) -> Option<Entry> {
     let start =
         crate::zones::instant(new["start"]["dateTime"].as_str()?, new["start"]["timeZone"].as_str()?)?;
-    let times = when::utc(start);
-    let filter = format!("start/dateTime eq '{}'", times["dateTime"].as_str()?);
+    let at = |instant| when::utc(instant)["dateTime"].as_str().map(str::to_owned);
+    let filter = if new["isAllDay"] == true {
+        // Whole days begin at midnight, in whichever zone they are looked for.
+        let (first, last) = (start.checked_sub(DAY).ok()?, start.checked_add(DAY).ok()?);
+        format!("start/dateTime ge '{}' and start/dateTime le '{}'", at(first)?, at(last)?)
+    } else {
+        format!("start/dateTime eq '{}'", at(start)?)
+    };
     let url = with_options(url, &[("$filter", &filter), ("$top", "100")]);
     let found: Page<Entry> = mailbox.read(url).await.ok()?;
     found.value.into_iter().find(|entry| entry.transaction_id.as_deref() == Some(id))

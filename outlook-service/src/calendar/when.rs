@@ -32,6 +32,14 @@ pub(super) struct When {
 /// The entry with those of its fields that are named taken from another: what a change of some of them comes to.
 pub(super) fn merged(there: &CalendarEvent, asked: &CalendarEvent, named: &[&str]) -> CalendarEvent {
     let mut merged = there.clone();
+    if there.recurrence.is_none() {
+        // A zone that only the entry knows, as imported ones do, cannot be written again. Its instants can.
+        for zone in [&mut merged.start_time_zone, &mut merged.end_time_zone] {
+            if Zone::find(zone).is_none() {
+                zone.clear();
+            }
+        }
+    }
     for name in named {
         match *name {
             "start" => merged.start = asked.start,
@@ -204,6 +212,20 @@ mod tests {
             start_time_zone: "Europe/Berlin".into(),
             ..CalendarEvent::default()
         }
+    }
+
+    #[test]
+    fn an_entry_of_a_zone_of_its_own_can_be_given_another_end() {
+        let own = "tzone://Microsoft/Custom".to_owned();
+        let mut there = berlin("2026-12-01T09:00:00Z", "2026-12-01T10:00:00Z");
+        (there.start_time_zone, there.end_time_zone) = (own.clone(), own.clone());
+        let asked = CalendarEvent { end: at("2026-12-01T11:00:00Z"), ..CalendarEvent::default() };
+        let when = written(&merged(&there, &asked, &["end"]), false).unwrap();
+        assert_eq!(when.end, json!({"dateTime": "2026-12-01T11:00:00.000000", "timeZone": "UTC"}));
+        // Of what is asked for, a zone that nobody knows is refused.
+        let asked = CalendarEvent { end_time_zone: own, ..CalendarEvent::default() };
+        let refused = written(&merged(&there, &asked, &["end_time_zone"]), false).unwrap_err();
+        assert_eq!(refused, ["item.end_time_zone"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::searches::{SEARCHES, SETTLED};
 use super::upload::Upload;
 use super::{attachments, compose};
 use crate::error::Error;
@@ -89,9 +90,17 @@ impl Sending<'_> {
         }
     }
 
-    /// Looks for what an earlier run of the same call left behind.
+    /// Looks for what an earlier run of the same call left behind. Where the call's time is too short to be certain that
+    /// there is nothing, it ends so, and the next repeat goes on.
     pub(super) async fn find_earlier(&self) -> Result<Option<Begun>, Error> {
-        self.find(&self.mark, &LOOKS_OF_REPEAT).await
+        let since = SEARCHES.begun(&self.mark);
+        let found = self.find(&self.mark, &LOOKS_OF_REPEAT).await?;
+        let left = SETTLED.saturating_sub(since.elapsed());
+        if found.is_none() && !left.is_zero() {
+            return Err(Error::Unsettled(left));
+        }
+        SEARCHES.ended(&self.mark);
+        Ok(found)
     }
 
     /// Looks for a message with a mark, a few times.

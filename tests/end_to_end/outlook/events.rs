@@ -147,6 +147,18 @@ async fn an_entry_is_made_once_however_often_it_is_asked_for() {
         stage.create_event_as(nameless.clone()).await.unwrap();
         stage.create_event_as(nameless).await.unwrap();
         assert_eq!(stage.world.calendar_events(ANN).len(), 4, "without a request id each call makes one");
+        let days = CalendarEvent {
+            subject: "days off".into(),
+            is_all_day: true,
+            start_date: "2026-05-01".into(),
+            end_date: "2026-05-03".into(),
+            start_time_zone: "Pacific/Auckland".into(),
+            ..CalendarEvent::default()
+        };
+        let asked =
+            CreateEventRequest { request_id: "r2".into(), item: Some(days), ..CreateEventRequest::default() };
+        let first = stage.create_event_as(asked.clone()).await.unwrap();
+        assert_eq!(first, stage.create_event_as(asked).await.unwrap(), "refuses: {refuses}");
     }
 }
 

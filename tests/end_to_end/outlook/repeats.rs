@@ -9,6 +9,7 @@ use postern_proto::mail::v1::{Attachment, Email};
 use postern_proto::outlook::v1::{SendEmailRequest, SendEmailResponse};
 use postern_sandbox::graph::Fault;
 use tonic::Status;
+use tonic_types::StatusExt as _;
 
 use super::stage::{ANN, BO, Stage};
 
@@ -62,6 +63,20 @@ async fn a_repeat_waits_for_a_copy_that_appears_with_delay() {
     stage.graph.limits().set_sent_delay(Some(Duration::from_millis(700)));
     let first = send(&stage, order()).await.unwrap();
     assert!(stage.world.messages(ANN, "sentitems").is_empty());
+    assert_eq!(again(&stage, order()).await.unwrap(), first);
+    assert_eq!(received(&stage), 1);
+}
+
+#[tokio::test]
+async fn a_repeat_that_has_too_little_time_to_find_the_copy_does_not_send_again() {
+    let stage = Stage::set().await;
+    stage.graph.limits().set_sent_delay(Some(Duration::from_millis(2_500)));
+    let first = send(&stage, order()).await.unwrap();
+    let mut hurried = stage.as_repeat(order());
+    hurried.set_timeout(Duration::from_secs(2));
+    let status = stage.mail.clone().send_email(hurried).await.unwrap_err();
+    assert_eq!(reason_of(&status), "PROVIDER_UNAVAILABLE");
+    assert!(status.get_error_details().retry_info().is_some());
     assert_eq!(again(&stage, order()).await.unwrap(), first);
     assert_eq!(received(&stage), 1);
 }
