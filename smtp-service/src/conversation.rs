@@ -4,6 +4,7 @@
 mod envelope;
 mod extensions;
 mod hand_over;
+mod replies;
 mod sign_in;
 
 use std::future::Future;

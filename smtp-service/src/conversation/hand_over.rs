@@ -2,9 +2,10 @@
 //! with its final dot in one write. It is exact about the one thing that matters: whether the server can have taken
 //! the message.
 
-use postern_proto::mail::v1::{RecipientResult, RecipientState};
+use postern_proto::mail::v1::RecipientResult;
 use tokio::time::timeout_at;
 
+use super::replies::{Recipient, Replies, is_one_too_many, refused_whole};
 use super::{Conversation, at_once, envelope, refused};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -32,26 +33,6 @@ pub(crate) struct Handed {
 /// How much of a long message is held back, with its final dot, until the rest has been handed to the system: a server
 /// that gives up in the middle is found out while it is certain that it took nothing.
 const LAST_BYTES: usize = 16 * 1024;
-
-/// The replies ahead of the message.
-#[derive(Default)]
-struct Replies {
-    mail: Option<Reply>,
-    /// Addresses, what was said of each, and whether it was one too many.
-    recipients: Vec<Recipient>,
-    data: Option<Reply>,
-    /// With which the server ended the conversation.
-    last_words: Option<(Stage, Reply)>,
-    /// Whether the server ended it without a word, having refused all that it was asked.
-    is_over: bool,
-}
-
-struct Recipient {
-    address: String,
-    reply: Reply,
-    /// Whether it was refused as one too many after others had been accepted.
-    is_left: bool,
-}
 
 #[derive(Clone, Copy)]
 enum Step {
@@ -322,69 +303,9 @@ impl Step {
     }
 }
 
-impl Replies {
-    fn mail_accepted(&self) -> bool {
-        self.mail.as_ref().is_some_and(Reply::is_positive)
-    }
-
-    fn mail_refused(&self) -> bool {
-        self.mail.as_ref().is_some_and(|reply| !reply.is_positive())
-    }
-
-    fn any_accepted(&self) -> bool {
-        self.recipients.iter().any(|to| to.reply.is_positive())
-    }
-
-    /// What the server said of the first recipient that was one too many.
-    fn one_too_many(&self) -> Option<&Reply> {
-        self.recipients.iter().find(|to| to.is_left).map(|to| &to.reply)
-    }
-
-    fn results(&self) -> Vec<RecipientResult> {
-        self.recipients.iter().map(Recipient::result).collect()
-    }
-
-    /// The results where it is not known whether the server took the message.
-    fn with_unknown(&self) -> Vec<RecipientResult> {
-        let mut results = self.results();
-        for result in results.iter_mut().filter(|result| result.state() == RecipientState::Accepted) {
-            result.set_state(RecipientState::OutcomeUnknown);
-        }
-        results
-    }
-}
-
-impl Recipient {
-    fn result(&self) -> RecipientResult {
-        let state = if self.is_left { RecipientState::RefusedTransient } else { state_by(&self.reply) };
-        self.result_of(state, &self.reply)
-    }
-
-    fn result_of(&self, state: RecipientState, reply: &Reply) -> RecipientResult {
-        RecipientResult { address: self.address.clone(), state: state.into(), reply: Some(reply.into()) }
-    }
-}
-
 /// Where DATA stands in a flight, or its end.
 fn data_in(flight: &[(Step, String)]) -> usize {
     flight.iter().position(|(step, _)| matches!(step, Step::Data)).unwrap_or(flight.len())
-}
-
-fn state_by(reply: &Reply) -> RecipientState {
-    match reply {
-        reply if reply.is_positive() => RecipientState::Accepted,
-        reply if reply.is_transient() => RecipientState::RefusedTransient,
-        _ => RecipientState::RefusedPermanent,
-    }
-}
-
-/// Whether a reply to RCPT says that the server takes no more recipients in this transaction (RFC 5321, section
-/// 4.5.3.1.10, which asks to be ready for 552 as well; RFC 3463, X.5.3).
-fn is_one_too_many(reply: &Reply) -> bool {
-    match reply.enhanced.as_deref() {
-        Some(enhanced) => matches!(enhanced, "4.5.3" | "5.5.3"),
-        None => matches!(reply.code, 452 | 552),
-    }
 }
 
 /// The error of a reply that cannot be one to the command: nothing more is said on that socket.
@@ -394,15 +315,4 @@ fn senseless(stage: Stage) -> Error {
 
 fn unknown(problem: impl Into<String>) -> Error {
     Error::OutcomeUnknown { problem: problem.into(), recipients: Vec::new() }
-}
-
-/// The error when the message as a whole was refused: recipients that had been accepted, or kept for another
-/// transaction, get nothing either.
-fn refused_whole(stage: Stage, reply: Reply, recipients: &[Recipient]) -> Error {
-    let results = recipients.iter().map(|to| match to.reply.is_positive() || to.is_left {
-        true => to.result_of(state_by(&reply), &reply),
-        false => to.result(),
-    });
-    let recipients = results.collect();
-    Error::Refused { stage, reply, recipients }
 }
