@@ -126,7 +126,7 @@ impl Conversation {
             addresses.iter().map(|to| (Step::Rcpt, envelope::rcpt_command(to, mail, &self.extensions))),
         );
         commands.push((Step::Data, "DATA\r\n".to_owned()));
-        // MAIL, what the server took before, and one more: the last time it may have been somebody else's limit.
+        // MAIL, as many as the server took before, and one more, in case it takes more now.
         let flight = limit.map_or(FLIGHT, |limit| (limit + 2).min(FLIGHT));
         let ahead = if self.extensions.pipelining { flight } else { 1 };
         let mut replies = Replies::default();
